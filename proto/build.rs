@@ -1,0 +1,18 @@
+//! Compiles the `.proto` files with protox: no protoc is needed.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let topics = ["common", "agent", "incident", "node"].map(|topic| format!("casefile/v1/{topic}.proto"));
+    for topic in &topics {
+        println!("cargo::rerun-if-changed={topic}");
+    }
+    let descriptors = protox::compile(&topics, ["."])?;
+    // Without the feature `grpc` the stubs are compiled away, and with them every trace of tonic.
+    tonic_prost_build::configure()
+        .client_mod_attribute("casefile.v1", "#[cfg(feature = \"grpc\")]")
+        .server_mod_attribute("casefile.v1", "#[cfg(feature = \"grpc\")]")
+        .bytes(".casefile.v1.UploadChunk.deflated")
+        .bytes(".casefile.v1.FrameBatch.records")
+        .bytes(".casefile.v1.DownloadArchiveResponse.data")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

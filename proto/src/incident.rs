@@ -1,0 +1,293 @@
+//! An incident as everyone sees it: what was asked, by whom, and how far it is.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::coverage::Coverage;
+use crate::ids::{IncidentId, NodeName};
+use crate::item::Digest;
+use crate::time::{WallTime, Window};
+use crate::units::Bytes;
+
+/// How bad it is: 1 wakes people at once, 4 can wait for days. As in the runbooks that Casefile grew out of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Severity {
+    /// Everything is down.
+    Sev1,
+    /// A large part is down or about to be.
+    Sev2,
+    /// Something is degraded.
+    Sev3,
+    /// A question, or a routine collection.
+    Sev4,
+}
+
+impl Severity {
+    /// Every severity; the position plus one is its number.
+    pub const ALL: [Self; 4] = [Self::Sev1, Self::Sev2, Self::Sev3, Self::Sev4];
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Sev1 => "SEV1",
+            Self::Sev2 => "SEV2",
+            Self::Sev3 => "SEV3",
+            Self::Sev4 => "SEV4",
+        })
+    }
+}
+
+impl FromStr for Severity {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|v| v.to_string().eq_ignore_ascii_case(s))
+            .ok_or_else(|| format!("{s:?} is no severity: say sev1, sev2, sev3 or sev4"))
+    }
+}
+
+/// What opened the incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trigger {
+    /// A person, through the command line or the API.
+    Person,
+    /// The collector itself: the first case file of `local`.
+    Local,
+    /// An agent that works alone: `casefile-agent extract`.
+    Extract,
+}
+
+impl Trigger {
+    /// Every trigger; the position plus one is its number on the wire.
+    pub const ALL: [Self; 3] = [Self::Person, Self::Local, Self::Extract];
+}
+
+/// How far an incident is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IncidentState {
+    /// Opened; its window has not ended yet.
+    Open,
+    /// Nodes are being asked.
+    Gathering,
+    /// Everything that will come is here; the archive is being written.
+    Sealing,
+    /// The archive lies there, whole and verified.
+    Sealed,
+    /// The archive could not be written; the spool is kept, and sealing is tried again at the next start.
+    Failed,
+}
+
+impl IncidentState {
+    /// Every state; the position plus one is its number on the wire.
+    pub const ALL: [Self; 5] = [Self::Open, Self::Gathering, Self::Sealing, Self::Sealed, Self::Failed];
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Gathering => "gathering",
+            Self::Sealing => "sealing",
+            Self::Sealed => "sealed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What is asked when an incident is opened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct IncidentAsk {
+    /// One line for people.
+    pub title: String,
+    /// Why this evidence is wanted; kept in the archive.
+    pub reason: String,
+    /// Who asked. Until identities exist: what the caller says of itself, marked as such in the archive.
+    pub requested_by: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What opened it.
+    pub trigger: Trigger,
+    /// The runbook that the alert names, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<String>,
+    /// The window, on the collector's clock.
+    pub window: Window,
+    /// The nodes; empty means every node that the collector knows.
+    pub nodes: Vec<NodeName>,
+}
+
+/// The sealed result of an incident.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SealedArchive {
+    /// The file's own name: `INC-000123_20261123T024410Z_20261123T031410Z.tar.gz`.
+    pub file_name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The digest of the whole file.
+    pub sha256: Digest,
+    /// When it was sealed, on the collector's clock.
+    pub sealed_at: WallTime,
+    /// Whether the coverage says that nothing is missing.
+    pub whole: bool,
+}
+
+/// An incident as lists and pages show it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct IncidentSummary {
+    /// Which one.
+    pub id: IncidentId,
+    /// What was asked.
+    pub ask: IncidentAsk,
+    /// The nodes that are expected, in order of name.
+    pub expected: Vec<NodeName>,
+    /// How far it is.
+    pub state: IncidentState,
+    /// When it was opened, on the collector's clock.
+    pub opened_at: WallTime,
+    /// When gathering ends whatever has come.
+    pub deadline: WallTime,
+    /// The archive, once sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<SealedArchive>,
+    /// Why sealing failed, when it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// What the API is asked when an incident is opened: [`IncidentAsk`], and how long to wait for the nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OpenAsk {
+    /// What to gather.
+    pub ask: IncidentAsk,
+    /// How long to wait for the nodes after the window has ended; `None`: the collector's default.
+    pub deadline: Option<Duration>,
+}
+
+/// How far one node of an incident is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodePhase {
+    /// Not asked yet: the window has not ended, or the node is not connected.
+    Waiting,
+    /// Asked; nothing has come yet.
+    Asked,
+    /// Evidence is arriving.
+    Answering,
+    /// Everything is here.
+    Answered,
+    /// Cut short by the deadline or a lost connection.
+    Trimmed,
+    /// Did not answer; sealed from what it had streamed before.
+    LastWords,
+    /// Nothing at all is here.
+    Silent,
+}
+
+impl NodePhase {
+    /// Every phase; the position plus one is its number on the wire.
+    pub const ALL: [Self; 7] =
+        [Self::Waiting, Self::Asked, Self::Answering, Self::Answered, Self::Trimmed, Self::LastWords, Self::Silent];
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Asked => "asked",
+            Self::Answering => "answering",
+            Self::Answered => "answered",
+            Self::Trimmed => "trimmed",
+            Self::LastWords => "last words",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+/// How far one node is, and its sources as far as they have been heard of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NodeProgress {
+    /// Which node.
+    pub node: NodeName,
+    /// How far it is.
+    pub phase: NodePhase,
+    /// Its sources.
+    pub sources: Vec<SourceProgress>,
+}
+
+/// How far one source of one node is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SourceProgress {
+    /// Which source.
+    pub source: String,
+    /// Records so far.
+    pub records: u64,
+    /// Bytes so far, before compression.
+    pub bytes: Bytes,
+    /// Gaps so far.
+    pub gaps: u64,
+    /// Whether the node said that it is done with this source.
+    pub done: bool,
+}
+
+/// An incident at one moment, as whoever watches it sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentView {
+    /// The incident.
+    pub incident: IncidentSummary,
+    /// Its nodes, in order of name.
+    pub nodes: Vec<NodeProgress>,
+}
+
+/// An incident with its coverage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentDetail {
+    /// The incident.
+    pub incident: IncidentSummary,
+    /// Its coverage; `None`: not sealed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
+}
+
+/// Which page of the incidents, newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListAsk {
+    /// The most to return: 1 to 1000.
+    pub page: u32,
+    /// Only older ones than this; `None`: from the newest.
+    pub before: Option<IncidentId>,
+}
+
+/// A page of incidents, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentPage {
+    /// The incidents.
+    pub incidents: Vec<IncidentSummary>,
+    /// Whether there are older ones.
+    pub more: bool,
+}
+
+/// Which archive, and from where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DownloadAsk {
+    /// Whose archive.
+    pub incident: IncidentId,
+    /// The first byte wanted.
+    pub offset: u64,
+}
+
+/// A piece of an archive file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchivePiece {
+    /// Where in the file it begins.
+    pub offset: u64,
+    /// The bytes; at most [`crate::session::MAX_PAYLOAD`].
+    pub data: bytes::Bytes,
+    /// The archive; in the first piece only.
+    pub archive: Option<SealedArchive>,
+}
