@@ -1,0 +1,111 @@
+//! The archive: a `.tar.gz` assembled from independently compressed chunks; a bag; signed. Described in `FORMAT.md`.
+//!
+//! [`writer`] copies chunks and seals, [`reader`] finds entries by the index or from the front, [`verify`] names
+//! everything that is wrong, [`extract`](mod@extract) unpacks safely; [`layout`] knows what lies where inside.
+
+use casefile_proto::ids::IncidentId;
+use casefile_proto::incident::IncidentAsk;
+use casefile_proto::time::WallTime;
+
+mod bag;
+pub mod chunk;
+pub mod extract;
+mod gzip;
+mod index;
+pub mod layout;
+pub mod limits;
+mod manifest;
+pub mod reader;
+mod readme;
+mod sequential;
+pub mod sign;
+mod tar;
+pub mod verify;
+pub mod writer;
+
+/// What tells an archive apart and goes into its tag files; everything that is not evidence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Title {
+    /// The incident.
+    pub ask: IncidentAsk,
+    /// Its name; `None` when an agent worked alone.
+    pub incident: Option<IncidentId>,
+    /// When it was sealed; also the modification time of every entry.
+    pub sealed_at: WallTime,
+    /// Who sealed it: `casefile-collector 0.1.0`.
+    pub sealed_by: String,
+}
+
+impl Title {
+    /// The longest part of a name that a node gives: the rest fits a tar header and a file name then.
+    const MAX_NODE: usize = 60;
+
+    /// The top directory inside, and the file's own name without `.tar.gz`: `INC-000123_20261123T024410Z_20261123T031410Z`;
+    /// the name of the node stands first when an agent worked alone. At most 96 bytes, always one safe component.
+    pub fn name(&self) -> String {
+        let first = match (self.incident, self.ask.nodes.first()) {
+            (Some(id), _) => id.to_string(),
+            (None, Some(node)) => node.as_str()[..node.as_str().len().min(Self::MAX_NODE)].to_owned(),
+            (None, None) => "extract".to_owned(),
+        };
+        format!("{first}_{}_{}", self.ask.window.from().compact(), self.ask.window.until().compact())
+    }
+
+    /// The time that every entry carries, in seconds; what tar cannot say is moved to the nearest that it can.
+    fn mtime(&self) -> u64 {
+        let secs = self.sealed_at.nanos().div_euclid(casefile_proto::time::NANOS_PER_SEC);
+        u64::try_from(secs).unwrap_or(0).min(tar::MAX_OCTAL)
+    }
+}
+
+/// Text from outside as one harmless line: control characters and those that turn the writing direction become `\u{fffd}`.
+fn one_line(text: &str) -> String {
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
+    text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use casefile_proto::incident::{Severity, Trigger};
+    use casefile_proto::time::Window;
+
+    fn title(incident: Option<IncidentId>, nodes: &[&str]) -> Title {
+        let window = Window::new(WallTime::from_secs(1_795_401_850), WallTime::from_secs(1_795_403_650)).unwrap();
+        let ask = IncidentAsk {
+            title: String::new(),
+            reason: String::new(),
+            requested_by: String::new(),
+            severity: Severity::Sev3,
+            trigger: Trigger::Person,
+            runbook: None,
+            window,
+            nodes: nodes.iter().map(|n| n.parse().unwrap()).collect(),
+        };
+        Title { ask, incident, sealed_at: WallTime::from_nanos(1), sealed_by: String::new() }
+    }
+
+    #[test]
+    fn a_name_says_what_and_when() {
+        let name = |incident, nodes: &[&str]| title(incident, nodes).name();
+        assert_eq!(name(Some(IncidentId(123)), &["n"]), "INC-000123_20261123T024410Z_20261123T031410Z");
+        assert_eq!(name(None, &["n-1"]), "n-1_20261123T024410Z_20261123T031410Z");
+        assert_eq!(name(None, &[]), "extract_20261123T024410Z_20261123T031410Z");
+        assert!(index::is_top(&name(None, &["x".repeat(253).as_str()])));
+        assert!(index::is_top(&name(Some(IncidentId(u64::MAX)), &[])));
+    }
+
+    #[test]
+    fn a_time_that_tar_cannot_say_is_moved_to_the_nearest() {
+        let at = |t| Title { sealed_at: t, ..title(None, &[]) }.mtime();
+        assert_eq!(
+            (at(WallTime::MIN), at(WallTime::from_nanos(1_999_999_999)), at(WallTime::MAX)),
+            (0, 1, tar::MAX_OCTAL)
+        );
+    }
+
+    #[test]
+    fn a_title_cannot_steer_a_terminal_or_begin_a_line() {
+        assert_eq!(one_line("a\nb\u{1b}[2Jc\u{202e}d é"), "a\u{fffd}b\u{fffd}[2Jc\u{fffd}d é");
+    }
+}
