@@ -1,0 +1,124 @@
+//! The command line of `casefile-agent`: parser, help, manual page and completions out of one definition.
+
+use std::path::PathBuf;
+
+use casefile_proto::time::WallTime;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::config::{DEFAULT_DATA_DIR, KEYS};
+
+/// Records one machine, and cuts windows out of what it recorded.
+#[derive(Debug, Parser)]
+#[command(name = "casefile-agent", version, max_term_width = 120, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  casefile-agent run --config /etc/casefile/agent.toml
+  casefile-agent extract --since-time 2026-11-23T02:44:00Z --until-time 2026-11-23T03:14:00Z -o node.tar.gz
+
+Environment:
+  CASEFILE_NODE   the node's name, where the configuration does not say it
+  CASEFILE_LOG    what is logged to stderr: error, warn, info (default), debug
+
+Exit codes: 0 done, 1 error, 2 usage, 5 done but evidence is missing";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Record this machine until stopped, and answer to the collector.
+    #[command(after_help = run_help())]
+    Run {
+        /// The configuration file (TOML); see below for what may stand in it.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Cut a window of this machine into an unsigned archive, with no collector in reach.
+    Extract(Extract),
+    /// Print a completion script for a shell.
+    #[command(hide = true)]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory.
+    #[command(hide = true)]
+    Man {
+        /// The directory, which must exist.
+        dir: PathBuf,
+    },
+}
+
+/// What is cut, from where, to where.
+#[derive(Debug, Args)]
+pub struct Extract {
+    /// Begin of the window, RFC 3339 (2026-11-23T02:44:00Z); this instant is in it.
+    #[arg(long, value_name = "TIME")]
+    pub since_time: WallTime,
+    /// End of the window; this instant is not in it. Now, when it is not given.
+    #[arg(long, value_name = "TIME")]
+    pub until_time: Option<WallTime>,
+    /// Only this source, log source or table (recording, inventory, state, kernel, pods, …); may be given again.
+    #[arg(long = "source", value_name = "NAME")]
+    pub sources: Vec<String>,
+    /// The archive to write.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace the archive if it is there.
+    #[arg(long)]
+    pub force: bool,
+    /// The agent's configuration, for its data directory, host root, node name and log files.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the machine's proc, sys and var are.
+    #[arg(long, value_name = "DIR")]
+    pub host_root: Option<PathBuf>,
+    /// The ring to cut from.
+    #[arg(long, value_name = "DIR", long_help = ring_help())]
+    pub ring: Option<PathBuf>,
+    /// The most MiB of evidence, before compression; what does not fit is told.
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub max_mib: u64,
+    /// Why this is done; kept in the archive.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+}
+
+fn run_help() -> String {
+    format!("What may stand in the configuration file; everything has a default:\n\n{KEYS}")
+}
+
+fn ring_help() -> String {
+    format!("The ring to cut from [that of the configuration, else {DEFAULT_DATA_DIR}/ring, where it is there]")
+}
+
+/// The whole command, for completions and the manual page.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// The arguments of this process; ends it with 2 when they are wrong.
+pub fn parse() -> Cli {
+    Cli::parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_whole() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_time_without_a_zone_is_a_usage_error() {
+        let parse = |since: &str| Cli::try_parse_from(["x", "extract", "--since-time", since, "-o", "f"]);
+        assert!(parse("2026-11-23T02:44:00Z").is_ok());
+        assert_eq!(parse("2026-11-23T02:44:00").unwrap_err().exit_code(), 2);
+    }
+}

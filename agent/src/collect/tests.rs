@@ -1,0 +1,193 @@
+//! Collections over a small tree, and steps that hang, panic and find nobody to deliver to.
+
+use std::sync::{Condvar, Mutex};
+
+use casefile_proto::time::WallTime;
+
+use super::*;
+
+/// Keeps what it was given; refuses chunks when told to.
+#[derive(Default)]
+struct Sink {
+    items: Vec<(ItemNumber, ItemHead, Vec<u8>, Option<ItemTail>)>,
+    refuses: bool,
+}
+
+impl ItemSink for Sink {
+    fn begin(&mut self, number: ItemNumber, head: &ItemHead) -> Result<(), SinkError> {
+        self.items.push((number, head.clone(), vec![], None));
+        Ok(())
+    }
+    fn chunk(&mut self, chunk: Chunk) -> Result<(), SinkError> {
+        if self.refuses {
+            return Err(SinkError(std::io::Error::other("no space")));
+        }
+        let mut plain = vec![];
+        chunk.check(&mut plain).unwrap();
+        self.items.last_mut().unwrap().2.extend(plain);
+        Ok(())
+    }
+    fn end(&mut self, tail: &ItemTail) -> Result<(), SinkError> {
+        self.items.last_mut().unwrap().3 = Some(tail.clone());
+        Ok(())
+    }
+    fn progress(&mut self, _source: &str, _records: u64, _bytes: u64) {}
+}
+
+fn window() -> Window {
+    Window::new(WallTime::from_secs(1_795_405_000), WallTime::from_secs(1_795_405_600)).unwrap()
+}
+
+fn ask() -> Ask {
+    Ask {
+        window: window(),
+        budget: Bytes::mib(64),
+        deadline: Duration::from_secs(60),
+        sources: vec![],
+        select: Selection::default(),
+        clock: None,
+    }
+}
+
+/// A machine with one log file that has a line before, two in and one after the window.
+fn machine() -> (tempfile::TempDir, Context) {
+    let tmp = tempfile::tempdir().unwrap();
+    let logs = tmp.path().join("var/log");
+    std::fs::create_dir_all(&logs).unwrap();
+    std::fs::create_dir_all(tmp.path().join("proc")).unwrap();
+    let line = |secs| format!("{} line {secs}\n", WallTime::from_secs(secs));
+    let text = [1_795_404_999, 1_795_405_000, 1_795_405_599, 1_795_405_600].map(line).concat();
+    std::fs::write(logs.join("app.log"), text).unwrap();
+    let host = Host::new(tmp.path()).unwrap();
+    let clock = crate::clock::system();
+    let context = Context {
+        boot: BootId::from_bytes([7; 16]),
+        host,
+        node: "n-1".parse().unwrap(),
+        clock,
+        ring_dir: None,
+        sources: vec!["cpu", "memory"],
+        logs: LogConfig::builtin(),
+        left_behind: LeftBehind::default(),
+    };
+    (tmp, context)
+}
+
+fn names(collected: &Collected, kind: SourceKind) -> Vec<&str> {
+    collected.sources.iter().filter(|r| r.kind == kind).map(|r| r.source.as_str()).collect()
+}
+
+#[test]
+fn everything_that_was_asked_has_a_row_whether_it_is_there_or_not() {
+    let (_tmp, context) = machine();
+    let mut sink = Sink::default();
+    let collected = collect(&context, &ask(), &AtomicBool::new(false), &mut sink);
+    assert_eq!(names(&collected, SourceKind::Metrics), ["cpu", "memory"]);
+    let state: Vec<_> = std::iter::once(INVENTORY).chain(state::ALL.iter().map(|s| s.name)).collect();
+    assert_eq!(names(&collected, SourceKind::State), state);
+    assert_eq!(names(&collected, SourceKind::Logs), logs::ALL.iter().map(|s| s.name).collect::<Vec<_>>());
+    assert!(collected.sources.iter().filter(|r| r.kind == SourceKind::Metrics).all(|r| !r.gaps.is_empty()));
+    assert_eq!(collected.gaps[0].reason, GapReason::NotRecorded);
+    // Numbered in order, whole, and as large as they say.
+    for (index, (number, head, bytes, tail)) in sink.items.iter().enumerate() {
+        let tail = tail.as_ref().unwrap_or_else(|| panic!("{} was not ended", head.path));
+        assert_eq!((number.0 as usize, bytes.len() as u64), (index, tail.size), "{}", head.path);
+    }
+    let log = sink.items.iter().find(|(_, head, ..)| head.path.as_str().contains("app.log")).expect("the log");
+    assert_eq!(log.3.as_ref().unwrap().records, 2);
+    let row = collected.sources.iter().find(|r| r.source == "files").unwrap();
+    assert_eq!((row.records, row.items, row.covered.as_slice()), (2, 1, [window()].as_slice()));
+}
+
+#[test]
+fn only_what_is_asked_is_collected_and_an_unknown_name_is_told() {
+    let (_tmp, context) = machine();
+    let mut sink = Sink::default();
+    let asked = Ask { sources: vec!["files".to_owned(), "inventory".to_owned(), "ouija".to_owned()], ..ask() };
+    let collected = collect(&context, &asked, &AtomicBool::new(false), &mut sink);
+    let rows: Vec<_> = collected.sources.iter().map(|r| r.source.as_str()).collect();
+    assert_eq!(rows, ["inventory", "files"]);
+    assert!(collected.gaps.iter().any(|g| g.reason == GapReason::SourceAbsent && g.detail.contains("ouija")));
+    assert_eq!(sink.items[0].1.path.as_str(), NODE_ITEM);
+    let node: serde_json::Value = serde_json::from_slice(&sink.items[0].2).unwrap();
+    assert_eq!(node["node"], "n-1");
+}
+
+#[test]
+fn a_budget_that_is_used_up_and_a_collection_that_was_cancelled_are_gaps() {
+    let (_tmp, context) = machine();
+    let small = Ask { budget: Bytes(10), sources: vec!["files".to_owned()], ..ask() };
+    let mut sink = Sink::default();
+    let collected = collect(&context, &small, &AtomicBool::new(false), &mut sink);
+    assert_eq!(sink.items[0].2.len(), 0);
+    assert!(collected.sources[0].gaps.iter().any(|g| g.reason == GapReason::Budget), "{:?}", collected.sources);
+
+    let mut sink = Sink::default();
+    let collected = collect(&context, &ask(), &AtomicBool::new(true), &mut sink);
+    assert!(sink.items.is_empty());
+    assert!(collected.sources.iter().all(|r| r.gaps[0].reason == GapReason::Cancelled));
+
+    let over = Ask { deadline: Duration::ZERO, ..ask() };
+    let collected = collect(&context, &over, &AtomicBool::new(false), &mut sink);
+    assert!(collected.sources.iter().all(|r| r.gaps[0].reason == GapReason::TimedOut));
+}
+
+#[test]
+fn a_receiver_that_is_gone_ends_the_collection() {
+    let (_tmp, context) = machine();
+    let mut sink = Sink { refuses: true, ..Sink::default() };
+    let collected = collect(&context, &ask(), &AtomicBool::new(false), &mut sink);
+    assert!(collected.gaps.iter().any(|g| g.detail.contains("no space")), "{:?}", collected.gaps);
+    assert_eq!(sink.items.len(), 1);
+}
+
+fn head(path: &str) -> ItemHead {
+    ItemHead { kind: ItemKind::State, path: path.parse().unwrap(), source: "x".to_owned(), method: String::new() }
+}
+
+#[test]
+fn a_step_that_hangs_is_left_behind_with_what_it_gave() {
+    static GATE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+    let wait = || {
+        drop(GATE.1.wait_while(GATE.0.lock().unwrap(), |open| !*open).unwrap());
+        step::Result::default()
+    };
+    let stop = AtomicBool::new(false);
+    let until =
+        Until { stop: &stop, deadline: Instant::now() + Duration::from_millis(20), grace: Duration::from_millis(5) };
+    let left_behind = LeftBehind::default();
+    let mut sink = Sink::default();
+    let mut delivery = Delivery::new(&mut sink, left_behind.clone());
+    let hanging = move |feed: &Feed| {
+        feed.begin(head("state/a.jsonl")).unwrap();
+        wait()
+    };
+    assert!(matches!(delivery.run("a", &until, hanging), Ok(Went::Hangs { bytes: 0 })));
+    let later = Until { deadline: Instant::now() + Duration::from_secs(60), ..until.clone() };
+    let fine = |feed: &Feed| {
+        let mut content = Content::new(feed, head("state/b.jsonl"), Pack::Deflate, Bytes(10));
+        content.write_all(b"{}\n").unwrap();
+        assert!(content.write_all(b"too much\n").is_err());
+        let bytes = content.bytes;
+        content.finish(1, None, vec![]);
+        step::Result { bytes, ..Default::default() }
+    };
+    assert!(matches!(delivery.run("b", &later, fine), Ok(Went::Done(step::Result { bytes: 3, .. }))));
+    assert!(matches!(delivery.run("c", &later, |_| panic!("a bug")), Ok(Went::Panicked { .. })));
+    for _ in 0..7 {
+        assert!(!left_behind.is_full());
+        assert!(matches!(delivery.run("d", &until, move |_| wait()), Ok(Went::Hangs { .. })));
+    }
+    assert!(left_behind.is_full());
+    *GATE.0.lock().unwrap() = true;
+    GATE.1.notify_all();
+    while left_behind.is_full() {
+        std::thread::yield_now();
+    }
+    let items: Vec<_> = sink
+        .items
+        .iter()
+        .map(|(n, head, bytes, tail)| (n.0, head.path.as_str(), bytes.len(), tail.is_some()))
+        .collect();
+    assert_eq!(items, [(0, "state/a.jsonl", 0, false), (1, "state/b.jsonl", 3, true)]);
+}

@@ -1,0 +1,265 @@
+//! The agent's configuration: one TOML file, checked as a whole so that all problems are named at once.
+//!
+//! The data directory's own rules are in `data_dir.rs`, the log sources' stanzas in `logs/mod.rs`.
+
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use casefile_evidence::recording::segment::Retention;
+use casefile_proto::ids::NodeName;
+use casefile_proto::units::Bytes;
+use serde::Deserialize;
+
+use crate::logs::{FilesConfig, LogConfig};
+
+/// Where the ring, and items on their way up, are kept.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/casefile/agent";
+
+/// What the ring may hold when nothing is said.
+pub const DEFAULT_RETENTION: Retention = Retention { bytes: Bytes::mib(512), age: Duration::from_hours(7 * 24) };
+
+/// The smallest ring: below this a busy node would not keep ten minutes.
+pub const MIN_RING: Bytes = Bytes::mib(8);
+
+/// The shortest age: a block has to be closed and a segment rotated before anything can go.
+pub const MIN_AGE: Duration = Duration::from_mins(10);
+
+/// A configuration file larger than this is none.
+const MAX_FILE: u64 = 1 << 20;
+
+/// What may stand in the file, for `--help` and the manual.
+pub const KEYS: &str = "\
+collector  = \"http://HOST:PORT\"  without it the agent records and answers to nobody
+node       = \"NAME\"              the node's name [$CASEFILE_NODE, else the host name]
+data_dir   = \"DIR\"               ring and spool [/var/lib/casefile/agent]; ours alone, 0700
+host_root  = \"DIR\"               where the machine's proc, sys and var are [/]
+ring_mib   = 512                 the most that the ring holds on disk; at least 8
+ring_hours = 168                 the oldest that the ring holds; at least 1
+[[files]]                        log files besides those that every agent knows
+glob       = \"var/log/a/*.log\"   below host_root; `*` never crosses a `/`
+except     = [\"var/log/a/x.log\"] what is left out of it";
+
+/// An agent's configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The collector's address, `http://host:port`; `None`: record and answer to nobody.
+    pub collector: Option<String>,
+    /// The name that the node goes by.
+    pub node: NodeName,
+    /// The ring and the spool are below it.
+    pub data_dir: PathBuf,
+    /// Where the machine's `proc`, `sys` and `var` are: `/`, or where they are mounted in a container.
+    pub host_root: PathBuf,
+    /// What the ring may hold.
+    pub retention: Retention,
+    /// Log files besides those that every agent knows.
+    pub logs: LogConfig,
+}
+
+/// Why a configuration cannot be used: every reason, one a line.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// What is wrong. Content of the file is not quoted beyond the name of a key: it may be any file.
+    pub problems: Vec<String>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cannot be used:", self.path.display())?;
+        self.problems.iter().try_for_each(|p| write!(f, "\n  {p}"))
+    }
+}
+
+/// The file as written. Everything is optional; a key that is not known is refused.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    collector: Option<String>,
+    node: Option<String>,
+    data_dir: Option<PathBuf>,
+    host_root: Option<PathBuf>,
+    ring_mib: Option<u64>,
+    ring_hours: Option<u64>,
+    files: Vec<FilesConfig>,
+}
+
+/// What a configuration takes from around it where the file is silent.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// `CASEFILE_NODE`: a container's host name is the pod's, so Kubernetes says the node's name here.
+    pub node: Option<String>,
+    /// The host name.
+    pub hostname: Option<String>,
+}
+
+impl Surroundings {
+    /// Of this process.
+    pub fn of_process() -> Self {
+        Self {
+            node: std::env::var("CASEFILE_NODE").ok(),
+            hostname: rustix::system::uname().nodename().to_str().ok().map(str::to_owned),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path, around: &Surroundings) -> Result<Self, ConfigError> {
+        let broken = |problem: String| ConfigError { path: path.to_owned(), problems: vec![problem] };
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(|e| broken(format!("open it: {e}")))?;
+        file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|e| broken(format!("read it: {e}")))?;
+        if text.len() as u64 > MAX_FILE {
+            return Err(broken("is larger than 1 MiB".to_owned()));
+        }
+        Self::parse(&text, around).map_err(|problems| ConfigError { path: path.to_owned(), problems })
+    }
+
+    /// Checks a text: the configuration, or everything that is wrong with it.
+    pub fn parse(text: &str, around: &Surroundings) -> Result<Self, Vec<String>> {
+        // Not the parser's own rendering: that quotes the line, and the file may be one that the caller may not read.
+        let file: File = toml::from_str(text).map_err(|e| {
+            let line = e.span().map_or(0, |s| text.get(..s.start).map_or(0, |t| t.matches('\n').count()) + 1);
+            vec![format!("line {line}: {}", e.message())]
+        })?;
+        let mut problems = Vec::new();
+        let node = node_name(file.node, around).map_err(|p| problems.push(p)).ok();
+        if let Some(Err(problem)) = file.collector.as_deref().map(check_collector) {
+            problems.push(problem);
+        }
+        let data_dir = file.data_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR));
+        let host_root = file.host_root.unwrap_or_else(|| PathBuf::from("/"));
+        for (key, dir) in [("data_dir", &data_dir), ("host_root", &host_root)] {
+            if !dir.is_absolute() {
+                problems.push(format!("{key}: is not an absolute path"));
+            }
+        }
+        let bytes = file.ring_mib.map_or(DEFAULT_RETENTION.bytes, |n| Bytes(n.saturating_mul(1 << 20)));
+        if bytes < MIN_RING {
+            problems.push(format!("ring_mib: {bytes} is less than {MIN_RING}"));
+        }
+        let age = file.ring_hours.map_or(DEFAULT_RETENTION.age, |n| Duration::from_secs(n.saturating_mul(60 * 60)));
+        if age < MIN_AGE {
+            problems.push("ring_hours: must be at least 1".to_owned());
+        }
+        for (number, files) in file.files.iter().enumerate() {
+            for (key, glob) in std::iter::once(("glob", &files.glob)).chain(files.except.iter().map(|g| ("except", g)))
+            {
+                if let Err(why) = check_glob(glob) {
+                    problems.push(format!("files {}: {key}: {why}", number + 1));
+                }
+            }
+        }
+        match node {
+            Some(node) if problems.is_empty() => Ok(Self {
+                collector: file.collector,
+                node,
+                data_dir,
+                host_root,
+                retention: Retention { bytes, age },
+                logs: logs_with(file.files),
+            }),
+            _ => Err(problems),
+        }
+    }
+}
+
+/// What every agent knows, and what the operator adds.
+fn logs_with(mut files: Vec<FilesConfig>) -> LogConfig {
+    let mut logs = LogConfig::builtin();
+    logs.files.append(&mut files);
+    logs
+}
+
+/// The name out of the file, the environment, the host name: the first that is there must be right.
+pub(crate) fn node_name(given: Option<String>, around: &Surroundings) -> Result<NodeName, String> {
+    let candidates =
+        [("node", given), ("CASEFILE_NODE", around.node.clone()), ("the host name", around.hostname.clone())];
+    for (from, name) in candidates {
+        if let Some(name) = name.filter(|n| !n.is_empty()) {
+            return name.parse().map_err(|e| format!("{from}: {e}"));
+        }
+    }
+    Err("node: this machine has no host name: say one".to_owned())
+}
+
+fn check_collector(address: &str) -> Result<(), String> {
+    let bad = |why: &str| Err(format!("collector: {why}; it looks like http://127.0.0.1:7443"));
+    let Some(authority) = address.strip_prefix("http://") else {
+        return bad("does not begin with http://");
+    };
+    let Some((host, port)) = authority.trim_end_matches('/').rsplit_once(':') else { return bad("names no port") };
+    if host.is_empty() || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_[]:".contains(&b)) {
+        return bad("names no host");
+    }
+    match port.parse::<u16>() {
+        Ok(port) if port != 0 => Ok(()),
+        _ => bad("names no port"),
+    }
+}
+
+fn check_glob(glob: &str) -> Result<(), String> {
+    if glob.is_empty() || glob.starts_with('/') || glob.split('/').any(|c| c == "..") {
+        return Err("is a pattern below host_root, without a leading / and without ..".to_owned());
+    }
+    globset::GlobBuilder::new(glob).literal_separator(true).build().map(drop).map_err(|e| e.kind().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn around() -> Surroundings {
+        Surroundings { node: None, hostname: Some("host-1".to_owned()) }
+    }
+
+    #[test]
+    fn an_empty_file_is_a_whole_configuration() {
+        let config = Config::parse("", &around()).unwrap();
+        assert_eq!((config.node.as_str(), config.collector), ("host-1", None));
+        assert_eq!(config.data_dir, Path::new(DEFAULT_DATA_DIR));
+        assert_eq!((config.host_root.as_path(), config.retention), (Path::new("/"), DEFAULT_RETENTION));
+    }
+
+    #[test]
+    fn every_key_is_taken() {
+        let text = "collector = \"http://[::1]:7443\"\nnode = \"n\"\ndata_dir = \"/d\"\nhost_root = \"/h\"\n\
+                    ring_mib = 8\nring_hours = 1\n[[files]]\nglob = \"var/log/*.log\"\n";
+        let config = Config::parse(text, &Surroundings { node: Some("env".to_owned()), ..around() }).unwrap();
+        assert_eq!((config.node.as_str(), config.logs.files.len()), ("n", 1 + LogConfig::builtin().files.len()));
+        assert_eq!(config.retention, Retention { bytes: MIN_RING, age: Duration::from_hours(1) });
+        for key in text.lines().filter_map(|l| l.split([' ', '=']).next()).filter(|k| !k.is_empty()) {
+            assert!(KEYS.contains(key), "{key} is not documented");
+        }
+    }
+
+    #[test]
+    fn the_environment_names_the_node_where_the_file_does_not() {
+        let env = Surroundings { node: Some("env-1".to_owned()), ..around() };
+        assert_eq!(Config::parse("", &env).unwrap().node.as_str(), "env-1");
+        let bad = Surroundings { node: Some("../x".to_owned()), ..around() };
+        assert!(Config::parse("", &bad).unwrap_err()[0].starts_with("CASEFILE_NODE"));
+    }
+
+    #[test]
+    fn all_problems_are_named_at_once() {
+        let text = "collector = \"ftp://x\"\nnode = \"a/b\"\ndata_dir = \"d\"\nhost_root = \"h\"\nring_mib = 1\n\
+                    ring_hours = 0\n[[files]]\nglob = \"../etc/shadow\"\n[[files]]\nglob = \"/abs\"\n[[files]]\nglob = \"a[\"\n";
+        let problems = Config::parse(text, &around()).unwrap_err();
+        assert_eq!(problems.len(), 9, "{problems:#?}");
+    }
+
+    #[test]
+    fn what_is_no_toml_is_named_by_its_line_without_quoting_it() {
+        let problems = Config::parse("\nroot:$6$secret:19000\n", &around()).unwrap_err();
+        assert!(problems[0].starts_with("line 2") && !problems[0].contains("secret"), "{problems:?}");
+        assert!(Config::parse("colector = \"x\"", &around()).unwrap_err()[0].contains("unknown field"));
+        for address in ["http://", "http://h", "http://:1", "http://h:0", "http://h:x", "https://h:1", "http://a b:1"] {
+            assert!(check_collector(address).is_err(), "{address}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The kernel log of this boot: from `dev/kmsg` below the host root, else by `syslog(2)` where the machine is the running
+//! one (a container without the device).
+//!
+//! In the archive a record is `TIME facility=F level=L seq=N user=B TEXT`, followed by its properties, each on a line that
+//! begins with a blank, as `/dev/kmsg` has them. TEXT is in the kernel's own escaping (`\x1b`), so that it is always one line.
+//! `user=true` says that a program wrote it, not the kernel. `seq=-` where `syslog(2)` gave none.
+//!
+//! The kernel counts microseconds since boot, suspend not included; the wall time of all records is computed with one
+//! and the same difference of the two clocks, that of the time of reading.
+
+use std::fmt::Write as _;
+use std::io;
+use std::ops::ControlFlow::{Break, Continue};
+
+use casefile_proto::gap::{Gap, GapReason};
+use casefile_proto::time::{NANOS_PER_SEC, WallTime, Window};
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use super::sink::{Before, Flow, Giving, Item};
+use super::{Covered, LogAsk, LogSink, LogSource, LogSpec, item_path, now, open};
+use crate::host::Host;
+use crate::kmsg::reader::{KmsgReader, Next};
+use crate::kmsg::{Record, parse_record, parse_syslog_line};
+use crate::{calls, text};
+
+/// The log source.
+pub(super) const SPEC: LogSpec = LogSpec {
+    name: "kernel",
+    about: "The kernel log of this boot, from /dev/kmsg or syslog(2)",
+    open: |host, _config| Box::new(Kernel { host: host.clone() }),
+};
+
+/// As much of the log as `syslog(2)` is asked for: a log buffer of this size is unusual (`log_buf_len`), and of a larger
+/// one the newest records are given.
+const SYSLOG_BYTES: usize = 4 << 20;
+
+/// `/proc/stat` of a machine with thousands of CPUs and interrupts.
+const STAT_CAP: usize = 4 << 20;
+
+/// A first record later than this after boot is not the first that there was.
+const BOOT_BEGINS_WITHIN_MICROS: u64 = 1_000_000;
+
+struct Kernel {
+    host: Host,
+}
+
+impl LogSource for Kernel {
+    fn read(&mut self, ask: &LogAsk, out: &mut dyn LogSink) -> Covered {
+        let mut giving = Giving::new(SPEC.name, ask, now(&self.host), 1, out);
+        let mut log = match open_log(&self.host) {
+            Ok(log) => log,
+            Err(gap) => return giving.nothing(gap),
+        };
+        let booted = match booted(&self.host, &log) {
+            Ok(booted) => booted,
+            Err(gap) => return giving.nothing(gap),
+        };
+        let path = item_path("kernel.log");
+        let method = format!("{}, times computed from the time since boot", log.describe());
+        let Some(mut item) = giving.item(path, method) else { return giving.finish(1) };
+        let mut reading =
+            Reading { booted, oldest: None, last: None, before: Before::NotRecorded, line: String::new() };
+        // Whatever stopped it, the item knows.
+        let _ = reading.run(&mut log, &mut item);
+        item.end(reading.oldest, reading.before);
+        giving.finish(0)
+    }
+}
+
+/// Where the records come from.
+enum Log {
+    Kmsg(KmsgReader),
+    Syslog(Vec<u8>),
+}
+
+impl Log {
+    fn describe(&self) -> &'static str {
+        match self {
+            Self::Kmsg(_) => "/dev/kmsg",
+            Self::Syslog(_) => "syslog(2)",
+        }
+    }
+}
+
+fn open_log(host: &Host) -> Result<Log, Gap> {
+    let error = match KmsgReader::open(host) {
+        Ok(reader) => return Ok(Log::Kmsg(reader)),
+        Err(e) => e,
+    };
+    if !host.is_live() || !(error.is_not_found() || error.is_permission()) {
+        return Err(open::gap(&error));
+    }
+    let mut buf = vec![0; SYSLOG_BYTES];
+    match calls::kernel_log(&mut buf) {
+        Ok(got) => {
+            buf.truncate(got);
+            Ok(Log::Syslog(buf))
+        }
+        Err(e) => {
+            let denied = e.kind() == io::ErrorKind::PermissionDenied;
+            let reason = if denied { GapReason::PermissionDenied } else { GapReason::SourceFailed };
+            Err(Gap::new(reason, format!("{}; syslog(2): {e}", open::gap(&error).detail)))
+        }
+    }
+}
+
+/// The wall time at which the clock of the records was zero.
+fn booted(host: &Host, log: &Log) -> Result<WallTime, Gap> {
+    if let Log::Kmsg(reader) = log
+        && !reader.is_device()
+    {
+        // A tree of files: the time of boot is what it says, to the second.
+        let mut stat = Vec::new();
+        host.read("proc/stat", &mut stat, STAT_CAP).map_err(|e| open::gap(&e))?;
+        let seconds = stat.split(|b| *b == b'\n').find_map(|line| text::number(line.strip_prefix(b"btime ")?).ok());
+        return seconds.map(WallTime::from_secs).ok_or_else(|| {
+            Gap::new(GapReason::ParseFailed, "/proc/stat has no btime: the kernel's times have no date")
+        });
+    }
+    let nanos = |t: Timespec| t.tv_sec.saturating_mul(NANOS_PER_SEC).saturating_add(t.tv_nsec);
+    let (wall, since_boot) = (nanos(clock_gettime(ClockId::Realtime)), nanos(clock_gettime(ClockId::Monotonic)));
+    Ok(WallTime::from_nanos(wall.saturating_sub(since_boot)))
+}
+
+struct Reading {
+    booted: WallTime,
+    oldest: Option<WallTime>,
+    /// Sequence number and time of the record before.
+    last: Option<(Option<u64>, WallTime)>,
+    before: Before,
+    line: String,
+}
+
+impl Reading {
+    fn run(&mut self, log: &mut Log, item: &mut Item<'_, '_>) -> Flow {
+        match log {
+            Log::Kmsg(reader) => loop {
+                item.check()?;
+                match reader.next() {
+                    Ok(Next::Record(bytes)) => match parse_record(bytes) {
+                        Ok(record) => {
+                            let (message, properties) = message(bytes);
+                            self.record(&record, item, |line| {
+                                line.push_str(&String::from_utf8_lossy(message));
+                                line.push('\n');
+                                line.push_str(&String::from_utf8_lossy(properties));
+                            })?;
+                        }
+                        Err(_) => item.damaged(self.last.map(|(_, at)| at), bytes.len() as u64),
+                    },
+                    // What was dropped shows in the next sequence number.
+                    Ok(Next::Overrun) => {}
+                    Ok(Next::End) => return Continue(()),
+                    Err(e) => {
+                        let gap = Gap::new(GapReason::SourceFailed, format!("read /dev/kmsg: {e}"));
+                        item.gap(match self.last.map(|(_, at)| item.window().from().max(at)) {
+                            Some(from) => Window::new(from, item.window().until()).map_or(gap.clone(), |w| gap.over(w)),
+                            None => gap.over(item.window()),
+                        });
+                        return Continue(());
+                    }
+                }
+            },
+            Log::Syslog(text) => {
+                for line in text.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+                    match parse_syslog_line(line) {
+                        Ok(record) if record.micros.is_some() => {
+                            self.record(&record, item, |line| {
+                                escape(&record.text, line);
+                                line.push('\n');
+                            })?;
+                        }
+                        // Without a time (printk.time is off) it cannot be said whether it belongs to the window.
+                        _ => item.damaged(self.last.map(|(_, at)| at), line.len() as u64),
+                    }
+                }
+                item.check()
+            }
+        }
+    }
+
+    fn record(&mut self, record: &Record, item: &mut Item<'_, '_>, text: impl FnOnce(&mut String)) -> Flow {
+        let micros = record.micros.unwrap_or(0);
+        let at = self.booted.offset(i64::try_from(micros).unwrap_or(i64::MAX).saturating_mul(1000));
+        match self.last {
+            None => {
+                let first = record.seq.map_or(micros < BOOT_BEGINS_WITHIN_MICROS, |seq| seq == 0);
+                self.before = if first { Before::NodeRebooted } else { Before::RotatedAway };
+            }
+            Some((last, before)) => lost(last, before, record.seq, at, item),
+        }
+        self.last = Some((record.seq, at));
+        self.oldest = Some(self.oldest.map_or(at, |t| t.min(at)));
+        if !item.wants(at) {
+            return Continue(());
+        }
+        let line = &mut self.line;
+        line.clear();
+        begin(record, at, line);
+        text(line);
+        match item.record(at, line.as_bytes()) {
+            Continue(()) => Continue(()),
+            Break(halt) => Break(halt),
+        }
+    }
+}
+
+/// Records that the kernel had dropped between two that were read.
+fn lost(last: Option<u64>, before: WallTime, seq: Option<u64>, at: WallTime, item: &mut Item<'_, '_>) {
+    let (Some(last), Some(seq)) = (last, seq) else { return };
+    let missing = seq.saturating_sub(last).saturating_sub(1);
+    let between = Window::new(before.min(at), at.max(before).offset(1)).ok().and_then(|w| w.intersect(&item.window()));
+    if let (1.., Some(between)) = (missing, between) {
+        let why = format!("{missing} records were overwritten before they could be read");
+        item.gap(Gap::new(GapReason::RotatedAway, why).counting(missing).over(between));
+    }
+}
+
+/// All of a record that stands before its text.
+fn begin(record: &Record, at: WallTime, line: &mut String) {
+    const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"];
+    const FACILITIES: [&str; 12] =
+        ["kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"];
+    let seconds = at.to_seconds_text();
+    let micros = at.nanos().rem_euclid(NANOS_PER_SEC) / 1000;
+    // Writing to a String cannot fail, here and below.
+    let _ = write!(line, "{}.{micros:06}Z facility=", seconds.trim_end_matches('Z'));
+    let _ = match record.facility {
+        f @ 0..12 => write!(line, "{}", FACILITIES[usize::from(f)]),
+        f @ 16..24 => write!(line, "local{}", f - 16),
+        f => write!(line, "{f}"),
+    };
+    let _ = write!(line, " level={} seq=", LEVELS[usize::from(record.level & 7)]);
+    let _ = match record.seq {
+        Some(seq) => write!(line, "{seq}"),
+        None => write!(line, "-"),
+    };
+    let _ = write!(line, " user={} ", record.facility > 0);
+}
+
+/// The text of a record of `/dev/kmsg`, and the lines of properties behind it.
+fn message(record: &[u8]) -> (&[u8], &[u8]) {
+    let text = record.iter().position(|b| *b == b';').map_or(record, |at| &record[at + 1..]);
+    match text.iter().position(|b| *b == b'\n') {
+        Some(end) => (&text[..end], &text[end + 1..]),
+        None => (text, &[]),
+    }
+}
+
+/// As the kernel escapes what is not printable in `/dev/kmsg`.
+fn escape(text: &str, line: &mut String) {
+    for b in text.bytes() {
+        match b {
+            b' '..=b'~' if b != b'\\' => line.push(char::from(b)),
+            _ => {
+                let _ = write!(line, "\\x{b:02x}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_syslog_is_escaped_as_kmsg_escapes_it() {
+        let mut line = String::new();
+        escape("a\u{1b}[31m\\ ä", &mut line);
+        assert_eq!(line, r"a\x1b[31m\x5c \xc3\xa4");
+        let record = parse_record(format!("4,1,2,-;{line}").as_bytes()).unwrap();
+        assert_eq!(record.text, "a\u{1b}[31m\\ ä");
+    }
+
+    #[test]
+    fn text_and_properties_are_told_apart() {
+        assert_eq!(message(b"6,1,2,-;a;b\n K=v\n L=w\n"), (&b"a;b"[..], &b" K=v\n L=w\n"[..]));
+        assert_eq!(message(b"6,1,2,-;a"), (&b"a"[..], &b""[..]));
+    }
+}

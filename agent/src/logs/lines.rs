@@ -1,0 +1,307 @@
+//! Lines out of bytes, in fixed memory whatever the bytes are: a line longer than [`LINE_CAP`] is cut and the cut is
+//! counted, zero bytes before a line (what a crash or a truncating rotation leaves) are passed over and counted.
+//!
+//! What a line means is not known here.
+
+use std::fs::File;
+use std::io::{self, BufRead as _};
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::SeekFrom;
+
+/// The longest line that is kept whole: container runtimes cut at 16 KiB, and a stack trace on one line has been seen
+/// at a few hundred.
+pub(super) const LINE_CAP: usize = 1 << 20;
+
+/// How much is read at once.
+const BLOCK: usize = 128 << 10;
+
+/// After so many bytes without a line, the caller is given the chance to stop.
+const PATIENCE: u64 = 8 << 20;
+
+/// Where bytes come from.
+pub(super) trait Feed {
+    /// Reads on. At the end: no bytes.
+    fn feed(&mut self, into: &mut [u8]) -> io::Result<Fed>;
+}
+
+/// What was read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Fed {
+    /// How many bytes.
+    pub(super) bytes: usize,
+    /// The length of a hole that was passed over before them: zero bytes that nobody wrote.
+    pub(super) hole: u64,
+}
+
+/// A plain file from some position to its end, as far as it goes by then.
+#[derive(Debug)]
+pub(super) struct PlainFeed<'f> {
+    file: &'f File,
+    at: u64,
+    in_zeros: bool,
+}
+
+impl<'f> PlainFeed<'f> {
+    /// From this byte on.
+    pub(super) fn new(file: &'f File, at: u64) -> Self {
+        Self { file, at, in_zeros: false }
+    }
+}
+
+impl Feed for PlainFeed<'_> {
+    fn feed(&mut self, into: &mut [u8]) -> io::Result<Fed> {
+        let mut hole = 0;
+        if self.in_zeros {
+            // A sparse file may hold terabytes of nothing. Not every file system can say; then the zeros are read.
+            if let Ok(data) = rustix::fs::seek(self.file, SeekFrom::Data(self.at)) {
+                hole = data.saturating_sub(self.at);
+                self.at = self.at.max(data);
+            }
+        }
+        let bytes = loop {
+            match self.file.read_at(into, self.at) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        self.at += bytes as u64;
+        self.in_zeros = bytes == into.len() && into.iter().all(|b| *b == 0);
+        Ok(Fed { bytes, hole })
+    }
+}
+
+/// One line.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line<'a> {
+    /// It, without its line feed; at most [`LINE_CAP`] bytes.
+    pub(super) bytes: &'a [u8],
+    /// Bytes of it that were left out because it was too long.
+    pub(super) left_out: u64,
+    /// Zero bytes that stood before it or lay in a hole within it.
+    pub(super) zeros: u64,
+}
+
+/// What came next.
+#[derive(Debug)]
+pub(super) enum Next<'a> {
+    /// A line.
+    Line(Line<'a>),
+    /// Nothing yet after a lot of bytes: ask again, or stop.
+    Busy,
+    /// There is no more.
+    End,
+}
+
+/// Lines out of a feed.
+#[derive(Debug)]
+pub(super) struct Lines<F> {
+    feed: F,
+    buf: Vec<u8>,
+    /// The unread part of `buf`.
+    start: usize,
+    end: usize,
+    /// Bytes from `start` that are known to hold no line feed.
+    searched: usize,
+    /// Where `start` lies in the feed, holes included.
+    offset: u64,
+    /// Lines that begin here or later are not given.
+    until: u64,
+    left_out: u64,
+    zeros: u64,
+    /// Whether the line's first byte that is not zero has been seen.
+    begun: bool,
+    since_line: u64,
+    ended: bool,
+}
+
+impl<F: Feed> Lines<F> {
+    /// Lines of a feed whose first byte lies at `offset`, up to the last one that begins before `until`.
+    pub(super) fn new(feed: F, offset: u64, until: u64) -> Self {
+        Self {
+            feed,
+            buf: vec![0; BLOCK],
+            start: 0,
+            end: 0,
+            searched: 0,
+            offset,
+            until,
+            left_out: 0,
+            zeros: 0,
+            begun: false,
+            since_line: 0,
+            ended: false,
+        }
+    }
+
+    /// Where the next line begins; at the end, how far the feed went.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The next line. An error is not the end: what was read before it has been given.
+    pub(super) fn next(&mut self) -> io::Result<Next<'_>> {
+        if self.offset >= self.until {
+            return Ok(Next::End);
+        }
+        loop {
+            if !self.begun {
+                self.pass_zeros();
+            }
+            if let Some(length) = line_feed(&self.buf[self.start + self.searched..self.end]) {
+                return Ok(self.give(self.searched + length, 1));
+            }
+            self.searched = self.end - self.start;
+            if self.ended {
+                return Ok(if self.searched == 0 && self.zeros == 0 { Next::End } else { self.give(self.searched, 0) });
+            }
+            if self.since_line >= PATIENCE {
+                self.since_line = 0;
+                return Ok(Next::Busy);
+            }
+            self.fill()?;
+        }
+    }
+
+    fn pass_zeros(&mut self) {
+        let unread = &self.buf[self.start..self.end];
+        let zeros = unread.iter().position(|b| *b != 0).unwrap_or(unread.len());
+        self.start += zeros;
+        self.zeros += zeros as u64;
+        self.begun = self.start < self.end;
+        self.searched = 0;
+    }
+
+    fn give(&mut self, length: usize, ending: usize) -> Next<'_> {
+        let bytes = self.start..self.start + length.min(LINE_CAP);
+        let (left_out, zeros) = (self.left_out + (length - bytes.len()) as u64, self.zeros);
+        self.start += length + ending;
+        self.offset += (length + ending) as u64 + self.left_out + self.zeros;
+        (self.left_out, self.zeros, self.searched, self.begun, self.since_line) = (0, 0, 0, false, 0);
+        Next::Line(Line { bytes: &self.buf[bytes], left_out, zeros })
+    }
+
+    /// Reads on behind what is there; beyond [`LINE_CAP`] the bytes of the same line make room for those that follow.
+    fn fill(&mut self) -> io::Result<()> {
+        self.buf.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.end > LINE_CAP {
+            self.left_out += (self.end - LINE_CAP) as u64;
+            self.end = LINE_CAP;
+            self.searched = self.searched.min(LINE_CAP);
+        }
+        if self.buf.len() - self.end < BLOCK {
+            self.buf.resize((2 * self.buf.len()).min(LINE_CAP + BLOCK), 0);
+        }
+        let fed = self.feed.feed(&mut self.buf[self.end..])?;
+        self.end += fed.bytes;
+        self.zeros += fed.hole;
+        self.since_line += fed.bytes as u64;
+        self.ended = fed.bytes == 0;
+        Ok(())
+    }
+}
+
+/// Where the first line feed lies. By way of `BufRead`, because that is where the standard library shows its `memchr`.
+fn line_feed(bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes;
+    // Reading from a slice never fails.
+    let passed = rest.skip_until(b'\n').unwrap_or(0);
+    passed.checked_sub(1).filter(|at| bytes[*at] == b'\n')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
+
+    use super::*;
+
+    /// Gives its bytes in pieces of the sizes named, over and over.
+    struct Dribble<'a> {
+        bytes: &'a [u8],
+        sizes: std::iter::Cycle<std::vec::IntoIter<usize>>,
+    }
+
+    impl Feed for Dribble<'_> {
+        fn feed(&mut self, into: &mut [u8]) -> io::Result<Fed> {
+            let n = self.sizes.next().unwrap().min(self.bytes.len()).min(into.len());
+            into[..n].copy_from_slice(&self.bytes[..n]);
+            self.bytes = &self.bytes[n..];
+            Ok(Fed { bytes: n, hole: 0 })
+        }
+    }
+
+    fn all<F: Feed>(mut lines: Lines<F>) -> Vec<(u64, Vec<u8>, u64, u64)> {
+        let mut out = Vec::new();
+        loop {
+            let offset = lines.offset();
+            match lines.next().unwrap() {
+                Next::Line(l) => out.push((offset, l.bytes.to_vec(), l.left_out, l.zeros)),
+                Next::Busy => {}
+                Next::End => return out,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn lines_are_the_bytes_between_line_feeds_however_they_arrive(
+            lines in proptest::collection::vec(
+                prop_oneof![
+                    proptest::collection::vec(any::<u8>().prop_filter("no line feed", |b| *b != b'\n'), 0..40),
+                    Just(vec![0_u8; 7]), Just(Vec::new()), Just(b"text\0\0\r".to_vec()),
+                ], 0..30),
+            sizes in proptest::collection::vec(1_usize..50, 1..5),
+            ended in any::<bool>(),
+        ) {
+            let mut bytes = lines.join(&b'\n');
+            if ended && !lines.is_empty() { bytes.push(b'\n') }
+            let given = all(Lines::new(Dribble { bytes: &bytes, sizes: sizes.into_iter().cycle() }, 0, u64::MAX));
+            let mut offset = 0;
+            for line in given.iter() {
+                assert_eq!(line.0, offset);
+                let end = offset as usize + line.3 as usize + line.1.len();
+                assert_eq!(&bytes[offset as usize + line.3 as usize..end], &line.1[..]);
+                assert!(bytes[offset as usize..][..line.3 as usize].iter().all(|b| *b == 0));
+                offset = end as u64 + u64::from(end < bytes.len());
+            }
+            assert_eq!(offset, bytes.len() as u64);
+            assert!(given.iter().all(|l| !l.1.contains(&b'\n') && l.1.first() != Some(&0)));
+        }
+    }
+
+    #[test]
+    fn a_line_of_three_mebibytes_is_cut_and_the_next_one_is_not_touched() {
+        let mut bytes = vec![b'x'; 3 << 20];
+        bytes.extend_from_slice(b"\nnext\n");
+        let sizes = vec![100_000, 1].into_iter().cycle();
+        let given = all(Lines::new(Dribble { bytes: &bytes, sizes }, 0, u64::MAX));
+        assert_eq!(given.len(), 2);
+        assert_eq!((given[0].1.len(), given[0].2), (LINE_CAP, (3 << 20) - LINE_CAP as u64));
+        assert_eq!(given[1], ((3 << 20) + 1, b"next".to_vec(), 0, 0));
+    }
+
+    #[test]
+    fn a_hole_of_a_tebibyte_is_passed_over() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"one\n").unwrap();
+        file.set_len(1 << 40).unwrap();
+        file.write_all_at(b"two\nthree", 1 << 40).unwrap();
+        let given = all(Lines::new(PlainFeed::new(&file, 0), 0, u64::MAX));
+        assert_eq!(given.iter().map(|l| l.1.as_slice()).collect::<Vec<_>>(), [&b"one"[..], b"two", b"three"]);
+        assert_eq!(given[1].3, (1 << 40) - 4);
+        assert_eq!(given[2].0, (1 << 40) + 4);
+    }
+
+    #[test]
+    fn a_line_that_begins_at_the_limit_is_not_given_and_one_before_it_is_given_whole() {
+        let lines = |until| {
+            let sizes = vec![64].into_iter().cycle();
+            all(Lines::new(Dribble { bytes: b"ab\ncdef\ngh\n", sizes }, 0, until)).len()
+        };
+        assert_eq!((lines(0), lines(1), lines(3), lines(4), lines(8), lines(9)), (0, 1, 1, 2, 2, 3));
+    }
+}

@@ -1,0 +1,114 @@
+//! `casefile-agent`: records one machine, or cuts a window of it by hand.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use casefile_agent::args::{self, Extract, Verb};
+use casefile_agent::config::{Config, Surroundings};
+use casefile_agent::extract::{self, ExtractError};
+use casefile_agent::{Agent, Setup};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// What was asked for cannot be.
+const USAGE: u8 = 2;
+
+/// Done, but the archive says that something is missing.
+const PARTIAL: u8 = 5;
+
+fn main() -> ExitCode {
+    casefile_agent::calls::keep_the_heap_small();
+    let cli = args::parse();
+    log_to_stderr();
+    let ended = match cli.verb {
+        Verb::Run { config } => Config::load(&config, &Surroundings::of_process()).map_err(Into::into).and_then(run),
+        Verb::Extract(args) => extract_by_hand(&args),
+        Verb::Completions { shell } => completions(shell),
+        Verb::Man { dir } => clap_mangen::generate_to(args::command(), &dir)
+            .with_context(|| format!("write manual pages into {}", dir.display()))
+            .map(|()| ExitCode::SUCCESS),
+    };
+    ended.unwrap_or_else(|error| {
+        say(format_args!("casefile-agent: {error:#}"));
+        let usage = error.downcast_ref::<ExtractError>().is_some_and(ExtractError::is_usage);
+        if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+    })
+}
+
+/// That standard error is gone or full is no reason to stop recording: `eprintln!` would panic.
+fn say(text: std::fmt::Arguments<'_>) {
+    let _unheard = writeln!(anstream::stderr(), "{text}");
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("CASEFILE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written is lost; told with `eprintln!`, as is the default, it would take its thread along.
+    log.with_target(false).with_ansi(colour).log_internal_errors(false).init();
+}
+
+/// Into a buffer first: a pipe that closes early is no error of ours.
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut args::command(), "casefile-agent", &mut text);
+    match std::io::stdout().write_all(&text) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// One thread for the uplink and the signals; what blocks has threads of its own.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .thread_stack_size(1 << 20)
+        .build()
+        .context("start the runtime")
+}
+
+fn run(config: Config) -> anyhow::Result<ExitCode> {
+    runtime()?.block_on(async {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut agent = Agent::start(&config, Setup::default())?;
+        tracing::info!(
+            node = %config.node,
+            boot = %agent.header().boot,
+            collector = config.collector.as_deref().unwrap_or("none"),
+            data_dir = %config.data_dir.display(),
+            "recording"
+        );
+        tokio::select! {
+            // Each of the three is safe to drop: nothing was taken from it.
+            _ = terminate.recv() => tracing::info!("told to stop"),
+            _ = interrupt.recv() => tracing::info!("interrupted"),
+            () = agent.failed() => anyhow::bail!("the recorder has stopped by itself: this is a bug, and nothing is recorded any more"),
+        }
+        agent.stop().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn extract_by_hand(args: &Extract) -> anyhow::Result<ExitCode> {
+    let plan = extract::plan(args, &Surroundings::of_process())?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    runtime()?.block_on(async move {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut work = tokio::task::spawn_blocking(move || extract::run(&plan, &told));
+        let done = loop {
+            tokio::select! {
+                // What was found so far is sealed, with what is missing.
+                _ = interrupt.recv() => stop.store(true, Ordering::Relaxed),
+                // Safe to drop: the work goes on, and is looked at again.
+                done = &mut work => break done.context("the extraction failed")??,
+            }
+        };
+        say(format_args!("{done}"));
+        Ok(if done.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(PARTIAL) })
+    })
+}

@@ -1,0 +1,102 @@
+//! What the recorder knows about itself, as counters that any thread may read: the `agent` source turns them into
+//! readings, collection into notes. Atomics only; nothing here decides anything.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::sources::SourceSpec;
+
+/// A counter, or a figure that goes up and down, that one thread writes and others read. Readers need each figure to be
+/// right, not all of them to be of one instant.
+#[derive(Debug, Default)]
+pub struct Figure(AtomicU64);
+
+impl Figure {
+    /// What it is now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Adds to a counter.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Takes from a figure that goes up and down.
+    pub fn take(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    /// Sets a figure that goes up and down.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+}
+
+/// One source's cost and outcomes since the agent started.
+#[derive(Debug, Default)]
+pub struct SourceStats {
+    /// Measurements that ended, in time or late.
+    pub measured: Figure,
+    /// Wall nanoseconds that they took together.
+    pub took_nanos: Figure,
+    /// CPU nanoseconds that they took together.
+    pub cpu_nanos: Figure,
+    /// Readings given out.
+    pub readings: Figure,
+    /// Measurements that ended in an error or a panic.
+    pub failed: Figure,
+    /// Of these, panics.
+    pub panicked: Figure,
+    /// Ticks at which it had not answered by its deadline.
+    pub timed_out: Figure,
+    /// Series that it knows now.
+    pub series: Figure,
+}
+
+/// The recorder about itself.
+#[derive(Debug, Default)]
+pub struct Stats {
+    sources: Box<[(&'static str, SourceStats)]>,
+    /// Frames taken.
+    pub frames: Figure,
+    /// Ticks that were due and not taken: the machine was suspended or overloaded.
+    pub ticks_missed: Figure,
+    /// Wall nanoseconds by which the last tick began late.
+    pub tick_late_nanos: Figure,
+    /// Threads that a source blocks at the moment and that were given up.
+    pub threads_abandoned: Figure,
+    /// Sources that are switched off at the moment because too many threads are blocked.
+    pub sources_off: Figure,
+    /// Bytes written into the ring since the agent started, before blocks are rewritten as columns.
+    pub ring_written_bytes: Figure,
+    /// Bytes that the ring has on disk.
+    pub ring_held_bytes: Figure,
+    /// Frames that could not be kept in the ring (full or read-only disk, a disk that hangs).
+    pub ring_frames_lost: Figure,
+    /// Times that writing the ring failed.
+    pub ring_errors: Figure,
+    /// CPU nanoseconds of the thread that encodes and writes the ring.
+    pub ring_cpu_nanos: Figure,
+    /// CPU nanoseconds of the thread that takes the ticks.
+    pub recorder_cpu_nanos: Figure,
+    /// Frames that the live stream was too slow for; it fetches them from the ring.
+    pub live_frames_dropped: Figure,
+    /// Events that did not fit into their frame.
+    pub events_dropped: Figure,
+}
+
+impl Stats {
+    /// All at zero, for these sources.
+    pub fn new(sources: &[&'static SourceSpec]) -> Self {
+        Self { sources: sources.iter().map(|s| (s.name, SourceStats::default())).collect(), ..Self::default() }
+    }
+
+    /// Each source by name, in the order of the schema.
+    pub fn sources(&self) -> impl ExactSizeIterator<Item = (&'static str, &SourceStats)> {
+        self.sources.iter().map(|(name, stats)| (*name, stats))
+    }
+
+    pub(crate) fn source(&self, index: usize) -> Option<&SourceStats> {
+        self.sources.get(index).map(|(_, stats)| stats)
+    }
+}

@@ -1,0 +1,10 @@
+//! The log sources over trees of files: exactly the records of the window, whatever the files do; and what is missing is
+//! said. Each file here is one side of that.
+#![expect(clippy::unwrap_used, reason = "in a test, also in what tests have in common, a surprise is a failure")]
+
+mod budget;
+mod hostile;
+mod kernel;
+mod real_node;
+mod tree;
+mod window;
