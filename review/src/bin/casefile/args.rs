@@ -1,0 +1,289 @@
+//! The command line: every verb, flag and example. Help, completions and man pages all come from here.
+
+use std::path::PathBuf;
+
+use casefile_proto::ids::{IncidentId, NodeName};
+use casefile_proto::incident::Severity;
+use casefile_proto::item::EntryPath;
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+const EXAMPLES: &str = "\
+Examples:
+  casefile collect --since 30m --wait            seal the last 30 minutes of every node, and follow it
+  casefile collect --around 03:12Z±15m --node n7 only one node, around an instant
+  casefile show INC-000123_….tar.gz              what is in it, and what is missing, worst first
+  casefile verify INC-000123_….tar.gz            intact and signed by whom?
+  casefile logs FILE --grep 'oom|segfault'       lines of all logs in it
+  casefile series FILE node_load1                one metric over the window
+  casefile replay /var/lib/casefile/agent/ring   a node's own recording, with everything else down
+
+Exit codes: 0 done · 1 error · 2 usage · 3 damage found · 5 done, but evidence is missing";
+
+/// Opens incidents, fetches their case files, and reads them: also offline, with every server down.
+#[derive(Parser, Debug)]
+#[command(name = "casefile", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// The verb.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// How to print.
+#[derive(Args, Debug, Clone, Copy)]
+pub(crate) struct Output {
+    /// How to print what was asked for.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = Format::Table, value_name = "FORM")]
+    pub(crate) format: Format,
+}
+
+/// How data is printed on standard output.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// One JSON document.
+    Json,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+/// Which collector to talk to.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct CollectorArgs {
+    /// The collector's address; without it, the one that `casefile-collector local` wrote below --data.
+    #[arg(long, env = "CASEFILE_COLLECTOR", value_name = "URL", value_hint = ValueHint::Url)]
+    pub(crate) collector: Option<String>,
+    /// The data directory of a collector on this machine; its file `address` says where it listens.
+    #[arg(long, env = "CASEFILE_DATA", value_name = "DIR", default_value = "casefile-data", value_hint = ValueHint::DirPath)]
+    pub(crate) data: PathBuf,
+}
+
+/// What can be done.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Open an incident: gather a window from the nodes and seal it.
+    Collect(CollectArgs),
+    /// List incidents, newest first.
+    Incidents {
+        /// Which collector.
+        #[command(flatten)]
+        collector: CollectorArgs,
+        /// The most to list.
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: u32,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the nodes that the collector knows, and how fresh what it has of them is.
+    Nodes {
+        /// Which collector.
+        #[command(flatten)]
+        collector: CollectorArgs,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Fetch the case file of a sealed incident; goes on where an earlier, interrupted one stopped.
+    Download {
+        /// The incident, such as INC-000123.
+        incident: IncidentId,
+        /// Where to; without it, its own name in this directory. `-` is standard output.
+        #[arg(short = 'o', long = "output", value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+        /// How to print what was fetched.
+        #[arg(long, value_enum, default_value_t = Format::Table, value_name = "FORM")]
+        format: Format,
+        /// Which collector.
+        #[command(flatten)]
+        collector: CollectorArgs,
+    },
+    /// Check every byte of a case file, and its signature. Exits with 3 when anything is wrong.
+    Verify {
+        /// The case file.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Keys to believe: an allowed-signers file as ssh-keygen reads it (`casefile-collector key` prints such a line).
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        signers: Option<PathBuf>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// What is in a case file, and what is missing: worst first.
+    Show {
+        /// The case file.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the entries of a case file.
+    Ls {
+        /// The case file.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Write one entry to standard output, byte for byte.
+    Cat {
+        /// The case file.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// The entry, as `casefile ls` prints it.
+        entry: EntryPath,
+    },
+    /// Unpack a case file into a new directory of its own name; nothing is ever written outside it.
+    Extract {
+        /// The case file.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Where that directory is made; DIR must exist.
+        #[arg(long, value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
+        into: PathBuf,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// One metric over the window; without METRIC, the metrics that there are.
+    Series {
+        /// The case file.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// The metric, such as node_load1.
+        metric: Option<String>,
+        /// Only this node.
+        #[arg(long)]
+        node: Option<NodeName>,
+        /// Only series with this label, such as cpu=0; may be given again.
+        #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+        labels: Vec<(String, String)>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// The log lines of the window, log by log.
+    Logs {
+        /// The case file.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Only this node.
+        #[arg(long)]
+        node: Option<NodeName>,
+        /// Only this log source, such as kernel, pods or files.
+        #[arg(long)]
+        source: Option<String>,
+        /// Only lines that this regular expression matches.
+        #[arg(long, value_name = "RE")]
+        grep: Option<regex::bytes::Regex>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Read a ring or last-words directory with everything else down.
+    Replay {
+        /// The directory with the segments.
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+        /// One metric, instead of the overview.
+        #[arg(long, value_name = "METRIC")]
+        series: Option<String>,
+        /// Only series with this label, such as cpu=0; may be given again.
+        #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label, requires = "series")]
+        labels: Vec<(String, String)>,
+        /// The events (kernel lines, sources that came and went), instead of the overview.
+        #[arg(long, conflicts_with = "series")]
+        events: bool,
+        /// Which window of it; everything without one.
+        #[command(flatten)]
+        window: ReplayWindow,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Print a completion script for a shell.
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory.
+    #[command(hide = true)]
+    Man {
+        /// The directory, which must exist.
+        dir: PathBuf,
+    },
+}
+
+/// A window that may be left out.
+#[derive(Args, Debug)]
+pub(crate) struct ReplayWindow {
+    /// From this time on: 10m (ago), 2026-11-23T03:12:00Z, 03:12Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Up to this time, which is not in it.
+    #[arg(long, value_name = "TIME", requires = "since")]
+    pub(crate) until: Option<String>,
+}
+
+/// What `collect` is told.
+#[derive(Args, Debug)]
+pub(crate) struct CollectArgs {
+    /// From this time on: 30m (ago), 2026-11-23T03:12:00Z, 03:12Z.
+    #[arg(long, value_name = "TIME", required_unless_present = "around", conflicts_with = "around")]
+    pub(crate) since: Option<String>,
+    /// Up to this time, which is not in it; may lie ahead (+5m). Without it: now.
+    #[arg(long, value_name = "TIME", conflicts_with = "around")]
+    pub(crate) until: Option<String>,
+    /// A window around an instant, such as 03:12Z±15m.
+    #[arg(long, value_name = "TIME±LENGTH")]
+    pub(crate) around: Option<String>,
+    /// Only this node; may be given again. Without it: every node that the collector knows.
+    #[arg(long = "node", value_name = "NAME")]
+    pub(crate) nodes: Vec<NodeName>,
+    /// One line for people; made from window and nodes when left out.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) title: String,
+    /// Why this evidence is wanted; kept in the case file.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) reason: String,
+    /// How bad it is.
+    #[arg(long, default_value = "sev3")]
+    pub(crate) severity: Severity,
+    /// The runbook that applies.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) runbook: Option<String>,
+    /// How long to wait for the nodes after the window has ended, such as 60s. Without it: the collector's own.
+    #[arg(long, value_name = "LENGTH")]
+    pub(crate) deadline: Option<String>,
+    /// Follow it until it is sealed, then show its coverage. Exits with 5 when evidence is missing.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Which collector.
+    #[command(flatten)]
+    pub(crate) collector: CollectorArgs,
+    /// How to print.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.trim_matches('"').to_owned())),
+        _ => Err("say NAME=VALUE, such as cpu=0".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,84 @@
+//! The way to a collector: where it is, a connection with a deadline, and errors that say what to try.
+
+use std::fs;
+use std::io::Read;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use casefile_proto::wire::v1::incident_service_client::IncidentServiceClient;
+use casefile_proto::wire::v1::node_service_client::NodeServiceClient;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::args::CollectorArgs;
+
+/// Where a collector listens unless it was told otherwise.
+const DEFAULT: &str = "http://127.0.0.1:7443";
+
+/// A collector that is there answers within this.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// An answer that is not a stream comes within this.
+const UNARY: Duration = Duration::from_secs(30);
+
+/// The largest answer that is not a stream: a coverage of thousands of nodes.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// Runs one conversation on a runtime of its own.
+pub(crate) fn block_on<T>(conversation: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?
+        .block_on(conversation)
+}
+
+/// A connection to the collector.
+pub(crate) async fn connect(args: &CollectorArgs) -> Result<Channel> {
+    let address = address(args)?;
+    let endpoint = Endpoint::from_shared(address.clone())
+        .with_context(|| format!("{address} is no address of a collector; say http://HOST:PORT"))?
+        .connect_timeout(CONNECT);
+    match tokio::time::timeout(CONNECT, endpoint.connect()).await {
+        Ok(Ok(channel)) => Ok(channel),
+        Ok(Err(error)) => Err(error).with_context(|| {
+            format!("no collector answers at {address}; is it running? (--collector URL or --data DIR say where)")
+        }),
+        Err(_) => bail!("no collector answered at {address} within {} s", CONNECT.as_secs()),
+    }
+}
+
+/// The incident service.
+pub(crate) async fn incidents(args: &CollectorArgs) -> Result<IncidentServiceClient<Channel>> {
+    Ok(IncidentServiceClient::new(connect(args).await?).max_decoding_message_size(MAX_ANSWER))
+}
+
+/// The node service.
+pub(crate) async fn nodes(args: &CollectorArgs) -> Result<NodeServiceClient<Channel>> {
+    Ok(NodeServiceClient::new(connect(args).await?).max_decoding_message_size(MAX_ANSWER))
+}
+
+/// A request that is given up after [`UNARY`].
+pub(crate) fn request<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(UNARY);
+    request
+}
+
+/// What the collector said, as an error that a person reads.
+pub(crate) fn said(status: &tonic::Status) -> anyhow::Error {
+    anyhow::anyhow!("the collector says: {}", status.message())
+}
+
+/// The flag, else the file that a collector on this machine wrote, else the default.
+fn address(args: &CollectorArgs) -> Result<String> {
+    if let Some(given) = &args.collector {
+        return Ok(if given.contains("://") { given.clone() } else { format!("http://{given}") });
+    }
+    let path = args.data.join("address");
+    let mut text = String::new();
+    match fs::File::open(&path).and_then(|file| file.take(256).read_to_string(&mut text)) {
+        Ok(_) => Ok(format!("http://{}", text.trim())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(DEFAULT.to_owned()),
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+    }
+}

@@ -1,0 +1,117 @@
+//! `casefile collect`: opens an incident and, with `--wait`, follows it to its case file.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use casefile_proto::incident::{
+    IncidentAsk, IncidentDetail, IncidentState, IncidentSummary, IncidentView, OpenAsk, Trigger,
+};
+use casefile_proto::time::{WallTime, Window};
+use casefile_proto::units::Bytes;
+use casefile_proto::wire::v1::incident_service_client::IncidentServiceClient;
+use casefile_proto::wire::v1::{GetIncidentRequest, WatchIncidentRequest};
+use casefile_review::display::safe;
+use casefile_review::{summary, when};
+use tonic::transport::Channel;
+
+use crate::args::CollectArgs;
+use crate::progress::Progress;
+use crate::{Ended, client, output};
+
+/// Opens an incident.
+pub(crate) fn run(args: &CollectArgs) -> Result<Ended> {
+    let ask = ask(args, now()?)?;
+    client::block_on(async {
+        let mut service = client::incidents(&args.collector).await?;
+        let answer = service.open_incident(client::request(ask.into())).await.map_err(|s| client::said(&s))?;
+        let incident = IncidentSummary::try_from(answer.into_inner())?;
+        crate::output::talk!(
+            "{} opened: {}, {} node(s), {}",
+            incident.id,
+            summary::window(incident.ask.window),
+            incident.expected.len(),
+            if incident.state == IncidentState::Open { "waiting for the window to end" } else { "gathering" },
+        );
+        if !args.wait {
+            let id = incident.id;
+            let opened = IncidentDetail { incident, coverage: None };
+            output::one(args.output.format, &opened, || format!("{id}\n"))?;
+            crate::output::talk!("next: casefile incidents, then casefile download {id}");
+            return Ok(Ended::Done);
+        }
+        let incident = follow(&mut service, &incident).await?;
+        if incident.state == IncidentState::Failed {
+            let why = incident.failure.as_deref().unwrap_or("the collector did not say why");
+            bail!("{} could not be sealed: {}; what was gathered is kept", incident.id, safe(why));
+        }
+        let answer = service.get_incident(client::request(GetIncidentRequest::from(incident.id))).await;
+        let detail = IncidentDetail::try_from(answer.map_err(|s| client::said(&s))?.into_inner())?;
+        let coverage = detail.coverage.as_ref().context("the collector sent no coverage")?;
+        output::one(args.output.format, &detail, || summary::render_coverage(coverage))?;
+        if let Some(archive) = &incident.archive {
+            crate::output::talk!("sealed {} ({})", safe(&archive.file_name), Bytes(archive.size));
+        }
+        crate::output::talk!("next: casefile download {}", incident.id);
+        Ok(if coverage.is_whole() { Ended::Done } else { Ended::Partial })
+    })
+}
+
+async fn follow(service: &mut IncidentServiceClient<Channel>, opened: &IncidentSummary) -> Result<IncidentSummary> {
+    let ask = WatchIncidentRequest::from(opened.id);
+    let mut updates = service.watch_incident(ask).await.map_err(|s| client::said(&s))?.into_inner();
+    let mut progress = Progress::new();
+    loop {
+        // First arm: the user has had enough of watching; the incident goes on without us. Second: a change.
+        let update = tokio::select! {
+            stopped = tokio::signal::ctrl_c() => {
+                stopped.context("wait for Ctrl-C")?;
+                bail!("stopped watching; {} goes on at the collector (casefile incidents shows it)", opened.id);
+            }
+            update = updates.message() => update.map_err(|s| client::said(&s))?,
+        };
+        let update =
+            update.with_context(|| format!("the collector ended the conversation before {} was sealed", opened.id))?;
+        let view = IncidentView::try_from(update)?;
+        progress.show(&view);
+        if matches!(view.incident.state, IncidentState::Sealed | IncidentState::Failed) {
+            return Ok(view.incident);
+        }
+    }
+}
+
+fn ask(args: &CollectArgs, now: WallTime) -> Result<OpenAsk> {
+    let window = match (&args.around, &args.since) {
+        (Some(around), _) => when::around(around, now)?,
+        (None, Some(since)) => {
+            let until = args.until.as_deref().map_or(Ok(now), |text| when::time(text, now))?;
+            Window::new(when::time(since, now)?, until)?
+        }
+        (None, None) => bail!("say --since or --around"),
+    };
+    let deadline = args.deadline.as_deref().map(when::length).transpose()?;
+    Ok(OpenAsk {
+        ask: IncidentAsk {
+            title: args.title.clone(),
+            reason: args.reason.clone(),
+            requested_by: requester(),
+            severity: args.severity,
+            trigger: Trigger::Person,
+            runbook: args.runbook.clone(),
+            window,
+            nodes: args.nodes.clone(),
+        },
+        deadline,
+    })
+}
+
+/// The login name; the collector marks it as what the caller said.
+fn requester() -> String {
+    std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_else(|_| format!("uid {}", rustix::process::getuid().as_raw()))
+}
+
+fn now() -> Result<WallTime> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).context("this machine's clock is before 1970")?;
+    Ok(WallTime::from_secs(0).after(since))
+}

@@ -1,0 +1,24 @@
+//! Completions and man pages out of the same definitions that parse the command line.
+
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+
+use crate::Ended;
+use crate::args::Cli;
+
+/// A completion script on standard output.
+pub(crate) fn completions(shell: clap_complete::Shell) -> Result<Ended> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "casefile", &mut script);
+    io::Write::write_all(&mut io::stdout().lock(), &script).context(crate::output::STDOUT)?;
+    Ok(Ended::Done)
+}
+
+/// `casefile.1`, `casefile-collect.1`, … in a directory.
+pub(crate) fn man(dir: &Path) -> Result<Ended> {
+    clap_mangen::generate_to(Cli::command(), dir).with_context(|| format!("write man pages into {}", dir.display()))?;
+    Ok(Ended::Done)
+}

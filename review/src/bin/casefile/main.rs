@@ -1,0 +1,77 @@
+//! `casefile`: opens incidents and reads case files. This file picks the verb; each verb has a file.
+
+mod args;
+mod client;
+mod collect;
+mod contents;
+mod download;
+mod generate;
+mod incidents;
+mod nodes;
+mod output;
+mod progress;
+mod recordings;
+mod show;
+mod verify;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use args::{Cli, Verb};
+use clap::Parser;
+
+/// How a verb ended, when it did not fail: the exit codes that scripts rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Everything that was asked for.
+    Done,
+    /// Damage was found.
+    Damage,
+    /// Done, but evidence is missing.
+    Partial,
+}
+
+impl From<Ended> for ExitCode {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Done => Self::SUCCESS,
+            Ended::Damage => Self::from(3),
+            Ended::Partial => Self::from(5),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(ended) => ended.into(),
+        Err(error) if output::reader_gone(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let chain: Vec<_> = error.chain().map(ToString::to_string).collect();
+            crate::output::talk!("casefile: {}", casefile_review::display::safe(&chain.join(": ")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Ended> {
+    match cli.verb {
+        Verb::Collect(args) => collect::run(&args),
+        Verb::Incidents { collector, limit, output } => incidents::run(&collector, limit, output.format),
+        Verb::Nodes { collector, output } => nodes::run(&collector, output.format),
+        Verb::Download { incident, file, format, collector } => download::run(&collector, incident, file, format),
+        Verb::Verify { file, signers, output } => verify::run(&file, signers.as_deref(), output.format),
+        Verb::Show { file, output } => show::run(&file, output.format),
+        Verb::Ls { file, output } => contents::ls(&file, output.format),
+        Verb::Cat { file, entry } => contents::cat(&file, &entry),
+        Verb::Extract { file, into, output } => contents::extract(&file, &into, output.format),
+        Verb::Series { file, metric, node, labels, output } => {
+            recordings::series(&file, metric, node.as_ref(), labels, output.format)
+        }
+        Verb::Logs { file, node, source, grep, output } => show::logs(&file, node, source, grep, output.format),
+        Verb::Replay { dir, series, labels, events, window, output } => {
+            recordings::replay(&dir, series, labels, events, &window, output.format)
+        }
+        Verb::Completions { shell } => generate::completions(shell),
+        Verb::Man { dir } => generate::man(&dir),
+    }
+}

@@ -1,0 +1,12 @@
+//! Understands an archive, a ring or last words: series, logs, coverage, summary.
+//!
+//! Knows nothing of how they were made, and talks to no network: a case file must open on a laptop when every server is
+//! down. Derivations (rates, ratios) belong here and nowhere else.
+
+pub mod casefile;
+pub mod display;
+pub mod logs;
+pub mod replay;
+pub mod series;
+pub mod summary;
+pub mod when;
