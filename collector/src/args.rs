@@ -1,0 +1,132 @@
+//! The command line: every verb, flag and example. Help, completions and man pages all come from here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueHint};
+
+use crate::config::KEYS;
+
+const EXAMPLES: &str = "\
+Examples:
+  casefile-collector local --once                  a case file of this machine, and done: no set-up, no root
+  casefile-collector local                         the same, then goes on recording until Ctrl-C
+  casefile collect --since 2m --wait               meanwhile, elsewhere: seal the last two minutes
+  casefile-collector serve --config collector.toml the collector of a cluster
+  casefile-collector key > allowed                 whom to believe: for casefile verify and ssh-keygen -Y verify
+
+Exit codes: 0 done · 1 error · 2 usage";
+
+/// Gathers evidence from nodes and seals it into case files.
+#[derive(Parser, Debug)]
+#[command(
+    name = "casefile-collector",
+    version,
+    after_help = EXAMPLES,
+    arg_required_else_help = true,
+    max_term_width = 110
+)]
+pub struct Cli {
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What can be done.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Record this machine, seal a first case file of it, and go on recording. Collector and agent in one process.
+    Local(LocalArgs),
+    /// Run the collector of a cluster.
+    #[command(after_help = KEYS)]
+    Serve {
+        /// Its configuration, in TOML; the keys are listed below.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        config: PathBuf,
+    },
+    /// Print the key that signs case files, as a line of an allowed-signers file.
+    Key {
+        /// The collector's data directory.
+        #[arg(long, env = "CASEFILE_DATA", value_name = "DIR", default_value = "casefile-data", value_hint = ValueHint::DirPath)]
+        data: PathBuf,
+    },
+    /// Print a completion script for a shell.
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory.
+    #[command(hide = true)]
+    Man {
+        /// The directory, which must exist.
+        dir: PathBuf,
+    },
+}
+
+/// What `local` is told.
+#[derive(clap::Args, Debug, Clone)]
+pub struct LocalArgs {
+    /// Where everything is kept; made if need be, for this user alone.
+    #[arg(long, env = "CASEFILE_DATA", value_name = "DIR", default_value = "casefile-data", value_hint = ValueHint::DirPath)]
+    pub data: PathBuf,
+    /// How long to record before the first case file is sealed.
+    #[arg(long, value_name = "LENGTH", default_value = "10s", value_parser = warm_up)]
+    pub warm_up: Duration,
+    /// Exit when the first case file is sealed.
+    #[arg(long)]
+    pub once: bool,
+    /// Where the casefile command reaches it; another free port of that address when this one is taken.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7443", value_parser = loopback)]
+    pub listen: SocketAddr,
+}
+
+/// The shortest warm-up: a window needs a tick in it. The longest: what the ring certainly holds.
+const WARM_UP: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60 * 60);
+
+fn warm_up(text: &str) -> Result<Duration, String> {
+    let length = casefile_review::when::length(text).map_err(|e| e.to_string())?;
+    if WARM_UP.contains(&length) { Ok(length) } else { Err("must be 1s to 1h".to_owned()) }
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let addr: SocketAddr = text.parse().map_err(|_| "say ADDR:PORT, such as 127.0.0.1:7443".to_owned())?;
+    if addr.ip().is_loopback() {
+        Ok(addr)
+    } else {
+        Err("must be a loopback address: whoever reaches the port is believed (serve can be told otherwise)".to_owned())
+    }
+}
+
+/// The definitions, for completions and man pages.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn local_needs_nothing_and_refuses_an_open_port() {
+        let local = |args: &[&str]| {
+            let all = ["casefile-collector", "local"].iter().chain(args);
+            Cli::try_parse_from(all).map(|cli| match cli.verb {
+                Verb::Local(args) => args,
+                other => panic!("{other:?}"),
+            })
+        };
+        let args = local(&["--data", "d"]).unwrap();
+        assert_eq!((args.warm_up, args.once, args.listen.port()), (Duration::from_secs(10), false, 7443));
+        assert_eq!(local(&["--warm-up", "2m", "--once"]).unwrap().warm_up, Duration::from_secs(120));
+        for bad in [["--warm-up", "0s"], ["--warm-up", "2h"], ["--warm-up", "soon"], ["--listen", "0.0.0.0:1"]] {
+            assert!(local(&bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The collector's configuration: one TOML file, checked as a whole so that all problems are named at once.
+
+use std::fmt;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use casefile_evidence::recording::segment::Retention;
+use casefile_proto::units::Bytes;
+use serde::Deserialize;
+
+use crate::incident::MAX_PATIENCE;
+use crate::ingest::{Clock, listener};
+
+/// Where the collector listens when nothing is said.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);
+
+/// Where everything is kept when nothing is said.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/casefile/collector";
+
+/// How long an incident waits for its nodes in a cluster: one reboots in about that.
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What the last words of one node may hold when nothing is said.
+pub const DEFAULT_LAST_WORDS: Retention = Retention { bytes: Bytes::mib(128), age: Duration::from_secs(6 * 60 * 60) };
+
+/// The most bytes, before compression, of one incident over all its nodes.
+pub const DEFAULT_BUDGET: Bytes = Bytes::mib(2 << 10);
+
+/// Time between two clock probes of a session: a quartz drifts less than a tenth of a millisecond in it.
+const PROBE_EVERY: Duration = Duration::from_secs(4);
+
+/// The smallest last words: below this a busy node would not keep ten minutes.
+const MIN_LAST_WORDS: Bytes = Bytes::mib(4);
+
+/// The smallest budget: below this one large log could leave nothing for the rest.
+const MIN_BUDGET: Bytes = Bytes::mib(16);
+
+/// A configuration file larger than this is none.
+const MAX_FILE: u64 = 1 << 20;
+
+/// What may stand in the file, for `--help` and the manual.
+pub const KEYS: &str = "\
+listen           = \"127.0.0.1:7443\"  where agents and people reach it
+plaintext_beyond_loopback = true     needed for any but a loopback address: until there
+                                     are identities, whoever reaches the port is believed
+data_dir         = \"DIR\"             index, key, last words, archives
+                                     [/var/lib/casefile/collector]
+deadline_secs    = 120               how long an incident waits for its nodes; 1 to 3600
+incident_mib     = 2048              the most of one incident, uncompressed; at least 16
+last_words_mib   = 128               the most of one node's last words; at least 4
+last_words_hours = 6                 the oldest of them";
+
+/// What to do when the port is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortTaken {
+    /// Say so and stop: agents would dial in vain.
+    Refuse,
+    /// Take any free one and write it down.
+    TakeAnother,
+}
+
+/// A collector's configuration, checked.
+#[derive(Clone)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// When that port is taken.
+    pub port_taken: PortTaken,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// How long an incident waits for its nodes when it is not told.
+    pub patience: Duration,
+    /// The most bytes of one incident.
+    pub budget: Bytes,
+    /// What the last words of one node may hold.
+    pub last_words: Retention,
+    /// How far back frames that were missed are still streamed: as far as last words are kept, unless told otherwise.
+    pub catch_up: Duration,
+    /// Time between two clock probes of a session.
+    pub probe_every: Duration,
+    /// Connections at a time.
+    pub limits: listener::Limits,
+    /// The clocks.
+    pub clock: Clock,
+}
+
+/// Why a configuration cannot be used: every reason, one a line.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// What is wrong. Content of the file is not quoted: it may be any file.
+    pub problems: Vec<String>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cannot be used:", self.path.display())?;
+        self.problems.iter().try_for_each(|p| write!(f, "\n  {p}"))
+    }
+}
+
+/// The file as written. Everything is optional; a key that is not known is refused.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    listen: Option<String>,
+    plaintext_beyond_loopback: bool,
+    data_dir: Option<PathBuf>,
+    deadline_secs: Option<u64>,
+    incident_mib: Option<u64>,
+    last_words_mib: Option<u64>,
+    last_words_hours: Option<u64>,
+}
+
+impl Config {
+    /// What an empty file says, over this directory.
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            listen: DEFAULT_LISTEN,
+            port_taken: PortTaken::Refuse,
+            data_dir,
+            patience: DEFAULT_PATIENCE,
+            budget: DEFAULT_BUDGET,
+            last_words: DEFAULT_LAST_WORDS,
+            catch_up: DEFAULT_LAST_WORDS.age,
+            probe_every: PROBE_EVERY,
+            limits: listener::Limits::default(),
+            clock: Arc::new(crate::clock::now),
+        }
+    }
+
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let broken = |problem: String| ConfigError { path: path.to_owned(), problems: vec![problem] };
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(|e| broken(format!("open it: {e}")))?;
+        file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|e| broken(format!("read it: {e}")))?;
+        if u64::try_from(text.len()).is_ok_and(|len| len > MAX_FILE) {
+            return Err(broken("is larger than 1 MiB".to_owned()));
+        }
+        Self::parse(&text).map_err(|problems| ConfigError { path: path.to_owned(), problems })
+    }
+
+    /// Checks a text: the configuration, or everything that is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, Vec<String>> {
+        // Not the parser's own rendering: that quotes the line, and the file may be one that the caller may not read.
+        let file: File = toml::from_str(text).map_err(|e| {
+            let line = e.span().map_or(0, |s| text.get(..s.start).map_or(0, |t| t.matches('\n').count()) + 1);
+            vec![format!("line {line}: {}", e.message())]
+        })?;
+        let mut problems = Vec::new();
+        let mut config = Self::new(file.data_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR)));
+        if !config.data_dir.is_absolute() {
+            problems.push("data_dir: is not an absolute path".to_owned());
+        }
+        match file.listen.as_deref().map(str::parse::<SocketAddr>) {
+            None => {}
+            Some(Ok(listen)) => config.listen = listen,
+            Some(Err(_)) => problems.push("listen: is no ADDRESS:PORT such as 127.0.0.1:7443 or [::1]:7443".to_owned()),
+        }
+        if !config.listen.ip().is_loopback() && !file.plaintext_beyond_loopback {
+            problems.push(
+                "listen: is not a loopback address, and whoever reaches the port is believed: \
+                 say plaintext_beyond_loopback = true when something else guards it"
+                    .to_owned(),
+            );
+        }
+        match file.deadline_secs.map(Duration::from_secs) {
+            None => {}
+            Some(secs) if secs.is_zero() || secs > MAX_PATIENCE => {
+                problems.push(format!("deadline_secs: must be 1 to {}", MAX_PATIENCE.as_secs()));
+            }
+            Some(secs) => config.patience = secs,
+        }
+        let mut size = |key: &str, mib: Option<u64>, least: Bytes, size: &mut Bytes| {
+            let Some(mib) = mib else { return };
+            *size = Bytes(mib.saturating_mul(1 << 20));
+            if *size < least {
+                problems.push(format!("{key}: {size} is less than {least}"));
+            }
+        };
+        size("incident_mib", file.incident_mib, MIN_BUDGET, &mut config.budget);
+        size("last_words_mib", file.last_words_mib, MIN_LAST_WORDS, &mut config.last_words.bytes);
+        match file.last_words_hours {
+            None => {}
+            Some(0) => problems.push("last_words_hours: must be at least 1".to_owned()),
+            Some(hours) => {
+                config.last_words.age = Duration::from_secs(hours.saturating_mul(60 * 60));
+                config.catch_up = config.last_words.age;
+            }
+        }
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_a_whole_configuration() {
+        let config = Config::parse("").unwrap_or_else(|p| panic!("{p:?}"));
+        assert_eq!((config.listen, config.patience), (DEFAULT_LISTEN, DEFAULT_PATIENCE));
+        assert_eq!((config.data_dir.as_path(), config.budget), (Path::new(DEFAULT_DATA_DIR), DEFAULT_BUDGET));
+    }
+
+    #[test]
+    fn every_key_is_taken_and_documented() {
+        let text = "listen = \"0.0.0.0:1\"\nplaintext_beyond_loopback = true\ndata_dir = \"/d\"\ndeadline_secs = 7\n\
+                    incident_mib = 16\nlast_words_mib = 4\nlast_words_hours = 1\n";
+        let config = Config::parse(text).unwrap_or_else(|p| panic!("{p:?}"));
+        assert_eq!((config.listen.port(), config.patience), (1, Duration::from_secs(7)));
+        assert_eq!((config.budget, config.last_words.bytes), (Bytes::mib(16), Bytes::mib(4)));
+        assert_eq!((config.last_words.age, config.catch_up), (Duration::from_secs(3_600), Duration::from_secs(3_600)));
+        for key in text.lines().filter_map(|l| l.split(' ').next()) {
+            assert!(KEYS.contains(key), "{key} is not documented");
+        }
+    }
+
+    #[test]
+    fn all_problems_are_named_at_once() {
+        let text = "listen = \"somewhere\"\ndata_dir = \"d\"\ndeadline_secs = 0\nincident_mib = 1\n\
+                    last_words_mib = 1\nlast_words_hours = 0\n";
+        let Err(problems) = Config::parse(text) else { panic!("it was taken") };
+        assert_eq!(problems.len(), 6, "{problems:#?}");
+    }
+
+    #[test]
+    fn a_port_open_to_others_must_be_wanted_in_so_many_words() {
+        let Err(problems) = Config::parse("listen = \"0.0.0.0:7443\"") else { panic!("it was taken") };
+        assert!(problems[0].contains("plaintext_beyond_loopback"), "{problems:?}");
+        assert!(Config::parse("listen = \"[::1]:7443\"").is_ok());
+    }
+
+    #[test]
+    fn what_is_no_toml_is_named_by_its_line_without_quoting_it() {
+        let Err(problems) = Config::parse("\nroot:$6$secret:19000\n") else { panic!("it was taken") };
+        assert!(problems[0].starts_with("line 2") && !problems[0].contains("secret"), "{problems:?}");
+        let Err(problems) = Config::parse("lisen = \"x\"") else { panic!("it was taken") };
+        assert!(problems[0].contains("unknown field"), "{problems:?}");
+    }
+}

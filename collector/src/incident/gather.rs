@@ -1,0 +1,499 @@
+//! Does what the incident machines say: one task owns all of them; events and commands in, asks, saves and seals out.
+//!
+//! Nothing is decided here. Whatever may take long (asking, sealing) is a job of its own that reports back as an event.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use casefile_evidence::archive::sign::SigningKey;
+use casefile_proto::coverage::Coverage;
+use casefile_proto::ids::{IncidentId, NodeName, RequestId};
+use casefile_proto::incident::{IncidentState, IncidentSummary, IncidentView, OpenAsk, SealedArchive};
+use casefile_proto::node::{Link, NodeStatus};
+use casefile_proto::session::CollectionAsk;
+use casefile_proto::time::{BootTime, Window};
+use casefile_proto::units::Bytes;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::fleet::Fleet;
+use super::handle::{Command, Incidents, Left, OpenError};
+use super::machine::{Answer, Incident, IncidentEvent, Member, Step};
+use super::sealing::{self, Sealing, chain};
+use super::{Situation, admit, title_of, view};
+use crate::data::DataDir;
+use crate::ingest::{AskError, Clock, NodeEvent};
+use crate::stats::Stats;
+use crate::store::{Asked, Record, Store, StoreError, blocking};
+
+/// Commands that wait while the task is busy; whoever sends one more waits with it.
+const COMMANDS: usize = 64;
+
+/// Incidents that are sealed at a time: it reads and writes as fast as the disk can, so more would only be slower.
+const SEALING_AT_A_TIME: usize = 2;
+
+/// How long one call to the nodes' side may take. It only hands over; a longer wait means that something hangs.
+const CALL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The longest sleep, so that a stepped wall clock or an injected one is noticed soon.
+const NAP: Duration = Duration::from_secs(1);
+
+/// The shortest time between two views of one incident; nobody reads faster, and a view of a large one is large.
+const VIEW_EVERY: Duration = Duration::from_millis(200);
+
+/// The least that a node may send however many nodes share an incident's budget.
+const MIN_NODE_BUDGET: Bytes = Bytes::mib(16);
+
+/// What gathering works with.
+pub struct Parts {
+    /// The nodes.
+    pub fleet: Arc<dyn Fleet>,
+    /// The index.
+    pub store: Arc<dyn Store>,
+    /// Where spools and archives lie.
+    pub data: Arc<DataDir>,
+    /// Signs archives.
+    pub key: Arc<SigningKey>,
+    /// The collector's clocks.
+    pub clock: Clock,
+    /// Counts what happens.
+    pub stats: Arc<Stats>,
+    /// How long to wait for nodes when nothing is said.
+    pub patience: Duration,
+    /// The most bytes, before compression, of one incident over all its nodes.
+    pub budget: Bytes,
+}
+
+/// Takes up what an earlier collector left unfinished, and starts the task.
+pub async fn start(parts: Parts, events: mpsc::Receiver<NodeEvent>) -> Result<Incidents, StoreError> {
+    let (commands, inbox) = mpsc::channel(COMMANDS);
+    let handle = Incidents::new(commands, Arc::clone(&parts.store), Arc::clone(&parts.data));
+    let unfinished = blocking(&parts.store, |store| store.unfinished()).await?;
+    let mut gather = Gather {
+        parts,
+        live: BTreeMap::new(),
+        jobs: JoinSet::new(),
+        sealing: Arc::new(Semaphore::new(SEALING_AT_A_TIME)),
+        stopping: false,
+    };
+    for record in unfinished {
+        gather.resume(record).await;
+    }
+    tokio::spawn(gather.run(inbox, events));
+    Ok(handle)
+}
+
+/// What a job reports.
+enum Done {
+    /// The node was asked.
+    Asked,
+    NotAsked(IncidentId, NodeName),
+    Sealed(IncidentId, SealedArchive, Box<Coverage>),
+    SealFailed(IncidentId, String),
+}
+
+struct Live {
+    record: Record,
+    machine: Incident,
+    view: watch::Sender<IncidentView>,
+    /// Whether the view is older than the machine; and when it was made.
+    stale: bool,
+    shown: Instant,
+}
+
+struct Gather {
+    parts: Parts,
+    live: BTreeMap<IncidentId, Live>,
+    jobs: JoinSet<Done>,
+    sealing: Arc<Semaphore>,
+    stopping: bool,
+}
+
+impl Gather {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Command>, mut events: mpsc::Receiver<NodeEvent>) {
+        loop {
+            let nap = self.nap();
+            // Every arm may be dropped: receiving loses nothing, a job that ended stays in the set.
+            tokio::select! {
+                // What people ask.
+                command = inbox.recv() => match command {
+                    Some(Command::Open(ask, reply)) => {
+                        let opened = self.open(*ask).await;
+                        // Whoever asked may be gone; the incident stands all the same.
+                        let _ = reply.send(opened);
+                    }
+                    Some(Command::Watch(id, reply)) => {
+                        let _ = reply.send(self.subscribe(id));
+                    }
+                    Some(Command::Stop(deadline, reply)) => {
+                        let left = self.drain(deadline).await;
+                        let _ = reply.send(left);
+                        return;
+                    }
+                    None => return,
+                },
+                // What nodes say.
+                Some(event) = events.recv() => self.heard(event).await,
+                // What was started here has ended.
+                Some(done) = self.jobs.join_next() => self.done(done).await,
+                // Time passes.
+                () = tokio::time::sleep(nap) => {}
+            }
+            self.tick().await;
+        }
+    }
+
+    /// How long there is nothing to do unless something is heard.
+    fn nap(&self) -> Duration {
+        let now = (self.parts.clock)().boot;
+        let wakes = self.live.values().filter_map(|live| live.machine.wakes_at()).map(|at| at.since(now));
+        let views =
+            self.live.values().filter(|live| live.stale).map(|live| VIEW_EVERY.saturating_sub(live.shown.elapsed()));
+        wakes.chain(views).min().unwrap_or(NAP).min(NAP)
+    }
+
+    async fn tick(&mut self) {
+        let now = (self.parts.clock)();
+        let due = |live: &Live| {
+            let woken = live.machine.wakes_at().is_some_and(|at| at <= now.boot);
+            woken || (live.machine.state() == IncidentState::Open && now.wall >= live.machine.plan().ready_at)
+        };
+        let ids: Vec<_> = self.live.iter().filter(|(_, live)| due(live)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.apply(id, IncidentEvent::Tick).await;
+        }
+        for live in self.live.values_mut().filter(|live| live.stale && live.shown.elapsed() >= VIEW_EVERY) {
+            live.show();
+        }
+    }
+
+    async fn open(&mut self, mut open: OpenAsk) -> Result<IncidentSummary, OpenError> {
+        if self.stopping {
+            return Err(OpenError::Stopping);
+        }
+        let known = blocking(&self.parts.store, |store| {
+            store.known().map_err(|e| StoreError::Database { doing: "read", source: Box::new(e) })
+        });
+        let status = self.parts.fleet.nodes();
+        let situation = Situation {
+            now: (self.parts.clock)().wall,
+            held: status.iter().map(|s| s.node.clone()).collect(),
+            known: known.await?.into_iter().map(|(name, _)| name).collect(),
+            unfinished: self.live.values().filter(|l| l.machine.state() != IncidentState::Failed).count(),
+            patience: self.parts.patience,
+        };
+        let (plan, nodes) = admit(&open, &situation)?;
+        if open.ask.title.is_empty() {
+            open.ask.title = title_of(open.ask.window, &open.ask.nodes);
+        }
+        let ask = open.ask;
+        let record = blocking(&self.parts.store, move |store| store.open_incident(&ask, &plan, &nodes)).await?;
+        let summary = record.summary();
+        tracing::info!(incident = %record.id, window = %plan.window, nodes = record.members.len(), "incident opened");
+        self.parts.stats.opened();
+        let members = record.members.iter().map(|(name, m)| (name.clone(), Member::new(m.request))).collect();
+        let machine = Incident::open(plan, members, (self.parts.clock)());
+        self.begin(record, machine, &status).await;
+        Ok(summary)
+    }
+
+    async fn resume(&mut self, record: Record) {
+        let counted = record.clone();
+        let data = Arc::clone(&self.parts.data);
+        // A spool that cannot be read is found when it is sealed; until then only the number shown is too small.
+        let items = tokio::task::spawn_blocking(move || items_in(&data, &counted)).await.unwrap_or_default();
+        let member = |(name, m): (&NodeName, &crate::store::MemberRecord)| {
+            let arrived = items.get(name).copied().unwrap_or(0);
+            (name.clone(), Member::resumed(m.request, m.phase, m.answer.clone(), arrived))
+        };
+        let members = record.members.iter().map(member).collect();
+        tracing::info!(incident = %record.id, state = record.state.name(), "incident taken up again");
+        let now = (self.parts.clock)();
+        let machine = Incident::resume(record.plan, record.state, members, record.failure.clone(), now);
+        let status = self.parts.fleet.nodes();
+        self.begin(record, machine, &status).await;
+    }
+
+    async fn begin(&mut self, record: Record, machine: Incident, status: &[NodeStatus]) {
+        let id = record.id;
+        let first = view::running(&record, machine.members().iter());
+        let live = Live { record, machine, view: watch::channel(first).0, stale: false, shown: Instant::now() };
+        self.live.insert(id, live);
+        let connected = status.iter().filter(|s| s.link == Link::Connected).map(|s| s.node.clone()).collect();
+        self.apply(id, IncidentEvent::Started { connected }).await;
+    }
+
+    fn subscribe(&mut self, id: IncidentId) -> Option<watch::Receiver<IncidentView>> {
+        let live = self.live.get_mut(&id)?;
+        live.show();
+        Some(live.view.subscribe())
+    }
+
+    async fn heard(&mut self, event: NodeEvent) {
+        match event {
+            NodeEvent::Connected { node, collectable } => {
+                let (name, list) = (node.clone(), collectable);
+                let kept = blocking(&self.parts.store, move |store| store.set_collectable(&name, &list)).await;
+                if let Err(error) = kept {
+                    tracing::warn!(%node, error = chain(&error), "what the node can collect was not kept");
+                }
+                self.tell_all(&node, |node| IncidentEvent::Connected { node }).await;
+            }
+            NodeEvent::Disconnected { node } => {
+                self.tell_all(&node, |node| IncidentEvent::Disconnected { node }).await;
+            }
+            NodeEvent::Progress { node, request, source, records, bytes } => {
+                let Some(id) = self.whose(&node, request) else { return };
+                let event = IncidentEvent::Progress { node, request, source, records, bytes: bytes.0 };
+                self.apply(id, event).await;
+            }
+            NodeEvent::Item { node, request, item } => {
+                let Some(id) = self.whose(&node, request) else { return };
+                let gaps = item.tail.as_ref().map_or(0, |t| u64::try_from(t.gaps.len()).unwrap_or(u64::MAX));
+                self.parts.stats.item();
+                self.apply(id, IncidentEvent::Item { node, request, source: item.head.source, gaps }).await;
+            }
+            NodeEvent::Done { node, request, sources, gaps } => {
+                let Some(id) = self.whose(&node, request) else { return };
+                let answer = Answer { sources, gaps };
+                self.apply(id, IncidentEvent::Done { node, request, answer }).await;
+            }
+        }
+    }
+
+    fn whose(&self, node: &NodeName, request: RequestId) -> Option<IncidentId> {
+        let asks = |live: &Live| live.machine.members().get(node).is_some_and(|m| m.request == request);
+        self.live.iter().find(|(_, live)| asks(live)).map(|(id, _)| *id)
+    }
+
+    async fn tell_all(&mut self, node: &NodeName, event: impl Fn(NodeName) -> IncidentEvent) {
+        let ids: Vec<_> = self.live.keys().copied().collect();
+        for id in ids {
+            self.apply(id, event(node.clone())).await;
+        }
+    }
+
+    async fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        match done {
+            Ok(Done::Asked) => {}
+            Ok(Done::NotAsked(id, node)) => self.apply(id, IncidentEvent::NotAsked { node }).await,
+            Ok(Done::Sealed(id, archive, coverage)) => {
+                tracing::info!(incident = %id, file = archive.file_name, size = archive.size, whole = archive.whole, "incident sealed");
+                self.parts.stats.sealed(archive.size);
+                let nodes = coverage.nodes.iter().map(|n| (n.node.clone(), n.state)).collect();
+                self.apply(id, IncidentEvent::Sealed { archive, nodes }).await;
+            }
+            Ok(Done::SealFailed(id, why)) => {
+                tracing::error!(incident = %id, why, "incident could not be sealed; what was gathered is kept, and it is tried again");
+                self.parts.stats.failed();
+                self.apply(id, IncidentEvent::SealFailed { why }).await;
+            }
+            // Jobs hand their own panics back as failures; this is one that was aborted.
+            Err(error) => tracing::warn!(%error, "a job of gathering ended early"),
+        }
+    }
+
+    /// Feeds one machine and does its steps, in their order.
+    async fn apply(&mut self, id: IncidentId, event: IncidentEvent) {
+        let now = (self.parts.clock)();
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let before = live.machine.state();
+        let steps = live.machine.on(event, now);
+        live.take_over();
+        let (mut cancels, mut unsaved) = (Vec::new(), false);
+        for step in steps {
+            match step {
+                Step::Pin { node } => self.pin(id, &node).await,
+                Step::Ask { node, request } => {
+                    self.ask(id, node, request, now.boot);
+                    unsaved = true;
+                }
+                Step::Cancel { node, request } => cancels.push((node, request)),
+                Step::Save => {
+                    self.save(id).await;
+                    unsaved = false;
+                }
+                Step::Seal => self.seal(id, std::mem::take(&mut cancels)),
+                Step::Release => self.release(id).await,
+            }
+        }
+        if unsaved {
+            self.save(id).await;
+        }
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.stale = true;
+        if live.machine.state() != before {
+            live.show();
+        }
+        if live.machine.state() == IncidentState::Sealed {
+            // Watchers keep the last view; the index has the rest.
+            self.live.remove(&id);
+        }
+    }
+
+    async fn pin(&self, id: IncidentId, node: &NodeName) {
+        let Some(live) = self.live.get(&id) else { return };
+        let from = on_clock_of(node, live.record.ask.window, &self.parts.fleet.nodes()).window.from();
+        match timeout(CALL_DEADLINE, self.parts.fleet.pin(node, id, from)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(incident = %id, %node, error = chain(&error), "last words are not pinned"),
+            Err(_) => tracing::warn!(incident = %id, %node, "last words are not pinned in time"),
+        }
+    }
+
+    fn ask(&mut self, id: IncidentId, node: NodeName, request: RequestId, now: BootTime) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let share = u64::try_from(live.record.members.len().max(1)).unwrap_or(u64::MAX);
+        let asked = on_clock_of(&node, live.record.ask.window, &self.parts.fleet.nodes());
+        let Some(member) = live.record.members.get_mut(&node) else { return };
+        member.asked = Some(asked);
+        let ask = CollectionAsk {
+            request,
+            window: asked.window,
+            budget: Bytes(self.parts.budget.0 / share).max(MIN_NODE_BUDGET),
+            deadline: live.machine.deadline().since(now),
+            sources: Vec::new(),
+            clock: asked.clock,
+        };
+        let spool = self.parts.data.spool_of(id, member.number);
+        let fleet = Arc::clone(&self.parts.fleet);
+        self.jobs.spawn(async move {
+            match timeout(CALL_DEADLINE, fleet.ask(&node, ask, spool)).await {
+                Ok(Ok(())) => return Done::Asked,
+                // It has just gone; it is asked again when it is back.
+                Ok(Err(AskError::NotConnected(_))) => {}
+                Ok(Err(error @ AskError::Spool { .. })) => {
+                    tracing::warn!(incident = %id, error = chain(&error), "a node cannot be asked yet");
+                }
+                Err(_) => tracing::warn!(incident = %id, %node, "a node could not be asked in time"),
+            }
+            Done::NotAsked(id, node)
+        });
+    }
+
+    async fn save(&self, id: IncidentId) {
+        let Some(live) = self.live.get(&id) else { return };
+        let record = live.record.clone();
+        if let Err(error) = blocking(&self.parts.store, move |store| store.save(&record)).await {
+            // Nothing is lost while this process lives; a restart would go on from the state before.
+            tracing::warn!(incident = %id, error = chain(&error), "the state of an incident was not saved");
+        }
+    }
+
+    fn seal(&mut self, id: IncidentId, cancels: Vec<(NodeName, RequestId)>) {
+        let Some(live) = self.live.get(&id) else { return };
+        let status = self.parts.fleet.nodes();
+        let job = Sealing {
+            record: live.record.clone(),
+            asked: live.record.members.keys().map(|n| (n.clone(), asked_of(&live.record, n, &status))).collect(),
+            connected: status.into_iter().filter(|s| s.link == Link::Connected).map(|s| s.node).collect(),
+            sealed_at: (self.parts.clock)().wall,
+            fleet: Arc::clone(&self.parts.fleet),
+            store: Arc::clone(&self.parts.store),
+            data: Arc::clone(&self.parts.data),
+            key: Arc::clone(&self.parts.key),
+        };
+        let (permits, fleet) = (Arc::clone(&self.sealing), Arc::clone(&self.parts.fleet));
+        self.jobs.spawn(async move {
+            for (node, request) in cancels {
+                if timeout(CALL_DEADLINE, fleet.cancel(&node, request)).await.is_err() {
+                    tracing::warn!(%node, %request, "a request was not cancelled in time");
+                }
+            }
+            // The semaphore is never closed; without a permit it would only be slower.
+            let _permit = permits.acquire_owned().await;
+            match sealing::run(job).await {
+                Ok((archive, coverage)) => Done::Sealed(id, archive, Box::new(coverage)),
+                Err(why) => Done::SealFailed(id, why),
+            }
+        });
+    }
+
+    /// The archive is announced: what it was made of may go.
+    async fn release(&self, id: IncidentId) {
+        let Some(live) = self.live.get(&id) else { return };
+        for node in live.record.members.keys() {
+            match timeout(CALL_DEADLINE, self.parts.fleet.unpin(node, id)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(incident = %id, %node, error = chain(&error), "last words stay pinned");
+                }
+                Err(_) => tracing::warn!(incident = %id, %node, "last words were not unpinned in time"),
+            }
+        }
+        let spool = self.parts.data.spool(id);
+        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(spool)).await;
+        if let Ok(Err(error)) = removed
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(incident = %id, %error, "the spool of a sealed incident was not removed");
+        }
+    }
+
+    async fn drain(&mut self, deadline: Instant) -> Left {
+        self.stopping = true;
+        let sealing = |this: &Self| this.live.values().any(|l| l.machine.state() == IncidentState::Sealing);
+        while sealing(self) {
+            match timeout_at(deadline, self.jobs.join_next()).await {
+                Ok(Some(done)) => self.done(done).await,
+                Ok(None) | Err(_) => break,
+            }
+        }
+        let unfinished = self.live.iter().map(|(id, live)| (*id, live.machine.state())).collect();
+        Left { unfinished }
+    }
+}
+
+impl Live {
+    /// What the machine decided, as it is kept.
+    fn take_over(&mut self) {
+        self.record.state = self.machine.state();
+        self.record.archive = self.machine.archive().cloned();
+        self.record.failure = self.machine.failure().map(str::to_owned);
+        for (name, member) in self.machine.members() {
+            if let Some(kept) = self.record.members.get_mut(name) {
+                kept.phase = member.phase;
+                kept.answer.clone_from(&member.answer);
+            }
+        }
+    }
+
+    fn show(&mut self) {
+        self.view.send_replace(view::running(&self.record, self.machine.members().iter()));
+        self.stale = false;
+        self.shown = Instant::now();
+    }
+}
+
+fn items_in(data: &DataDir, record: &Record) -> BTreeMap<NodeName, u64> {
+    let count = |number: u64| {
+        let items = crate::spool::read_dir(&data.spool_of(record.id, number)).unwrap_or_default();
+        u64::try_from(items.len()).unwrap_or(u64::MAX)
+    };
+    record.members.iter().map(|(name, m)| (name.clone(), count(m.number))).collect()
+}
+
+/// The window on the clock of a node, by what is known of it now. An offset within its own bound is no sign that the
+/// clocks differ: then the window stays as it was asked, on its whole seconds.
+fn on_clock_of(node: &NodeName, window: Window, status: &[NodeStatus]) -> Asked {
+    let clock = status.iter().find(|s| s.node == *node).and_then(|s| s.clock);
+    let apart = clock.filter(|c| c.ahead_nanos.unsigned_abs() > c.bound_nanos);
+    match apart.map(|c| window.shifted(c.ahead_nanos)) {
+        None => Asked { window, clock },
+        Some(Some(moved)) => Asked { window: moved, clock },
+        // An offset that moves the window off the end of time is no offset.
+        Some(None) => Asked { window, clock: None },
+    }
+}
+
+/// How a node was asked; one that never was, as it would be now.
+fn asked_of(record: &Record, node: &NodeName, status: &[NodeStatus]) -> Asked {
+    let kept = record.members.get(node).and_then(|m| m.asked);
+    kept.unwrap_or_else(|| on_clock_of(node, record.ask.window, status))
+}
+
+#[cfg(test)]
+#[path = "gather_tests.rs"]
+mod tests;

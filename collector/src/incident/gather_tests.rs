@@ -1,0 +1,184 @@
+//! Incidents end to end, with nodes that the test plays: asked, answered, sealed; failed, restarted, sealed all the same.
+
+use casefile_evidence::archive::reader::{Archive, Limits};
+use casefile_proto::incident::{ListAsk, NodePhase};
+use casefile_proto::node::Link::{Away, Connected};
+use casefile_proto::time::WallTime;
+
+use super::*;
+use crate::incident::Refusal;
+use crate::incident::test_nodes::{START, Sent, Told, collectable, deposit, log, name, window};
+use crate::incident::test_rig::{Rig, SOON, ask};
+
+fn phases(view: &IncidentView) -> Vec<NodePhase> {
+    view.nodes.iter().map(|n| n.phase).collect()
+}
+
+#[tokio::test]
+async fn an_incident_is_asked_answered_and_sealed_and_its_spool_is_gone() {
+    let mut rig = Rig::start(&[("a", Connected)]).await;
+    let opened = rig.incidents.open(ask(window(0, 50), &[], None)).await.unwrap();
+    assert_eq!((opened.id, opened.expected.clone()), (IncidentId(1), vec![name("a")]));
+    assert!(opened.ask.title.starts_with("every node, "), "{}", opened.ask.title);
+    assert_eq!(rig.next().await, Told::Pin(name("a"), opened.id));
+    let (node, asked, spool) = rig.asked().await;
+    assert_eq!((asked.window, asked.budget), (window(0, 50), Bytes::mib(64)));
+    rig.answer(&node, &asked, &spool).await;
+
+    let view = rig.ended(opened.id).await;
+    assert_eq!((view.incident.state, phases(&view)), (IncidentState::Sealed, vec![NodePhase::Answered]));
+    let archive = view.incident.archive.unwrap();
+    assert!(archive.whole);
+    Archive::open(&rig.incidents.archive(&archive), Limits::default()).unwrap();
+    assert_eq!(rig.next().await, Told::Unpin(name("a"), opened.id));
+    let detail = rig.incidents.detail(opened.id).await.unwrap().unwrap();
+    assert_eq!(detail.incident.archive, Some(archive));
+    assert!(detail.coverage.unwrap().is_whole());
+    let data = Arc::clone(&rig.data);
+    rig.stop().await;
+    assert!(!data.spool(opened.id).exists());
+}
+
+#[tokio::test]
+async fn two_incidents_at_once_know_nothing_of_each_other() {
+    let mut rig = Rig::start(&[("a", Connected), ("b", Connected)]).await;
+    let slow = rig.incidents.open(ask(window(0, 50), &["a"], Some(Duration::from_secs(60)))).await.unwrap();
+    let (_, first, _) = rig.asked().await;
+    let quick = rig.incidents.open(ask(window(10, 40), &["a", "b"], None)).await.unwrap();
+    for _ in 0..2 {
+        let (node, asked, spool) = rig.asked().await;
+        assert_ne!(asked.request, first.request);
+        assert_eq!(asked.window, window(10, 40));
+        rig.answer(&node, &asked, &spool).await;
+    }
+    assert_eq!(rig.ended(quick.id).await.incident.state, IncidentState::Sealed);
+    assert_eq!(rig.view(slow.id, |_| true).await.incident.state, IncidentState::Gathering);
+    rig.pass(60).await;
+    let view = rig.ended(slow.id).await;
+    assert_eq!((view.incident.state, phases(&view)), (IncidentState::Sealed, vec![NodePhase::Silent]));
+}
+
+#[tokio::test]
+async fn the_deadline_seals_what_has_come_and_cancels_the_rest_first() {
+    let mut rig = Rig::start(&[("a", Connected), ("b", Away)]).await;
+    let opened = rig.incidents.open(ask(window(0, 50), &[], Some(Duration::from_secs(60)))).await.unwrap();
+    let (node, asked, spool) = rig.asked().await;
+    assert_eq!(node, name("a"), "who is away is not asked");
+    deposit(&spool, 0, log("logs/files/app.log"), b"one\ntw", Sent::CutShort);
+    let progress =
+        NodeEvent::Progress { node, request: asked.request, source: "files".to_owned(), records: 2, bytes: Bytes(6) };
+    rig.tell(progress).await;
+    rig.pass(60).await;
+    let view = rig.ended(opened.id).await;
+    assert_eq!(phases(&view), [NodePhase::Trimmed, NodePhase::Silent]);
+    assert!(!view.incident.archive.unwrap().whole);
+    assert_eq!(rig.next().await, Told::Cancel(name("a"), asked.request));
+}
+
+#[tokio::test]
+async fn a_node_that_comes_back_is_asked_again_in_the_same_name() {
+    let mut rig = Rig::start(&[("a", Connected)]).await;
+    let opened = rig.incidents.open(ask(window(0, 50), &[], None)).await.unwrap();
+    let (node, asked, _) = rig.asked().await;
+    rig.fleet.link("a", Away);
+    rig.tell(NodeEvent::Disconnected { node: node.clone() }).await;
+    rig.view(opened.id, |view| phases(view) == [NodePhase::Waiting]).await;
+    rig.fleet.link("a", Connected);
+    rig.tell(NodeEvent::Connected { node, collectable: collectable() }).await;
+    let (node, again, spool) = rig.asked().await;
+    assert_eq!(again.request, asked.request);
+    rig.answer(&node, &again, &spool).await;
+    assert_eq!(phases(&rig.ended(opened.id).await), [NodePhase::Answered]);
+}
+
+#[tokio::test]
+async fn a_collector_restarted_while_gathering_goes_on_with_what_has_come() {
+    let mut rig = Rig::start(&[("a", Connected), ("b", Connected)]).await;
+    let opened = rig.incidents.open(ask(window(0, 50), &[], None)).await.unwrap();
+    let (node, asked, spool) = rig.asked().await;
+    rig.answer(&node, &asked, &spool).await;
+    rig.view(opened.id, |view| phases(view)[0] == NodePhase::Answered).await;
+    let (_, second, _) = rig.asked().await;
+    let (dir, left) = rig.stop().await;
+    assert_eq!(left.unfinished, [(opened.id, IncidentState::Gathering)]);
+
+    let mut rig = Rig::over(dir, &[("a", Connected), ("b", Connected)]).await;
+    let (node, asked, spool) = rig.asked().await;
+    assert_eq!((node.as_str(), asked.request), ("b", second.request), "only who had not answered is asked again");
+    rig.answer(&node, &asked, &spool).await;
+    let view = rig.ended(opened.id).await;
+    assert_eq!(phases(&view), [NodePhase::Answered, NodePhase::Answered]);
+    assert_eq!(view.incident.deadline, opened.deadline);
+    let archive = view.incident.archive.unwrap();
+    assert!(archive.whole);
+    let archive = Archive::open(&rig.incidents.archive(&archive), Limits::default()).unwrap();
+    assert!(archive.entries().iter().any(|e| e.path.as_str() == "data/nodes/a/logs/files/app.log"));
+}
+
+#[tokio::test]
+async fn what_could_not_be_sealed_says_why_keeps_its_spool_and_is_sealed_at_the_next_start() {
+    let mut rig = Rig::start(&[("a", Connected)]).await;
+    let archives = rig.data.archives();
+    std::fs::remove_dir(&archives).unwrap();
+    std::fs::write(&archives, "in the way").unwrap();
+    let opened = rig.incidents.open(ask(window(0, 50), &[], None)).await.unwrap();
+    let (node, asked, spool) = rig.asked().await;
+    rig.answer(&node, &asked, &spool).await;
+    let view = rig.ended(opened.id).await;
+    assert_eq!(view.incident.state, IncidentState::Failed);
+    let why = view.incident.failure.unwrap();
+    assert!(why.contains("What was gathered is kept in") && why.contains("next start"), "{why}");
+    assert!(spool.exists());
+    let (dir, left) = rig.stop().await;
+    assert_eq!(left.unfinished, [(opened.id, IncidentState::Failed)]);
+
+    std::fs::remove_file(&archives).unwrap();
+    let rig = Rig::over(dir, &[("a", Away)]).await;
+    let view = rig.ended(opened.id).await;
+    assert_eq!((view.incident.state, view.incident.failure.clone()), (IncidentState::Sealed, None));
+    assert_eq!(phases(&view), [NodePhase::Answered]);
+}
+
+#[tokio::test]
+async fn a_collector_that_went_down_while_sealing_seals_at_the_next_start() {
+    let rig = Rig::start(&[("a", Away)]).await;
+    let plan = super::super::machine::Plan::new(window(0, 50), WallTime::from_secs(START + 55), Duration::from_secs(9));
+    let mut record = rig.store.open_incident(&ask(window(0, 50), &[], None).ask, &plan, &[name("a")]).unwrap();
+    record.state = IncidentState::Sealing;
+    rig.store.save(&record).unwrap();
+    let partial = rig.data.archives().join("INC-000001_x.tar.gz.partial");
+    std::fs::write(&partial, "half").unwrap();
+    let (dir, _) = rig.stop().await;
+    let rig = Rig::over(dir, &[("a", Away)]).await;
+    assert_eq!(rig.ended(record.id).await.incident.state, IncidentState::Sealed);
+    assert!(!partial.exists());
+}
+
+#[tokio::test]
+async fn what_may_not_be_opened_is_refused_and_leaves_nothing() {
+    let rig = Rig::start(&[("a", Connected)]).await;
+    let open = |from, until, nodes: &'static [&str]| rig.incidents.open(ask(window(from, until), nodes, None));
+    assert!(matches!(open(100, 200, &[]).await, Err(OpenError::Refused(Refusal::Future { .. }))));
+    let Err(OpenError::Refused(refusal)) = open(0, 50, &["nobody"]).await else { panic!("it was opened") };
+    assert_eq!(refusal.to_string(), "nobody: no such node. Known: a");
+    let page = rig.incidents.list(ListAsk { page: 10, before: None }).await.unwrap();
+    assert_eq!(page.incidents, []);
+    rig.incidents.stop(Instant::now() + SOON).await;
+    assert!(matches!(open(0, 50, &[]).await, Err(OpenError::Stopping)));
+}
+
+#[tokio::test]
+async fn a_window_is_asked_on_the_clock_of_the_node_when_that_is_known_to_differ() {
+    let clock = |ahead_nanos, bound_nanos| casefile_proto::time::ClockOffset { ahead_nanos, bound_nanos };
+    let mut rig = Rig::start(&[("a", Connected), ("b", Connected)]).await;
+    rig.fleet.nodes.lock().unwrap().get_mut(&name("a")).unwrap().1 = Some(clock(3_000_000_000, 1_000));
+    rig.fleet.nodes.lock().unwrap().get_mut(&name("b")).unwrap().1 = Some(clock(900, 1_000));
+    rig.incidents.open(ask(window(0, 50), &[], None)).await.unwrap();
+    let mut windows = BTreeMap::new();
+    for _ in 0..2 {
+        let (node, asked, _) = rig.asked().await;
+        windows.insert(node, asked.window);
+    }
+    assert_eq!(windows[&name("a")], window(3, 53));
+    assert_eq!(windows[&name("b")], window(0, 50), "within its bound the offset is no sign of a difference");
+}

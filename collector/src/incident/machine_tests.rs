@@ -1,0 +1,333 @@
+//! What must hold for every sequence of events, and the few sequences that a reader asks about.
+
+use std::collections::BTreeSet;
+
+use casefile_proto::item::Digest;
+use proptest::prelude::*;
+
+use super::*;
+
+const SEC: u64 = 1_000_000_000;
+const START: i64 = 1_700_000_000;
+
+fn node(n: u8) -> NodeName {
+    format!("node-{n}").parse().unwrap()
+}
+
+fn at(secs: u64) -> Stamp {
+    Stamp {
+        wall: WallTime::from_secs(START + i64::try_from(secs).unwrap()),
+        boot: BootTime::from_nanos((1_000 + secs) * SEC),
+    }
+}
+
+fn window(from: i64, until: i64) -> Window {
+    Window::new(WallTime::from_secs(START + from), WallTime::from_secs(START + until)).unwrap()
+}
+
+fn opened(window: Window, nodes: u8, now: Stamp) -> Incident {
+    let plan = Plan::new(window, now.wall, Duration::from_secs(30));
+    let members = (0..nodes).map(|n| (node(n), Member::new(RequestId(u64::from(n) + 1)))).collect();
+    Incident::open(plan, members, now)
+}
+
+fn archive() -> SealedArchive {
+    SealedArchive {
+        file_name: "x.tar.gz".to_owned(),
+        size: 1,
+        sha256: Digest([0; 32]),
+        sealed_at: WallTime::from_secs(START),
+        whole: true,
+    }
+}
+
+fn asks(steps: &[Step]) -> Vec<NodeName> {
+    steps.iter().filter_map(|s| if let Step::Ask { node, .. } = s { Some(node.clone()) } else { None }).collect()
+}
+
+fn started(nodes: &[u8]) -> IncidentEvent {
+    IncidentEvent::Started { connected: nodes.iter().map(|n| node(*n)).collect() }
+}
+
+fn item(n: u8) -> IncidentEvent {
+    IncidentEvent::Item { node: node(n), request: RequestId(u64::from(n) + 1), source: "pods".to_owned(), gaps: 0 }
+}
+
+fn done(n: u8) -> IncidentEvent {
+    IncidentEvent::Done { node: node(n), request: RequestId(u64::from(n) + 1), answer: Answer::default() }
+}
+
+#[test]
+fn a_window_that_has_ended_is_asked_at_once_and_sealed_when_every_node_has_answered() {
+    let mut incident = opened(window(-60, -10), 2, at(0));
+    let steps = incident.on(started(&[0, 1]), at(0));
+    assert_eq!(asks(&steps), [node(0), node(1)]);
+    assert_eq!(steps[0], Step::Pin { node: node(0) }, "last words are pinned before anything else");
+    assert_eq!(incident.on(done(0), at(1)), [Step::Save]);
+    assert_eq!(incident.on(done(1), at(2)), [Step::Save, Step::Save, Step::Seal]);
+    let ended = IncidentEvent::Sealed { archive: archive(), nodes: vec![(node(0), NodeState::Answered)] };
+    assert_eq!(incident.on(ended, at(3)), [Step::Save, Step::Release]);
+    assert_eq!(incident.state(), IncidentState::Sealed);
+}
+
+#[test]
+fn a_window_that_ends_in_the_future_waits_for_its_end_and_the_frames_in_flight() {
+    let mut incident = opened(window(-60, 10), 1, at(0));
+    assert_eq!(asks(&incident.on(started(&[0]), at(0))), []);
+    assert_eq!(incident.wakes_at(), Some(BootTime::from_nanos(1_011 * SEC + SEC / 2)));
+    assert_eq!(asks(&incident.on(IncidentEvent::Tick, at(11))), []);
+    assert_eq!(asks(&incident.on(IncidentEvent::Tick, at(12))), [node(0)]);
+}
+
+#[test]
+fn a_node_that_comes_back_while_gathering_is_asked_again_with_the_same_request() {
+    let mut incident = opened(window(-60, -10), 1, at(0));
+    incident.on(started(&[0]), at(0));
+    incident.on(item(0), at(1));
+    incident.on(IncidentEvent::Disconnected { node: node(0) }, at(2));
+    assert_eq!(incident.members()[&node(0)].phase, NodePhase::Waiting);
+    let again = incident.on(IncidentEvent::Connected { node: node(0) }, at(3));
+    assert_eq!(again, [Step::Ask { node: node(0), request: RequestId(1) }]);
+    assert_eq!(incident.members()[&node(0)].items, 1, "what arrived before stays");
+}
+
+#[test]
+fn the_deadline_trims_and_never_discards() {
+    let mut incident = opened(window(-60, -10), 3, at(0));
+    incident.on(started(&[0, 1]), at(0));
+    incident.on(done(0), at(1));
+    incident.on(item(1), at(1));
+    let steps = incident.on(IncidentEvent::Tick, at(30));
+    let cancels: Vec<_> = steps.iter().filter(|s| matches!(s, Step::Cancel { .. })).collect();
+    assert_eq!(cancels.len(), 2, "whoever has not answered is cancelled, so that its spool is at rest");
+    assert_eq!(steps[2..], [Step::Save, Step::Seal]);
+    let phases: Vec<_> = incident.members().values().map(|m| m.phase).collect();
+    assert_eq!(phases, [NodePhase::Answered, NodePhase::Trimmed, NodePhase::LastWords]);
+    assert_eq!(incident.members()[&node(1)].items, 1);
+    assert_eq!(incident.on(item(1), at(31)), [], "what comes after the deadline changes nothing");
+}
+
+#[test]
+fn a_node_that_could_not_be_asked_is_asked_again_after_a_moment() {
+    let mut incident = opened(window(-60, -10), 1, at(0));
+    incident.on(started(&[0]), at(0));
+    assert_eq!(incident.on(IncidentEvent::NotAsked { node: node(0) }, at(0)), []);
+    assert_eq!(incident.wakes_at(), Some(at(1).boot));
+    assert_eq!(asks(&incident.on(IncidentEvent::Tick, at(1))), [node(0)]);
+}
+
+#[test]
+fn a_wall_clock_that_is_set_back_does_not_move_the_deadline() {
+    let mut incident = opened(window(-60, 10), 1, at(0));
+    incident.on(started(&[]), at(0));
+    let hour_back = |secs| Stamp { wall: at(secs).wall.before(Duration::from_secs(3600)), ..at(secs) };
+    incident.on(IncidentEvent::Tick, hour_back(12));
+    assert_eq!(incident.state(), IncidentState::Gathering);
+    incident.on(IncidentEvent::Tick, hour_back(42));
+    assert_eq!(incident.state(), IncidentState::Sealing);
+}
+
+#[test]
+fn an_incident_that_failed_is_sealed_again_and_can_succeed() {
+    let mut incident = opened(window(-60, -10), 1, at(0));
+    incident.on(started(&[]), at(0));
+    incident.on(IncidentEvent::Tick, at(40));
+    incident.on(IncidentEvent::SealFailed { why: "the disk is full".to_owned() }, at(41));
+    assert_eq!((incident.state(), incident.failure()), (IncidentState::Failed, Some("the disk is full")));
+    let kept = incident.members().clone();
+    let mut restarted =
+        Incident::resume(*incident.plan(), incident.state(), kept, Some("the disk is full".to_owned()), at(50));
+    let steps = restarted.on(started(&[0]), at(50));
+    assert_eq!(steps, [Step::Pin { node: node(0) }, Step::Save, Step::Seal]);
+    restarted.on(IncidentEvent::Sealed { archive: archive(), nodes: vec![(node(0), NodeState::Silent)] }, at(51));
+    assert_eq!((restarted.state(), restarted.failure()), (IncidentState::Sealed, None));
+    assert_eq!(restarted.members()[&node(0)].phase, NodePhase::Silent, "the archive knows best what there was");
+}
+
+#[test]
+fn sealing_that_failed_is_tried_again_by_itself_ever_more_rarely() {
+    let mut incident = opened(window(-60, -10), 1, at(0));
+    incident.on(started(&[]), at(0));
+    assert_eq!(incident.on(IncidentEvent::Tick, at(40)).last(), Some(&Step::Seal));
+    let mut now = 40;
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        incident.on(IncidentEvent::SealFailed { why: "the disk is full".to_owned() }, at(now));
+        let again = incident.wakes_at().unwrap();
+        assert_eq!(incident.on(IncidentEvent::Tick, at(now + 1)), [], "not at once");
+        waits.push(again.since(at(now).boot).as_secs());
+        now += waits.last().unwrap();
+        assert_eq!(incident.on(IncidentEvent::Tick, at(now)), [Step::Save, Step::Seal]);
+    }
+    assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+    assert_eq!(incident.wakes_at(), None, "while it is being sealed nothing is to be done");
+}
+
+#[test]
+fn a_restart_while_gathering_goes_on_and_keeps_what_was_answered() {
+    let mut incident = opened(window(-60, -10), 2, at(0));
+    incident.on(started(&[0, 1]), at(0));
+    incident.on(done(0), at(1));
+    let members = incident
+        .members()
+        .iter()
+        .map(|(n, m)| (n.clone(), Member::resumed(m.request, m.phase, m.answer.clone(), m.items)))
+        .collect();
+    let mut restarted = Incident::resume(*incident.plan(), incident.state(), members, None, at(10));
+    assert_eq!(asks(&restarted.on(started(&[0, 1]), at(10))), [node(1)], "who has answered is not asked again");
+    assert_eq!(restarted.wakes_at(), Some(at(30).boot), "the deadline is the one of before");
+}
+
+/// What the world may do to an incident of three nodes; times are seconds that pass first.
+#[derive(Debug, Clone)]
+enum Act {
+    Event(IncidentEvent),
+    StepWall(i64),
+    Restart,
+}
+
+fn any_node() -> impl Strategy<Value = (NodeName, RequestId)> {
+    // Also a node that is not expected, and a request that is not this incident's.
+    (0u8..4, prop_oneof![9 => Just(0u64), 1 => Just(70u64)])
+        .prop_map(|(n, off)| (node(n), RequestId(u64::from(n) + 1 + off)))
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    let event = prop_oneof![
+        Just(IncidentEvent::Tick),
+        any_node().prop_map(|(node, _)| IncidentEvent::Connected { node }),
+        any_node().prop_map(|(node, _)| IncidentEvent::Disconnected { node }),
+        any_node().prop_map(|(node, _)| IncidentEvent::NotAsked { node }),
+        (any_node(), 0u64..9).prop_map(|((node, request), records)| IncidentEvent::Progress {
+            node,
+            request,
+            source: "kernel".to_owned(),
+            records,
+            bytes: records,
+        }),
+        any_node().prop_map(|(node, request)| IncidentEvent::Item {
+            node,
+            request,
+            source: "pods".to_owned(),
+            gaps: 1
+        }),
+        any_node().prop_map(|(node, request)| IncidentEvent::Done { node, request, answer: Answer::default() }),
+        Just(IncidentEvent::Sealed { archive: archive(), nodes: Vec::new() }),
+        Just(IncidentEvent::SealFailed { why: "no".to_owned() }),
+    ];
+    prop_oneof![
+        18 => event.prop_map(Act::Event),
+        1 => (-7200i64..7200).prop_map(Act::StepWall),
+        1 => Just(Act::Restart),
+    ]
+}
+
+/// What the thin layer around the machine would know.
+#[derive(Default)]
+struct World {
+    connected: BTreeSet<NodeName>,
+    outstanding: bool,
+    arrived: BTreeMap<NodeName, u64>,
+}
+
+impl World {
+    fn feed(&mut self, incident: &mut Incident, event: IncidentEvent, clock: Stamp) -> Result<(), TestCaseError> {
+        let before = incident.state();
+        let deadline = incident.plan().deadline();
+        match &event {
+            IncidentEvent::Connected { node } => drop(self.connected.insert(node.clone())),
+            IncidentEvent::Disconnected { node } => drop(self.connected.remove(node)),
+            IncidentEvent::Item { node, request, .. } if before <= IncidentState::Gathering => {
+                let wanted = |m: &&Member| m.request == *request && !is_settled(m.phase);
+                if incident.members().get(node).filter(wanted).is_some() {
+                    *self.arrived.entry(node.clone()).or_default() += 1;
+                }
+            }
+            IncidentEvent::Sealed { .. } | IncidentEvent::SealFailed { .. } => self.outstanding = false,
+            _ => {}
+        }
+        let answered: Vec<_> = answered(incident);
+        let steps = incident.on(event, clock);
+        let mut cancelled = false;
+        for step in &steps {
+            match step {
+                Step::Ask { node, request } => {
+                    prop_assert!(self.connected.contains(node), "asked a node that has no session");
+                    prop_assert!(!cancelled && !self.outstanding, "asked after the end of gathering");
+                    prop_assert_eq!(*request, incident.members()[node].request);
+                }
+                Step::Cancel { .. } => cancelled = true,
+                Step::Seal => {
+                    prop_assert!(!self.outstanding, "sealed twice at once");
+                    self.outstanding = true;
+                }
+                Step::Release => prop_assert_eq!(incident.state(), IncidentState::Sealed),
+                Step::Pin { .. } | Step::Save => {}
+            }
+        }
+        // Nothing that arrived is forgotten, and nobody who answered becomes less than that.
+        for (node, n) in &self.arrived {
+            prop_assert_eq!(incident.members()[node].items, *n);
+        }
+        prop_assert!(answered.iter().all(|node| incident.members()[node].answer.is_some()));
+        if before == IncidentState::Sealed {
+            prop_assert_eq!(incident.state(), IncidentState::Sealed);
+            prop_assert!(steps.is_empty());
+        }
+        prop_assert_eq!(incident.plan().deadline(), deadline);
+        Ok(())
+    }
+}
+
+fn answered(incident: &Incident) -> Vec<NodeName> {
+    incident.members().iter().filter(|(_, m)| m.answer.is_some()).map(|(n, _)| n.clone()).collect()
+}
+
+proptest! {
+    #[test]
+    fn every_sequence_of_events_is_sealing_by_the_deadline_and_ends_sealed_or_failed(
+        until in -100i64..100,
+        acts in prop::collection::vec((0u64..8, any_act()), 0..60),
+        fails in any::<bool>(),
+    ) {
+        let mut clock = at(0);
+        let mut incident = opened(window(-200, until), 3, clock);
+        let mut world = World::default();
+        world.feed(&mut incident, started(&[]), clock)?;
+        for (wait, act) in acts {
+            clock.boot = BootTime::from_nanos(clock.boot.nanos() + wait * SEC);
+            clock.wall = clock.wall.after(Duration::from_secs(wait));
+            match act {
+                Act::Event(event) => world.feed(&mut incident, event, clock)?,
+                Act::StepWall(by) => clock.wall = clock.wall.offset(by * 1_000_000_000),
+                Act::Restart if incident.state() != IncidentState::Sealed => {
+                    let members = incident.members().iter()
+                        .map(|(n, m)| (n.clone(), Member::resumed(m.request, m.phase, m.answer.clone(), m.items)))
+                        .collect();
+                    let failure = incident.failure().map(str::to_owned);
+                    incident = Incident::resume(*incident.plan(), incident.state(), members, failure, clock);
+                    world.connected.clear();
+                    world.outstanding = false;
+                    world.feed(&mut incident, started(&[]), clock)?;
+                }
+                Act::Restart => {}
+            }
+        }
+        // However the wall clock was stepped and however often it was restarted: no later than the whole of the plan.
+        let plan = *incident.plan();
+        let most = wait(plan.deadline(), plan.opened_at);
+        clock.boot = BootTime::from_nanos(clock.boot.nanos() + most);
+        let steps = incident.on(IncidentEvent::Tick, clock);
+        prop_assert!(incident.state() >= IncidentState::Sealing, "{:?} {:?}", incident.state(), steps);
+        if incident.state() == IncidentState::Sealing {
+            let end = if fails {
+                IncidentEvent::SealFailed { why: "no".to_owned() }
+            } else {
+                IncidentEvent::Sealed { archive: archive(), nodes: Vec::new() }
+            };
+            incident.on(end, clock);
+        }
+        prop_assert!(matches!(incident.state(), IncidentState::Sealed | IncidentState::Failed));
+        prop_assert!(incident.members().values().all(|m| is_settled(m.phase)));
+    }
+}

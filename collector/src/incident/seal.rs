@@ -1,0 +1,247 @@
+//! Sealing: spool, last words and coverage become one verified archive. Blocking; runs on a thread of its own.
+//!
+//! Written as `.partial`, synced, read again and verified, renamed, the directory synced: only then is it announced. When
+//! anything fails nothing of it is left but the spool, from which it is tried again.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use casefile_evidence::archive::Title;
+use casefile_evidence::archive::layout::{self, IncidentFile};
+use casefile_evidence::archive::reader::{Archive, Limits, OpenError};
+use casefile_evidence::archive::sign::{AllowedSigners, SigningKey};
+use casefile_evidence::archive::verify::{Problem, SignatureState};
+use casefile_evidence::archive::writer::{ArchiveWriter, ChunkedItem, Sealed, WriteError};
+use casefile_proto::coverage::Coverage;
+use casefile_proto::ids::NodeName;
+use casefile_proto::incident::SealedArchive;
+use casefile_proto::item::ItemKind;
+use casefile_proto::session::Collectable;
+
+use super::coverage::{Ended, Expected, FromNode, Received, Roster, coverage};
+use super::entries::{Body, Entry, entries};
+use super::machine::Answer;
+use super::recorded::recorded;
+use crate::data::{PARTIAL, hint};
+use crate::spool;
+use crate::store::Asked;
+
+/// How many problems of a failed verification are told; the first ones say what is wrong.
+const MAX_PROBLEMS: usize = 5;
+
+/// Everything that sealing one incident needs.
+pub struct SealJob {
+    /// What the archive says of itself.
+    pub title: Title,
+    /// The nodes, in order of name.
+    pub nodes: Vec<SealNode>,
+    /// Where archives go.
+    pub archives: PathBuf,
+    /// A directory for what is compressed meanwhile; on the disk of the spool, gone with it.
+    pub scratch: PathBuf,
+    /// Signs.
+    pub key: Arc<SigningKey>,
+}
+
+/// One node of an incident that is sealed.
+#[derive(Debug, Clone)]
+pub struct SealNode {
+    /// Which.
+    pub node: NodeName,
+    /// What its agent said it can collect.
+    pub collectable: Vec<Collectable>,
+    /// What it sent.
+    pub spool: PathBuf,
+    /// What it said when it was done.
+    pub answer: Option<Answer>,
+    /// The window on its clock.
+    pub asked: Asked,
+    /// How it was when gathering ended.
+    pub ended: Ended,
+    /// Where its last words lie, if there are any.
+    pub last_words: Option<PathBuf>,
+}
+
+/// A sealed incident.
+#[derive(Debug)]
+pub struct SealedIncident {
+    /// The archive.
+    pub archive: SealedArchive,
+    /// Its coverage.
+    pub coverage: Coverage,
+}
+
+/// Why an incident could not be sealed. What was gathered is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The file system said no.
+    #[error("{doing} {}{}", path.display(), hint(source))]
+    Io {
+        /// What we were doing.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+    /// The archive could not be written.
+    #[error("write {}{}", path.display(), write_hint(source))]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: WriteError,
+    },
+    /// What was written could not be read again.
+    #[error("read the archive again")]
+    Reopen(#[source] OpenError),
+    /// What was read again is not what was written.
+    #[error("the archive did not verify after it was written, so it was not announced: {0}")]
+    Unsound(String),
+}
+
+fn write_hint(error: &WriteError) -> &'static str {
+    if let WriteError::Io(source) = error { hint(source) } else { "" }
+}
+
+/// Seals.
+pub fn seal(job: &SealJob) -> Result<SealedIncident, SealError> {
+    fs::create_dir_all(&job.scratch).map_err(io_error("make", &job.scratch))?;
+    let sealed = assembled(job);
+    if sealed.is_err() {
+        // The spool is kept; what was made of it can be made again, and its room may be what is wanting.
+        if let Err(error) = fs::remove_dir_all(&job.scratch) {
+            tracing::debug!(path = %job.scratch.display(), %error, "scratch files stay until sealing is tried again");
+        }
+    }
+    sealed
+}
+
+fn assembled(job: &SealJob) -> Result<SealedIncident, SealError> {
+    let (mut all, coverage) = gathered(job)?;
+    all.extend(documents(job, &coverage).map_err(io_error("describe below", &job.scratch))?);
+    all.sort_by(|a, b| a.path.cmp(&b.path));
+
+    let file_name = format!("{}.tar.gz", job.title.name());
+    let path = job.archives.join(&file_name);
+    let partial = job.archives.join(format!("{file_name}{PARTIAL}"));
+    let sealed = written(job, &all, &partial).and_then(|sealed| {
+        verified(&partial, &job.key)?;
+        fs::rename(&partial, &path).map_err(io_error("rename", &partial))?;
+        let synced = File::open(&job.archives).and_then(|dir| dir.sync_all());
+        synced.map_err(io_error("sync", &job.archives))?;
+        Ok(sealed)
+    });
+    let sealed = sealed.inspect_err(|_| remove(&partial))?;
+    let archive = SealedArchive {
+        file_name,
+        size: sealed.size,
+        sha256: sealed.sha256,
+        sealed_at: job.title.sealed_at,
+        whole: coverage.is_whole(),
+    };
+    Ok(SealedIncident { archive, coverage })
+}
+
+/// Every entry below the nodes, and what they cover.
+fn gathered(job: &SealJob) -> Result<(Vec<Entry>, Coverage), SealError> {
+    let (mut all, mut roster, mut received) = (Vec::new(), Roster::default(), Received::default());
+    for (n, node) in job.nodes.iter().enumerate() {
+        let scratch = job.scratch.join(n.to_string());
+        fs::create_dir_all(&scratch).map_err(io_error("make", &scratch))?;
+        let items = spool::read_dir(&node.spool).map_err(io_error("read", &node.spool))?;
+        let own = items.iter().find(|i| i.head.kind == ItemKind::Recording);
+        let last_words = node.last_words.as_deref();
+        let recorded = recorded(own, node.answer.is_some(), last_words, node.asked.window, &scratch)
+            .map_err(io_error("write below", &scratch))?;
+        let (entries, items) =
+            entries(&node.node, items, recorded.last_words, &scratch).map_err(io_error("read", &node.spool))?;
+        all.extend(entries);
+        roster.nodes.push(Expected { node: node.node.clone(), collectable: node.collectable.clone() });
+        let from = FromNode {
+            clock: node.asked.clock,
+            asked: node.asked.window,
+            answer: node.answer.clone(),
+            ended: node.ended,
+            items,
+            recorded: recorded.cut,
+        };
+        received.nodes.insert(node.node.clone(), from);
+    }
+    Ok((all, coverage(&roster, job.title.ask.window, &received)))
+}
+
+/// `incident.json` and `coverage.json`.
+fn documents(job: &SealJob, coverage: &Coverage) -> io::Result<[Entry; 2]> {
+    let incident = layout::incident_json(&IncidentFile::new(&job.title, coverage, Some(&job.key)))?;
+    let coverage = layout::coverage_json(coverage)?;
+    let entry =
+        |path, bytes, file| Ok(Entry { path: layout::path(path), body: Body::of(bytes, &job.scratch.join(file))? });
+    let incident: io::Result<Entry> = entry(layout::INCIDENT, incident, "incident.chunks");
+    Ok([incident?, entry(layout::COVERAGE, coverage, "coverage.chunks")?])
+}
+
+fn written(job: &SealJob, all: &[Entry], partial: &Path) -> Result<Sealed, SealError> {
+    let write_error = |source| SealError::Write { path: partial.to_owned(), source };
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(partial);
+    let file = file.map_err(io_error("make", partial))?;
+    let mut writer = ArchiveWriter::new(file, job.title.clone(), Some(&job.key)).map_err(write_error)?;
+    for entry in all {
+        let added = match &entry.body {
+            Body::Bytes(bytes) => writer.add(&entry.path, &mut bytes.as_slice()),
+            Body::Chunks(_) | Body::Item(..) => {
+                let (content, mut chunks) = entry.body.chunks().map_err(io_error("read an item for", partial))?;
+                let item = ChunkedItem { size: content.size, sha256: content.sha256, chunks: &mut chunks };
+                writer.add_chunks(&entry.path, item)
+            }
+        };
+        added.map_err(write_error)?;
+    }
+    let (sealed, file) = writer.seal().map_err(write_error)?;
+    file.sync_all().map_err(io_error("sync", partial))?;
+    Ok(sealed)
+}
+
+/// Reads the archive as a stranger would, and believes nothing that is not in the file.
+fn verified(path: &Path, key: &SigningKey) -> Result<(), SealError> {
+    let mut archive = Archive::open(path, Limits::default()).map_err(SealError::Reopen)?;
+    let found = archive.verify(&AllowedSigners::parse(&key.allowed_signer()));
+    let named = |p: &Problem| match &p.entry {
+        Some(entry) => format!("{entry}: {}", p.what),
+        None => p.what.clone(),
+    };
+    let first: Vec<_> = found.problems.iter().take(MAX_PROBLEMS).map(named).collect();
+    if !first.is_empty() {
+        let more = found.problems.len() - first.len();
+        let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+        return Err(SealError::Unsound(format!("{}{more}", first.join("; "))));
+    }
+    match found.signature {
+        SignatureState::Good { .. } => Ok(()),
+        other => Err(SealError::Unsound(format!("the signature is {other:?}"))),
+    }
+}
+
+fn remove(partial: &Path) {
+    match fs::remove_file(partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            // The next start removes it.
+            tracing::warn!(path = %partial.display(), %error, "an unfinished archive could not be removed");
+        }
+        _ => {}
+    }
+}
+
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SealError {
+    let path = path.to_owned();
+    move |source| SealError::Io { doing, path, source }
+}
+
+#[cfg(test)]
+#[path = "seal_tests.rs"]
+mod tests;

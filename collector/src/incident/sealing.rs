@@ -1,0 +1,113 @@
+//! One incident on its way from the index and the spool to a sealed archive in the index: the job around [`super::seal`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use casefile_evidence::archive::Title;
+use casefile_evidence::archive::sign::SigningKey;
+use casefile_proto::coverage::Coverage;
+use casefile_proto::ids::NodeName;
+use casefile_proto::incident::{IncidentState, SealedArchive};
+use casefile_proto::time::WallTime;
+
+use super::coverage::Ended;
+use super::fleet::Fleet;
+use super::machine::settled_as;
+use super::seal::{SealJob, SealNode, SealedIncident, seal};
+use crate::data::DataDir;
+use crate::store::{Asked, Record, Store, StoreError};
+
+/// Who seals, as archives say it.
+pub const SEALED_BY: &str = concat!("casefile-collector ", env!("CARGO_PKG_VERSION"));
+
+/// Below an incident's spool; nodes have numbers from 1, so it is no node's.
+const SCRATCH: &str = "sealing";
+
+/// What one job works with.
+pub struct Sealing {
+    /// The incident.
+    pub record: Record,
+    /// The window on each node's clock.
+    pub asked: BTreeMap<NodeName, Asked>,
+    /// Nodes that have a session now.
+    pub connected: BTreeSet<NodeName>,
+    /// What the archive says when it was sealed.
+    pub sealed_at: WallTime,
+    /// Says where last words lie.
+    pub fleet: Arc<dyn Fleet>,
+    /// The index.
+    pub store: Arc<dyn Store>,
+    /// Where spools and archives lie.
+    pub data: Arc<DataDir>,
+    /// Signs.
+    pub key: Arc<SigningKey>,
+}
+
+/// Seals, and writes into the index that it is sealed: only then is it said. An error is a text for people.
+pub async fn run(sealing: Sealing) -> Result<(SealedArchive, Coverage), String> {
+    let spool = sealing.data.spool(sealing.record.id);
+    let done = tokio::task::spawn_blocking(move || seal_and_save(sealing)).await;
+    let kept = |why: String| {
+        format!("{why}. What was gathered is kept in {}; sealing is tried again at the next start", spool.display())
+    };
+    match done {
+        Ok(sealed) => sealed.map_err(kept),
+        Err(panicked) => Err(kept(format!("sealing ended in a defect of ours ({panicked})"))),
+    }
+}
+
+fn seal_and_save(sealing: Sealing) -> Result<(SealedArchive, Coverage), String> {
+    let job = job(&sealing).map_err(|e| chain(&e))?;
+    let SealedIncident { archive, coverage } = seal(&job).map_err(|e| chain(&e))?;
+    let mut record = sealing.record;
+    record.state = IncidentState::Sealed;
+    record.failure = None;
+    record.archive = Some(archive.clone());
+    for node in &coverage.nodes {
+        if let Some(member) = record.members.get_mut(&node.node) {
+            member.phase = settled_as(node.state);
+        }
+    }
+    sealing.store.save_sealed(&record, &coverage).map_err(|e| chain(&e))?;
+    Ok((archive, coverage))
+}
+
+fn job(sealing: &Sealing) -> Result<SealJob, StoreError> {
+    let record = &sealing.record;
+    let mut nodes = Vec::new();
+    for (name, member) in &record.members {
+        let whole = Asked { window: record.ask.window, clock: None };
+        nodes.push(SealNode {
+            node: name.clone(),
+            collectable: sealing.store.collectable(name)?,
+            spool: sealing.data.spool_of(record.id, member.number),
+            answer: member.answer.clone(),
+            asked: sealing.asked.get(name).copied().unwrap_or(whole),
+            ended: if sealing.connected.contains(name) { Ended::Connected } else { Ended::Away },
+            last_words: sealing.fleet.last_words(name),
+        });
+    }
+    Ok(SealJob {
+        title: Title {
+            ask: record.ask.clone(),
+            incident: Some(record.id),
+            sealed_at: sealing.sealed_at,
+            sealed_by: SEALED_BY.to_owned(),
+        },
+        nodes,
+        archives: sealing.data.archives(),
+        scratch: sealing.data.spool(record.id).join(SCRATCH),
+        key: Arc::clone(&sealing.key),
+    })
+}
+
+/// An error with all its causes, as one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
+}

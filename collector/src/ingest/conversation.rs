@@ -1,0 +1,272 @@
+//! One session, carried out: reads what the agent says, asks the state machine, does what it decides. Nothing is decided
+//! here.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use casefile_proto::ids::NodeName;
+use casefile_proto::node::Link;
+use casefile_proto::session::{FromAgent, MAX_WINDOW_BATCHES, SessionToken};
+use casefile_proto::wire::v1;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::{Status, Streaming};
+
+use super::refusal::chain;
+use super::registry::{COMMANDS, Command, Registry};
+use super::session::{Action, Session, SessionConfig};
+use super::{NodeEvent, Refusal};
+use crate::last_words::{Stored, Writer};
+
+/// Messages to the agent that wait to be sent. When it is full the session waits, for [`SEND`] at most.
+pub(super) const OUTBOX: usize = 64;
+
+/// An agent that does not read for this long is given up.
+const SEND: Duration = Duration::from_secs(20);
+
+/// How long what was appended may take to be synced when the agent has ended its side.
+const LAST_SYNC: Duration = Duration::from_secs(10);
+
+/// How long a node may go unannounced because its clock is not known yet. An agent answers the first probe at once.
+pub(super) const CLOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// How often the state machine is told that time has passed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What is sent to the agent: messages, and at the end why.
+pub(super) type Outbox = mpsc::Sender<Result<v1::SessionResponse, Status>>;
+
+/// One session that is being carried out.
+pub(super) struct Conversation {
+    registry: Arc<Registry>,
+    session: Session,
+    token: SessionToken,
+    outbox: Outbox,
+    commands: (mpsc::Sender<Command>, mpsc::Receiver<Command>),
+    stored: (mpsc::Sender<Stored>, mpsc::Receiver<Stored>),
+    /// The node, once it has said who it is, and the right to append to its last words.
+    node: Option<(NodeName, Writer)>,
+    /// The node is connected and nobody was told: until its clock is known, or until then.
+    unannounced: Option<Instant>,
+}
+
+/// How a session ended.
+enum End {
+    /// The agent ended it, or its connection is gone.
+    Agent,
+    /// We end it.
+    Ours(Refusal),
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        Self::Ours(refusal)
+    }
+}
+
+impl Conversation {
+    pub(super) fn new(registry: Arc<Registry>, token: SessionToken, outbox: Outbox) -> Self {
+        let config =
+            SessionConfig { token, catch_up: registry.config.catch_up, probe_every: registry.config.probe_every };
+        let session = Session::new(config, registry.now());
+        Self {
+            session,
+            token,
+            outbox,
+            commands: mpsc::channel(COMMANDS),
+            // As many answers as batches can be in flight, so that the thread that answers never finds it full.
+            stored: mpsc::channel(MAX_WINDOW_BATCHES as usize),
+            node: None,
+            unannounced: None,
+            registry,
+        }
+    }
+
+    /// Carries it out to its end.
+    pub(super) async fn run(mut self, mut inbound: Streaming<v1::SessionRequest>) {
+        let end = match self.converse(&mut inbound).await {
+            Ok(()) => End::Agent,
+            Err(end) => end,
+        };
+        let node = self.node.take().map(|(node, _)| node);
+        if let End::Ours(refusal) = &end {
+            let (node, error) = (node.as_ref().map(NodeName::as_str), chain(refusal));
+            if refusal.is_their_fault() {
+                tracing::warn!(node, error, "session refused");
+            } else {
+                tracing::info!(node, error, "session ended");
+            }
+            // An agent that does not read its status is gone already.
+            let _ = tokio::time::timeout(SEND, self.outbox.send(Err(Status::from(refusal)))).await;
+        }
+        if let Some(node) = node
+            && self.registry.leave(&node, self.token) == Link::Away
+        {
+            tracing::info!(%node, "node disconnected");
+            self.tell(NodeEvent::Disconnected { node }).await;
+        }
+    }
+
+    async fn converse(&mut self, inbound: &mut Streaming<v1::SessionRequest>) -> Result<(), End> {
+        let mut ticks = tokio::time::interval(TICK);
+        let registry = Arc::clone(&self.registry);
+        let stopped = registry.stopped();
+        tokio::pin!(stopped);
+        loop {
+            // Every arm only takes out of a queue or a stream, so that dropping it loses nothing.
+            let actions = tokio::select! {
+                // Something the agent said; not read as long as too much waits to be synced.
+                message = inbound.message(), if self.session.has_room() => match message {
+                    Ok(Some(message)) => {
+                        let message = FromAgent::try_from(message).map_err(Refusal::from)?;
+                        self.session.on(message, self.registry.now())
+                    }
+                    Ok(None) => return self.finish().await,
+                    Err(status) => return Err(Refusal::unreadable(status).map_or(End::Agent, End::Ours)),
+                },
+                // Something was synced.
+                Some(stored) = self.stored.1.recv() => self.session.stored(stored.map_err(Refusal::from)?),
+                // Something is wanted of the agent.
+                Some(command) = self.commands.1.recv() => self.command(command)?,
+                // Time passes.
+                _ = ticks.tick() => self.session.tick(self.registry.now()),
+                // The collector stops.
+                () = &mut stopped => {
+                    self.finish().await?;
+                    return Err(Refusal::Stopping.into());
+                }
+            };
+            self.act(actions).await?;
+            self.note();
+            self.announce().await;
+        }
+    }
+
+    fn command(&mut self, command: Command) -> Result<Vec<Action>, End> {
+        match command {
+            Command::Ask(ask) => Ok(self.session.ask(ask)),
+            Command::Cancel(request) => Ok(self.session.cancel(request)),
+            Command::Superseded => Err(match &self.node {
+                Some((node, _)) => Refusal::Superseded(node.clone()).into(),
+                None => End::Agent,
+            }),
+        }
+    }
+
+    /// Nothing more is read: what was appended is still acknowledged.
+    async fn finish(&mut self) -> Result<(), End> {
+        let deadline = tokio::time::sleep(LAST_SYNC);
+        tokio::pin!(deadline);
+        while self.session.is_waiting() {
+            let actions = tokio::select! {
+                // Something was synced.
+                Some(stored) = self.stored.1.recv() => self.session.stored(stored.map_err(Refusal::from)?),
+                // The disk hangs: the agent keeps what was not acknowledged.
+                () = &mut deadline => return Ok(()),
+            };
+            self.act(actions).await?;
+        }
+        Ok(())
+    }
+
+    async fn act(&mut self, actions: Vec<Action>) -> Result<(), End> {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Open(node) => actions.extend(self.open(node).await?),
+                Action::Send(message) => {
+                    let sent = tokio::time::timeout(SEND, self.outbox.send(Ok(message.into()))).await;
+                    match sent {
+                        Ok(Ok(())) => {}
+                        // The connection is gone.
+                        Ok(Err(_)) => return Err(End::Agent),
+                        Err(_) => return Err(Refusal::Deaf.into()),
+                    }
+                }
+                Action::Append { records, up_to } => {
+                    let Some((_, writer)) = &self.node else { continue };
+                    let kib = records.iter().map(|r| r.len()).sum::<usize>().div_ceil(1024);
+                    let permits = u32::try_from(kib).unwrap_or(u32::MAX);
+                    // Waits while too much waits to be synced over all sessions; the semaphore is never closed.
+                    let held_back = Arc::clone(&self.registry.in_flight).acquire_many_owned(permits).await;
+                    let held_back = held_back.map_err(|_| Refusal::Stopping)?;
+                    let done = self.stored.0.clone();
+                    writer.append(records, up_to, done, held_back).await.map_err(Refusal::from)?;
+                }
+                Action::Progress(progress) => {
+                    if let Some((node, _)) = &self.node {
+                        // Full: the next one says more anyway.
+                        let _ = self.registry.events.try_send(NodeEvent::Progress {
+                            node: node.clone(),
+                            request: progress.request,
+                            source: progress.source,
+                            records: progress.records,
+                            bytes: progress.bytes,
+                        });
+                    }
+                }
+                Action::Done(done) => {
+                    if let Some((node, _)) = &self.node {
+                        let (node, request) = (node.clone(), done.request);
+                        self.registry.finish(&node, request);
+                        let (sources, gaps) = (done.sources, done.gaps);
+                        self.tell(NodeEvent::Done { node, request, sources, gaps }).await;
+                    }
+                }
+                Action::Close(refusal) => return Err(refusal.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The node has said who it is.
+    async fn open(&mut self, node: NodeName) -> Result<Vec<Action>, End> {
+        self.registry.join(&node, self.token, self.commands.0.clone())?;
+        let opened = self.registry.last_words.writer(&node).await;
+        let (writer, last) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.registry.leave(&node, self.token);
+                return Err(Refusal::from(error).into());
+            }
+        };
+        self.node = Some((node.clone(), writer));
+        let mut actions = self.session.opened(last, self.registry.now());
+        for ask in self.registry.asks(&node) {
+            actions.extend(self.session.ask(ask));
+        }
+        self.note();
+        tracing::info!(%node, have = last.map(|l| l.seq.0), "node connected");
+        self.unannounced = Some(Instant::now() + CLOCK_WAIT);
+        Ok(actions)
+    }
+
+    /// Tells that the node is connected, once that is of use.
+    async fn announce(&mut self) {
+        let (Some(until), Some((node, _))) = (self.unannounced, &self.node) else { return };
+        if self.session.offset(self.registry.now().boot).is_none() && Instant::now() < until {
+            return;
+        }
+        self.unannounced = None;
+        let (node, collectable) = (node.clone(), self.session.collectable().to_vec());
+        self.tell(NodeEvent::Connected { node, collectable }).await;
+    }
+
+    fn note(&self) {
+        if let Some((node, _)) = &self.node {
+            let offset = self.session.offset(self.registry.now().boot);
+            self.registry.note(node, self.token, self.session.facts(), offset);
+        }
+    }
+
+    /// Waits until there is room, or the collector stops. Nobody listening any more is fine.
+    async fn tell(&self, event: NodeEvent) {
+        tokio::select! {
+            // There was room; or the receiver is gone, and with it whoever wanted to know.
+            _ = self.registry.events.send(event) => {}
+            // The collector stops: whoever gathers reads the spools at the next start.
+            () = self.registry.stopped() => {}
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Who is connected, what was asked of whom, and which tasks serve them. Short critical sections, nothing blocks in them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use casefile_proto::convert::MAX_NODES;
+use casefile_proto::ids::{NodeName, RequestId};
+use casefile_proto::node::{Link, NodeStatus};
+use casefile_proto::session::{CollectionAsk, SessionToken};
+use casefile_proto::time::{ClockOffset, Stamp};
+use casefile_proto::units::Bytes;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::session::Facts;
+use super::{IngestConfig, NodeEvent, Refusal};
+use crate::last_words::LastWords;
+use crate::spool::receive::Spool;
+
+/// KiB of records that may wait in memory to be stored, over all sessions. When they are used up, sessions wait.
+const IN_FLIGHT_KIB: usize = 256 << 10;
+
+/// Uploads at a time, over all nodes; each has a thread while it lasts and at most a few MiB in memory.
+const UPLOADS: usize = 64;
+
+/// Uploads at a time of one session: one for each collection that an agent has under way, and one that is being replaced.
+const UPLOADS_PER_SESSION: usize = 6;
+
+/// Things to tell one session that wait. An agent that has this many requests waiting is treated as not connected.
+pub(super) const COMMANDS: usize = 64;
+
+/// How long tasks may take to end when the collector stops.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What a session is told from elsewhere.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Ask the agent to collect.
+    Ask(CollectionAsk),
+    /// Tell it to stop collecting.
+    Cancel(RequestId),
+    /// Another session of this node began.
+    Superseded,
+}
+
+pub(super) struct Registry {
+    pub(super) config: IngestConfig,
+    pub(super) last_words: LastWords,
+    pub(super) events: mpsc::Sender<NodeEvent>,
+    /// Permits are KiB.
+    pub(super) in_flight: Arc<Semaphore>,
+    pub(super) uploads: Arc<Semaphore>,
+    nodes: Mutex<Nodes>,
+    stopping: watch::Sender<Stopping>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// Whether the collector is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stopping {
+    No,
+    Yes,
+}
+
+#[derive(Default)]
+struct Nodes {
+    by_name: BTreeMap<NodeName, Node>,
+    by_token: HashMap<SessionToken, NodeName>,
+}
+
+#[derive(Default)]
+struct Node {
+    link: Option<Joined>,
+    facts: Option<Facts>,
+    clock: Option<ClockOffset>,
+    requests: BTreeMap<RequestId, Request>,
+}
+
+/// The session that a node has.
+struct Joined {
+    token: SessionToken,
+    commands: mpsc::Sender<Command>,
+    /// Dropped with the session; its uploads end then.
+    alive: watch::Sender<()>,
+    uploads: Arc<Semaphore>,
+}
+
+struct Request {
+    ask: CollectionAsk,
+    spool: Spool,
+}
+
+/// What an upload works with.
+pub(super) struct UploadTicket {
+    pub(super) node: NodeName,
+    pub(super) spool: Spool,
+    /// Its sender is gone when the session is over.
+    pub(super) alive: watch::Receiver<()>,
+    pub(super) per_session: Arc<Semaphore>,
+}
+
+impl Registry {
+    pub(super) fn new(config: IngestConfig, last_words: LastWords, events: mpsc::Sender<NodeEvent>) -> Self {
+        Self {
+            config,
+            last_words,
+            events,
+            in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
+            nodes: Mutex::default(),
+            stopping: watch::Sender::new(Stopping::No),
+            tasks: Mutex::default(),
+        }
+    }
+
+    pub(super) fn now(&self) -> Stamp {
+        (self.config.clock)()
+    }
+
+    /// Ready when the collector stops.
+    pub(super) async fn stopped(&self) {
+        let mut stopping = self.stopping.subscribe();
+        // An error would mean that the sender is gone, and it is our own.
+        let _ = stopping.wait_for(|s| *s == Stopping::Yes).await;
+    }
+
+    /// Runs a task of a session or an upload; refused when the collector is stopping.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<(), Refusal> {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if *self.stopping.borrow() == Stopping::Yes {
+            return Err(Refusal::Stopping);
+        }
+        // Those that have ended are let go, so that the set is as large as what is going on.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+        Ok(())
+    }
+
+    pub(super) async fn close(&self) {
+        let mut tasks = {
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            self.stopping.send_replace(Stopping::Yes);
+            std::mem::take(&mut *tasks)
+        };
+        let ended = tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            tracing::warn!(
+                left = tasks.len(),
+                "sessions did not end in time: they are cut, what is acknowledged is kept"
+            );
+            tasks.shutdown().await;
+        }
+    }
+
+    /// A session of a node begins. Whoever had one before is told, and its uploads end.
+    pub(super) fn join(
+        &self,
+        node: &NodeName,
+        token: SessionToken,
+        commands: mpsc::Sender<Command>,
+    ) -> Result<(), Refusal> {
+        let mut nodes = self.nodes();
+        if !nodes.by_name.contains_key(node) && nodes.by_name.len() >= MAX_NODES {
+            return Err(Refusal::Short("room for another node"));
+        }
+        let joined = Joined {
+            token,
+            commands,
+            alive: watch::Sender::new(()),
+            uploads: Arc::new(Semaphore::new(UPLOADS_PER_SESSION)),
+        };
+        if let Some(before) = nodes.by_name.entry(node.clone()).or_default().link.replace(joined) {
+            nodes.by_token.remove(&before.token);
+            // Full or closed: then it finds out when it appends.
+            let _ = before.commands.try_send(Command::Superseded);
+        }
+        nodes.by_token.insert(token, node.clone());
+        Ok(())
+    }
+
+    /// A session is over; whether it was the node's last.
+    pub(super) fn leave(&self, node: &NodeName, token: SessionToken) -> Link {
+        let mut nodes = self.nodes();
+        nodes.by_token.remove(&token);
+        match nodes.by_name.get_mut(node) {
+            Some(known) if known.link.as_ref().is_some_and(|joined| joined.token == token) => {
+                known.link = None;
+                Link::Away
+            }
+            _ => Link::Connected,
+        }
+    }
+
+    /// What a session says of its node, as long as it is the node's session.
+    pub(super) fn note(&self, node: &NodeName, token: SessionToken, facts: Option<Facts>, clock: Option<ClockOffset>) {
+        if let Some(known) = self.nodes().by_name.get_mut(node)
+            && known.link.as_ref().is_some_and(|joined| joined.token == token)
+        {
+            known.facts = facts.or(known.facts.take());
+            known.clock = clock.or(known.clock);
+        }
+    }
+
+    pub(super) fn is_connected(&self, node: &NodeName) -> bool {
+        self.nodes().by_name.get(node).is_some_and(|known| known.link.is_some())
+    }
+
+    pub(super) fn has_request(&self, node: &NodeName, request: RequestId) -> bool {
+        self.nodes().by_name.get(node).is_some_and(|known| known.requests.contains_key(&request))
+    }
+
+    /// Remembers a request and has the agent asked; `false` when the node is not connected.
+    pub(super) fn add_request(&self, node: &NodeName, ask: CollectionAsk, spool: Spool) -> bool {
+        let mut nodes = self.nodes();
+        let Some(known) = nodes.by_name.get_mut(node) else { return false };
+        let Some(joined) = &known.link else { return false };
+        if known.requests.contains_key(&ask.request) {
+            return true;
+        }
+        if joined.commands.try_send(Command::Ask(ask.clone())).is_err() {
+            return false;
+        }
+        known.requests.insert(ask.request, Request { ask, spool });
+        true
+    }
+
+    /// Forgets a request and has the agent told.
+    pub(super) fn remove_request(&self, node: &NodeName, request: RequestId) -> Option<Spool> {
+        let mut nodes = self.nodes();
+        let known = nodes.by_name.get_mut(node)?;
+        let removed = known.requests.remove(&request)?;
+        if let Some(joined) = &known.link {
+            // Full or closed: an agent that is not told goes on in vain until its deadline; its uploads are refused.
+            let _ = joined.commands.try_send(Command::Cancel(request));
+        }
+        Some(removed.spool)
+    }
+
+    /// What is to be asked of a node whose session has just begun.
+    pub(super) fn asks(&self, node: &NodeName) -> Vec<CollectionAsk> {
+        self.nodes()
+            .by_name
+            .get(node)
+            .map_or_else(Vec::new, |known| known.requests.values().map(|r| r.ask.clone()).collect())
+    }
+
+    /// A request is done.
+    pub(super) fn finish(&self, node: &NodeName, request: RequestId) {
+        if let Some(known) = self.nodes().by_name.get_mut(node) {
+            known.requests.remove(&request);
+        }
+    }
+
+    /// The right to upload: the token must be of a session that stands, the request one of its node's.
+    pub(super) fn ticket(&self, token: SessionToken, request: RequestId) -> Result<UploadTicket, Refusal> {
+        let nodes = self.nodes();
+        let node = nodes.by_token.get(&token).ok_or(Refusal::Token)?;
+        let known = nodes.by_name.get(node).ok_or(Refusal::Token)?;
+        let joined = known.link.as_ref().ok_or(Refusal::Token)?;
+        let spool = known.requests.get(&request).ok_or(Refusal::Request(request))?.spool.clone();
+        Ok(UploadTicket {
+            node: node.clone(),
+            spool,
+            alive: joined.alive.subscribe(),
+            per_session: Arc::clone(&joined.uploads),
+        })
+    }
+
+    /// Whether a request is still wanted.
+    pub(super) fn wants(&self, node: &NodeName, request: RequestId) -> bool {
+        self.has_request(node, request)
+    }
+
+    pub(super) fn nodes_status(&self) -> Vec<NodeStatus> {
+        let held: BTreeMap<_, _> = self.last_words.nodes().into_iter().collect();
+        let nodes = self.nodes();
+        let mut names: Vec<&NodeName> = held.keys().chain(nodes.by_name.keys()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+            .into_iter()
+            .map(|name| {
+                let (known, held) = (nodes.by_name.get(name), held.get(name));
+                let facts = known.and_then(|n| n.facts.as_ref());
+                NodeStatus {
+                    node: name.clone(),
+                    link: if known.is_some_and(|n| n.link.is_some()) { Link::Connected } else { Link::Away },
+                    boot: facts.map(|f| f.boot).or_else(|| held.and_then(|h| h.last).map(|last| last.boot)),
+                    agent_version: facts.map(|f| f.agent_version.clone()),
+                    last_frame: facts.and_then(|f| f.last_frame).map(|at| at.wall),
+                    clock: known.and_then(|n| n.clock),
+                    last_words: held.and_then(|h| h.window),
+                    last_words_bytes: held.map_or(Bytes(0), |h| h.bytes),
+                    troubles: facts.map_or_else(Vec::new, |f| f.troubles.clone()),
+                }
+            })
+            .collect()
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        // Every critical section here leaves the maps whole at each step.
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

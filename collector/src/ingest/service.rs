@@ -1,0 +1,65 @@
+//! The gRPC service that agents see: hands each stream to a task of its own.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use casefile_proto::session::SessionToken;
+use casefile_proto::wire::v1;
+use casefile_proto::wire::v1::agent_service_server::AgentService;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Refusal;
+use super::conversation::{Conversation, OUTBOX};
+use super::registry::Registry;
+use super::upload::{self, ANSWERS};
+
+pub(super) struct Service {
+    registry: Arc<Registry>,
+}
+
+impl Service {
+    pub(super) fn new(registry: Arc<Registry>) -> Self {
+        Self { registry }
+    }
+}
+
+#[tonic::async_trait]
+impl AgentService for Service {
+    type SessionStream = ReceiverStream<Result<v1::SessionResponse, Status>>;
+    type UploadStream = ReceiverStream<Result<v1::UploadResponse, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let token = token().map_err(|_| Status::from(&Refusal::Short("random numbers")))?;
+        let (outbox, messages) = mpsc::channel(OUTBOX);
+        let conversation = Conversation::new(Arc::clone(&self.registry), token, outbox);
+        self.registry.spawn(conversation.run(request.into_inner())).map_err(|refusal| Status::from(&refusal))?;
+        Ok(Response::new(ReceiverStream::new(messages)))
+    }
+
+    async fn upload(
+        &self,
+        request: Request<Streaming<v1::UploadRequest>>,
+    ) -> Result<Response<Self::UploadStream>, Status> {
+        let mut inbound = request.into_inner();
+        let admitted = upload::admit(&self.registry, &mut inbound).await;
+        let (begin, ticket) = admitted.map_err(|refusal| Status::from(&refusal))?;
+        let (answers, messages) = mpsc::channel(ANSWERS);
+        let registry = Arc::clone(&self.registry);
+        self.registry
+            .spawn(upload::run(registry, begin, ticket, inbound, answers))
+            .map_err(|refusal| Status::from(&refusal))?;
+        Ok(Response::new(ReceiverStream::new(messages)))
+    }
+}
+
+/// 16 bytes that nobody can guess.
+fn token() -> std::io::Result<SessionToken> {
+    let mut bytes = [0u8; 16];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(SessionToken(bytes))
+}

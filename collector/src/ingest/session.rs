@@ -1,0 +1,455 @@
+//! The conversation with one agent, decided: what it said, what became of it → what to do. Pure: no clock, no I/O.
+//!
+//! Frames of a boot are numbered without a hole. This machine sees to it that what is appended to the last words is so
+//! too: a batch that is there already is dropped, what is left out is appended as described holes, anything else ends the
+//! session. Records are decoded before they are appended. An ack is only sent for what [`Session::stored`] was told.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use casefile_evidence::recording::delta::{DecodeError, Decoded, Decoder, Encoder};
+use casefile_evidence::recording::segment::Last;
+use casefile_evidence::recording::{Header, Hole, MAX_RECORD};
+use casefile_proto::gap::{Gap, GapReason};
+use casefile_proto::ids::{BootId, FrameSeq, NodeName, RequestId};
+use casefile_proto::sample::Frame;
+use casefile_proto::session::{
+    Buffer, Collectable, CollectionAsk, CollectionDone, CollectionProgress, Ends, FrameBatch, FromAgent, Hello,
+    MAX_WINDOW_BATCHES, PROTOCOL, SessionToken, ToAgent, Welcome,
+};
+use casefile_proto::time::{BootTime, ClockOffset, Stamp, Window};
+
+use super::clock::OffsetFilter;
+use super::refusal::Refusal;
+
+/// Batches that an agent may have in flight. h2 ends a connection with more than some 150 small unread messages; this
+/// stays far below, and at one frame a second it is more than is ever needed.
+pub(crate) const WINDOW_BATCHES: u32 = 16;
+const _: () = assert!(WINDOW_BATCHES <= MAX_WINDOW_BATCHES);
+
+/// An agent that says nothing for this long is not there any more, whatever its connection says: probes are answered
+/// every few seconds.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Bytes before the body of a record, rounded up.
+const RECORD_HEAD: usize = 16;
+
+/// The first message must come within this.
+const HELLO: Duration = Duration::from_secs(5);
+
+/// What one session is made with.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// Names the session in uploads.
+    pub token: SessionToken,
+    /// How far back missed frames are wanted.
+    pub catch_up: Duration,
+    /// Time between two clock probes.
+    pub probe_every: Duration,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Action {
+    /// Take the right to append to the last words of this node, and say what is there with [`Session::opened`].
+    Open(NodeName),
+    /// Say this to the agent.
+    Send(ToAgent),
+    /// Append these records, in order; when they are synced say so with [`Session::stored`].
+    Append {
+        /// Records of the recording format.
+        records: Vec<Buffer>,
+        /// The last frame in them.
+        up_to: FrameSeq,
+    },
+    /// A collection got further.
+    Progress(CollectionProgress),
+    /// A collection is done, as the agent says.
+    Done(CollectionDone),
+    /// End the session and say why.
+    Close(Refusal),
+}
+
+/// What lists of nodes show of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The boot of the session.
+    pub boot: BootId,
+    /// The agent's version.
+    pub agent_version: String,
+    /// When the last frame came, on our clock; `None`: none came in this session.
+    pub last_frame: Option<Stamp>,
+    /// Sources whose last measurement was not complete, with its outcome.
+    pub troubles: Vec<String>,
+}
+
+/// The collector's end of the conversation with one agent.
+pub struct Session {
+    config: SessionConfig,
+    phase: Phase,
+    clock: OffsetFilter,
+    last_heard: Option<BootTime>,
+    last_probe: Option<BootTime>,
+    /// What was asked in this session and is not done.
+    requests: BTreeSet<RequestId>,
+}
+
+enum Phase {
+    /// Nothing was said yet.
+    Silent,
+    /// Hello was said; the last words are being opened.
+    Opening(Box<Speaker>),
+    /// Welcome was said.
+    Streaming(Box<Stream>),
+    /// Nothing is taken any more.
+    Over,
+}
+
+/// Who is speaking.
+struct Speaker {
+    header: Header,
+    header_record: Buffer,
+    collectable: Vec<Collectable>,
+}
+
+/// The frames of a session.
+struct Stream {
+    speaker: Speaker,
+    /// The frame that is wanted next.
+    next: FrameSeq,
+    /// When the newest frame that is there was taken.
+    last_at: Option<Stamp>,
+    /// The last frame that is synced.
+    stored: Option<FrameSeq>,
+    /// Last frames of batches that were appended and are not synced.
+    in_flight: Vec<FrameSeq>,
+    /// `None`: the next batch must begin with a keyframe.
+    decoder: Option<Decoder>,
+    /// Whether the header is already in what was appended in this session.
+    announced: bool,
+    received: Option<Stamp>,
+    /// The last outcome of each source that was not complete.
+    troubles: Vec<Option<&'static str>>,
+    /// The pieces of a record that is larger than a message, so far.
+    partial: Option<FrameBatch>,
+}
+
+/// When the first and the last frame of a batch were taken.
+#[derive(Clone, Copy)]
+struct Times {
+    first_at: Stamp,
+    last_at: Stamp,
+}
+
+impl Session {
+    /// A session in which nothing was said yet.
+    pub fn new(config: SessionConfig, now: Stamp) -> Self {
+        Self {
+            config,
+            phase: Phase::Silent,
+            clock: OffsetFilter::default(),
+            last_heard: Some(now.boot),
+            last_probe: None,
+            requests: BTreeSet::new(),
+        }
+    }
+
+    /// The agent said something.
+    pub fn on(&mut self, message: FromAgent, now: Stamp) -> Vec<Action> {
+        self.last_heard = Some(now.boot);
+        let decided = match (&mut self.phase, message) {
+            (Phase::Silent, FromAgent::Hello(hello)) => self.hello(hello),
+            (Phase::Silent, _) => Err(Refusal::HelloFirst),
+            (Phase::Opening(_) | Phase::Streaming(_), FromAgent::Hello(_)) => Err(Refusal::HelloTwice),
+            (Phase::Opening(_), _) => Err(Refusal::BeforeWelcome),
+            (Phase::Streaming(stream), FromAgent::Frames(batch)) => stream.batch(batch, now),
+            (Phase::Streaming(_), FromAgent::Clock(answer)) => {
+                self.clock.answer(answer, now);
+                // The first few probes follow each other at once, so that an offset is known soon.
+                Ok(if self.clock.is_full() { Vec::new() } else { vec![self.probe(now)] })
+            }
+            (Phase::Streaming(_), FromAgent::Progress(progress)) => {
+                // One that was cancelled in the meantime is nobody's.
+                let known = self.requests.contains(&progress.request);
+                Ok(if known { vec![Action::Progress(progress)] } else { Vec::new() })
+            }
+            (Phase::Streaming(_), FromAgent::Done(done)) => {
+                let known = self.requests.remove(&done.request);
+                Ok(if known { vec![Action::Done(done)] } else { Vec::new() })
+            }
+            (Phase::Over, _) => Ok(Vec::new()),
+        };
+        decided.unwrap_or_else(|refusal| self.close(refusal))
+    }
+
+    /// What the last words of the node hold. The session stands from here on.
+    pub fn opened(&mut self, last: Option<Last>, now: Stamp) -> Vec<Action> {
+        let speaker = match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Opening(speaker) => speaker,
+            other => {
+                self.phase = other;
+                return Vec::new();
+            }
+        };
+        let last = last.filter(|last| last.boot == speaker.header.boot);
+        let have = last.map(|last| last.seq);
+        let welcome = Welcome {
+            protocol: PROTOCOL,
+            token: self.config.token,
+            have,
+            catch_up: self.config.catch_up,
+            window_batches: WINDOW_BATCHES,
+        };
+        let troubles = vec![None; speaker.header.schema.sources.len()];
+        self.phase = Phase::Streaming(Box::new(Stream {
+            speaker: *speaker,
+            next: have.map_or(FrameSeq::FIRST, FrameSeq::next),
+            last_at: last.map(|last| last.at),
+            stored: have,
+            in_flight: Vec::new(),
+            decoder: None,
+            announced: false,
+            received: None,
+            troubles,
+            partial: None,
+        }));
+        vec![Action::Send(ToAgent::Welcome(welcome)), self.probe(now)]
+    }
+
+    /// Everything up to this frame is on disk.
+    pub fn stored(&mut self, up_to: FrameSeq) -> Vec<Action> {
+        let Phase::Streaming(stream) = &mut self.phase else { return Vec::new() };
+        stream.in_flight.retain(|last| *last > up_to);
+        stream.stored = Some(up_to);
+        vec![Action::Send(ToAgent::Ack(up_to))]
+    }
+
+    /// Time has passed: to be called about once a second.
+    pub fn tick(&mut self, now: Stamp) -> Vec<Action> {
+        let silent = self.last_heard.map_or(Duration::ZERO, |heard| now.boot.since(heard));
+        match &self.phase {
+            Phase::Silent if silent > HELLO => self.close(Refusal::HelloFirst),
+            Phase::Streaming(_) if silent > SILENCE => self.close(Refusal::Silent),
+            Phase::Streaming(_)
+                if self.last_probe.is_none_or(|sent| now.boot.since(sent) >= self.config.probe_every) =>
+            {
+                vec![self.probe(now)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A collection is wanted. Asking again for one that is under way does nothing.
+    pub fn ask(&mut self, ask: CollectionAsk) -> Vec<Action> {
+        match self.phase {
+            Phase::Streaming(_) if self.requests.insert(ask.request) => vec![Action::Send(ToAgent::Collect(ask))],
+            _ => Vec::new(),
+        }
+    }
+
+    /// A collection is not wanted any more.
+    pub fn cancel(&mut self, request: RequestId) -> Vec<Action> {
+        if self.requests.remove(&request) { vec![Action::Send(ToAgent::Cancel(request))] } else { Vec::new() }
+    }
+
+    /// Whether another batch may be taken: as long as not, nothing is read, and the agent waits.
+    pub fn has_room(&self) -> bool {
+        match &self.phase {
+            Phase::Streaming(stream) => stream.in_flight.len() < WINDOW_BATCHES as usize,
+            Phase::Silent => true,
+            Phase::Opening(_) | Phase::Over => false,
+        }
+    }
+
+    /// Whether something was appended that is not synced yet.
+    pub fn is_waiting(&self) -> bool {
+        matches!(&self.phase, Phase::Streaming(stream) if !stream.in_flight.is_empty())
+    }
+
+    /// What lists show; `None` before the session stands.
+    pub fn facts(&self) -> Option<Facts> {
+        let Phase::Streaming(stream) = &self.phase else { return None };
+        let header = &stream.speaker.header;
+        let troubles = header.schema.sources.iter().zip(&stream.troubles);
+        Some(Facts {
+            boot: header.boot,
+            agent_version: header.agent_version.clone(),
+            last_frame: stream.received,
+            troubles: troubles.filter_map(|(source, word)| word.map(|w| format!("{}: {w}", source.name))).collect(),
+        })
+    }
+
+    /// What the agent can collect besides the recording; empty before the session stands.
+    pub fn collectable(&self) -> &[Collectable] {
+        if let Phase::Streaming(stream) = &self.phase { &stream.speaker.collectable } else { &[] }
+    }
+
+    /// The node's clock against ours; `None`: not measured yet.
+    pub fn offset(&self, now: BootTime) -> Option<ClockOffset> {
+        self.clock.offset(now)
+    }
+
+    fn hello(&mut self, hello: Hello) -> Result<Vec<Action>, Refusal> {
+        if hello.protocol != PROTOCOL {
+            return Err(Refusal::Protocol { theirs: hello.protocol });
+        }
+        let header = match Decoder::new().next(&hello.recording_header).map_err(Refusal::Record)? {
+            Some((Decoded::Header(header), len)) if len == hello.recording_header.len() => header,
+            _ => return Err(Refusal::NoHeader),
+        };
+        if header.node != hello.node || header.boot != hello.boot {
+            return Err(Refusal::OtherHeader);
+        }
+        let node = hello.node;
+        let collectable = hello.collectable;
+        self.phase = Phase::Opening(Box::new(Speaker { header, header_record: hello.recording_header, collectable }));
+        Ok(vec![Action::Open(node)])
+    }
+
+    fn probe(&mut self, now: Stamp) -> Action {
+        self.last_probe = Some(now.boot);
+        Action::Send(ToAgent::Probe(self.clock.probe(now)))
+    }
+
+    fn close(&mut self, refusal: Refusal) -> Vec<Action> {
+        self.phase = Phase::Over;
+        vec![Action::Close(refusal)]
+    }
+}
+
+impl Stream {
+    fn batch(&mut self, batch: FrameBatch, now: Stamp) -> Result<Vec<Action>, Refusal> {
+        let Some(batch) = self.joined(batch)? else { return Ok(Vec::new()) };
+        if self.in_flight.len() >= WINDOW_BATCHES as usize {
+            return Err(Refusal::Window);
+        }
+        if batch.last < self.next {
+            // It is there already. What follows it cannot lean on it, because it is not appended again.
+            self.decoder = None;
+            return Ok(self
+                .stored
+                .filter(|s| *s >= batch.last)
+                .map(|s| Action::Send(ToAgent::Ack(s)))
+                .into_iter()
+                .collect());
+        }
+        if batch.first < self.next {
+            return Err(Refusal::Overlap { wanted: self.next, got: batch.first });
+        }
+        if batch.first > self.next || !batch.skipped.is_empty() {
+            self.decoder = None;
+        }
+        let times = self.decode(&batch)?;
+        let mut records = Vec::new();
+        if !self.announced {
+            records.push(self.speaker.header_record.clone());
+        }
+        if let Some(holes) = self.holes(&batch, times.map(|t| t.first_at)) {
+            records.push(holes);
+        }
+        records.push(batch.records);
+        self.announced = true;
+        self.next = batch.last.next();
+        self.last_at = times.map(|t| t.last_at).or(self.last_at);
+        self.received = Some(now);
+        self.in_flight.push(batch.last);
+        Ok(vec![Action::Append { records, up_to: batch.last }])
+    }
+
+    /// Puts a record together that came in several batches; `None`: more of it follows.
+    fn joined(&mut self, batch: FrameBatch) -> Result<Option<FrameBatch>, Refusal> {
+        let whole = match self.partial.take() {
+            None => batch,
+            Some(before) => {
+                if (before.first, before.last) != (batch.first, batch.last) || !batch.skipped.is_empty() {
+                    return Err(Refusal::OtherFrame { wanted: before.first, got: batch.first });
+                }
+                if before.records.len() + batch.records.len() > MAX_RECORD + RECORD_HEAD {
+                    return Err(Refusal::Record(DecodeError::Malformed("a record above 8 MiB")));
+                }
+                let mut records = Vec::from(before.records);
+                records.extend_from_slice(&batch.records);
+                FrameBatch { records: records.into(), ends: batch.ends, ..before }
+            }
+        };
+        match whole.ends {
+            Ends::Here => Ok(Some(whole)),
+            Ends::Later => {
+                self.partial = Some(whole);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Decodes the records of a batch: exactly the frames that it says, of this boot, nothing else.
+    fn decode(&mut self, batch: &FrameBatch) -> Result<Option<Times>, Refusal> {
+        let mut decoder = match self.decoder.take() {
+            Some(decoder) => decoder,
+            None => {
+                // A new decoder knows no frame before, so only a keyframe can come first.
+                let mut decoder = Decoder::new();
+                decoder.next(&self.speaker.header_record).map_err(Refusal::Record)?;
+                decoder
+            }
+        };
+        let mut times: Option<Times> = None;
+        let (mut rest, mut expected) = (&batch.records[..], batch.first);
+        while let Some((decoded, taken)) = decoder.next(rest).map_err(Refusal::Record)? {
+            let (boot, first, last) = match &decoded {
+                Decoded::Frame(frame) => (frame.boot, frame.seq, frame.seq),
+                // Stands for frames that the format cannot hold.
+                Decoded::Hole(Hole { boot, seqs: Some((first, last)), .. }) => (*boot, *first, *last),
+                _ => return Err(Refusal::NoFrame),
+            };
+            if boot != self.speaker.header.boot || first != expected || last < first || last > batch.last {
+                return Err(Refusal::OtherFrame { wanted: expected, got: first });
+            }
+            if let Decoded::Frame(frame) = decoded {
+                self.note(&frame);
+                times = Some(Times { first_at: times.map_or(frame.at, |t| t.first_at), last_at: frame.at });
+            }
+            expected = last.next();
+            rest = &rest[taken..];
+        }
+        if expected != batch.last.next() {
+            return Err(Refusal::OtherFrame { wanted: batch.last, got: expected });
+        }
+        self.decoder = Some(decoder);
+        Ok(times)
+    }
+
+    fn note(&mut self, frame: &Frame) {
+        for (sample, trouble) in frame.samples.iter().zip(&mut self.troubles) {
+            if !sample.outcome.is_not_due() {
+                let word = sample.outcome.word();
+                *trouble = (word != "complete").then_some(word);
+            }
+        }
+    }
+
+    /// What is left out before a batch, as records.
+    fn holes(&self, batch: &FrameBatch, first_at: Option<Stamp>) -> Option<Buffer> {
+        let missing = (batch.first > self.next).then(|| (self.next, FrameSeq(batch.first.0 - 1)));
+        let mut gaps = batch.skipped.clone();
+        if let (Some((from, to)), true) = (missing, gaps.is_empty()) {
+            let detail = format!("the agent left out frames {from} to {to} without a word");
+            gaps.push(Gap::new(GapReason::NotRecorded, detail));
+        }
+        if gaps.is_empty() {
+            return None;
+        }
+        let interval = self.last_at.zip(first_at).and_then(|(last, first)| Window::new(last.wall, first.wall).ok());
+        let mut encoder = Encoder::new(self.speaker.header.clone());
+        let mut out = Vec::new();
+        for (i, mut gap) in gaps.into_iter().enumerate() {
+            gap.interval = gap.interval.or(interval);
+            // The numbers are said once; further gaps are further reasons for the same hole.
+            let seqs = missing.filter(|_| i == 0);
+            encoder.hole(&Hole { boot: self.speaker.header.boot, seqs, gap }, &mut out);
+        }
+        Some(out.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

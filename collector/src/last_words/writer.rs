@@ -1,0 +1,219 @@
+//! The threads that write last words: everything that has arrived is appended, then each store that got something is
+//! synced once, then all of it is answered. Under load one sync serves many batches; without load nothing waits.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use casefile_evidence::recording::segment::{Last, Store, StoreError};
+use casefile_proto::ids::{FrameSeq, IncidentId, NodeName};
+use casefile_proto::session::Buffer;
+use casefile_proto::time::WallTime;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use super::{Held, LastWordsError, Shared, Stored};
+
+/// The longest that appends are gathered before what is there is synced and answered.
+const MAX_GATHER: Duration = Duration::from_millis(50);
+
+/// What a thread is asked to do.
+pub(super) enum Job {
+    /// Give the right to append to a new session.
+    Open { node: NodeName, reply: oneshot::Sender<Result<(u64, Option<Last>), LastWordsError>> },
+    /// Append.
+    Append(Append),
+    /// Set or lift (`from: None`) the pin of an incident.
+    Pin {
+        node: NodeName,
+        incident: IncidentId,
+        from: Option<WallTime>,
+        reply: oneshot::Sender<Result<(), LastWordsError>>,
+    },
+    /// Sync, close, end.
+    Close { reply: oneshot::Sender<()> },
+}
+
+/// Records to append.
+pub(super) struct Append {
+    pub(super) node: NodeName,
+    pub(super) turn: u64,
+    pub(super) records: Vec<Buffer>,
+    pub(super) up_to: FrameSeq,
+    pub(super) done: mpsc::Sender<Stored>,
+    pub(super) _held_back: OwnedSemaphorePermit,
+}
+
+/// One thread and the stores that are its own.
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    stores: HashMap<NodeName, Open>,
+    /// Appended, not yet synced.
+    waiting: Vec<Append>,
+    /// Lasts longer than a store, which is closed after an error.
+    pins: HashMap<NodeName, BTreeMap<IncidentId, WallTime>>,
+    turns: u64,
+}
+
+struct Open {
+    number: u64,
+    store: Store,
+    /// Who may append.
+    turn: u64,
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, stores: HashMap::new(), waiting: Vec::new(), pins: HashMap::new(), turns: 0 }
+    }
+
+    /// Works until it is closed, or nobody can ask any more.
+    pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        while let Some(job) = jobs.blocking_recv() {
+            let since = Instant::now();
+            let mut next = Some(job);
+            while let Some(job) = next {
+                if self.take(job).is_break() {
+                    return;
+                }
+                next = if since.elapsed() < MAX_GATHER { jobs.try_recv().ok() } else { None };
+            }
+            self.commit();
+        }
+    }
+
+    fn take(&mut self, job: Job) -> ControlFlow<()> {
+        match job {
+            Job::Open { node, reply } => {
+                // Whoever asked may be gone: then the right is taken by the next.
+                let _ = reply.send(self.give_right(&node));
+            }
+            Job::Append(append) => self.append(append),
+            Job::Pin { node, incident, from, reply } => {
+                let _ = reply.send(self.pin(&node, incident, from));
+            }
+            Job::Close { reply } => {
+                self.commit();
+                self.stores.clear();
+                let _ = reply.send(());
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn give_right(&mut self, node: &NodeName) -> Result<(u64, Option<Last>), LastWordsError> {
+        // What was appended before must count in the answer.
+        self.commit();
+        self.turns += 1;
+        let turn = self.turns;
+        let open = self.open(node)?;
+        open.turn = turn;
+        Ok((turn, open.store.last()))
+    }
+
+    fn append(&mut self, append: Append) {
+        let stored = match self.stores.get_mut(&append.node) {
+            Some(open) if open.turn == append.turn => {
+                append.records.iter().try_for_each(|records| open.store.append(records))
+            }
+            _ => return answer(&append, Err(LastWordsError::Superseded(append.node.clone()))),
+        };
+        let node = append.node.clone();
+        self.waiting.push(append);
+        if let Err(source) = stored {
+            self.fail(&node, source);
+        }
+    }
+
+    /// Syncs what was appended and answers for it.
+    fn commit(&mut self) {
+        let mut dirty: Vec<NodeName> = self.waiting.iter().map(|a| a.node.clone()).collect();
+        dirty.sort_unstable();
+        dirty.dedup();
+        for node in dirty {
+            let Some(open) = self.stores.get_mut(&node) else { continue };
+            match open.store.sync() {
+                Ok(()) => {
+                    self.shared.held().insert(node.clone(), (open.number, held(&open.store)));
+                    for append in self.waiting.extract_if(.., |a| a.node == node) {
+                        answer(&append, Ok(append.up_to));
+                    }
+                }
+                Err(source) => self.fail(&node, source),
+            }
+        }
+    }
+
+    /// A store that failed is closed: nobody knows what of it is on disk. The next session opens it and asks it.
+    fn fail(&mut self, node: &NodeName, source: StoreError) {
+        tracing::error!(%node, error = chain(&source), "cannot store last words: nothing of it is acknowledged");
+        let source = Arc::new(source);
+        self.stores.remove(node);
+        for append in self.waiting.extract_if(.., |a| &a.node == node) {
+            answer(&append, Err(LastWordsError::Store { node: node.clone(), source: Arc::clone(&source) }));
+        }
+    }
+
+    fn pin(&mut self, node: &NodeName, incident: IncidentId, from: Option<WallTime>) -> Result<(), LastWordsError> {
+        let pins = self.pins.entry(node.clone()).or_default();
+        match from {
+            Some(from) => drop(pins.insert(incident, from)),
+            None => drop(pins.remove(&incident)),
+        }
+        if pins.is_empty() {
+            self.pins.remove(node);
+        }
+        if let Some(open) = self.stores.get_mut(node) {
+            apply_pins(&mut open.store, self.pins.get(node));
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, node: &NodeName) -> Result<&mut Open, LastWordsError> {
+        if !self.stores.contains_key(node) {
+            let number = self.shared.numbers.number(node)?;
+            self.open_known(node, number)?;
+        }
+        self.stores.get_mut(node).ok_or(LastWordsError::Closed)
+    }
+
+    /// Opens the store of a node that has a number.
+    pub(super) fn open_known(&mut self, node: &NodeName, number: u64) -> Result<(), LastWordsError> {
+        let mut store = Store::open(&self.shared.dir_of(number), self.shared.retention)
+            .map_err(|source| LastWordsError::Store { node: node.clone(), source: Arc::new(source) })?;
+        apply_pins(&mut store, self.pins.get(node));
+        self.shared.held().insert(node.clone(), (number, held(&store)));
+        self.stores.insert(node.clone(), Open { number, store, turn: 0 });
+        Ok(())
+    }
+}
+
+fn held(store: &Store) -> Held {
+    let (bytes, window) = store.held();
+    Held { bytes, window, last: store.last() }
+}
+
+fn apply_pins(store: &mut Store, pins: Option<&BTreeMap<IncidentId, WallTime>>) {
+    match pins.and_then(|pins| pins.values().min()) {
+        Some(from) => store.pin(*from),
+        None => store.unpin(),
+    }
+}
+
+fn answer(append: &Append, stored: Stored) {
+    // Full or closed: the session is gone, or asked for more than it has room for; it learns when it comes back.
+    let _ = append.done.try_send(stored);
+}
+
+/// The chain of errors as one text, printed once, here.
+fn chain(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

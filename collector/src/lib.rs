@@ -1,0 +1,212 @@
+//! The collector: hears agents, keeps their last words, gathers incidents, seals them, answers people.
+//!
+//! Here: how the parts are put together, started and stopped. Each has a file; what they decide is pure, in
+//! [`incident::machine`], [`incident::coverage`] and ingest's session.
+
+pub mod api;
+pub mod args;
+pub mod clock;
+pub mod config;
+pub mod data;
+pub mod incident;
+pub mod ingest;
+pub mod last_words;
+pub mod local;
+pub mod signals;
+pub mod spool;
+pub mod stats;
+pub mod store;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use casefile_evidence::archive::sign::{KeyError, SigningKey};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use config::{Config, PortTaken};
+use data::{DataDir, DataError};
+use incident::fleet::Agents;
+use incident::gather::{self, Parts};
+use incident::handle::{Incidents, Left};
+use ingest::listener;
+use ingest::{Ingest, IngestConfig};
+use last_words::{LastWords, LastWordsError};
+use stats::{Counts, Stats};
+use store::sqlite::SqliteStore;
+use store::{Store, StoreError};
+
+/// Events of nodes that wait for gathering. When it is full the session that has something to say waits, and with it
+/// its agent.
+const EVENTS: usize = 1_024;
+
+/// Why a collector could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The index cannot be used.
+    #[error("start with the index {path}")]
+    Index {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// There is no usable signing key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The last words cannot be used.
+    #[error(transparent)]
+    LastWords(#[from] LastWordsError),
+    /// The address cannot be listened on.
+    #[error("listen on {addr}: is another collector running there? `listen` in the configuration names another")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A task of ours ended in a defect.
+    #[error("start")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// A collector that runs. Stop it with [`Collector::stop`]; dropping it leaves its tasks to the runtime.
+pub struct Collector {
+    addr: SocketAddr,
+    data: Arc<DataDir>,
+    agents: Agents,
+    incidents: Incidents,
+    stats: Arc<Stats>,
+    hang_up: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+}
+
+impl Collector {
+    /// Starts everything, and takes up the incidents that an earlier collector left unfinished.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let dir = config.data_dir.clone();
+        let data = Arc::new(tokio::task::spawn_blocking(move || DataDir::open(&dir)).await??);
+        let opened = Arc::clone(&data);
+        let retention = config.last_words;
+        let (store, key, last_words) = tokio::task::spawn_blocking(move || open_below(&opened, retention)).await??;
+        let (listener, addr) = listen(config.listen, config.port_taken).await?;
+
+        let (events, heard) = mpsc::channel(EVENTS);
+        let ingest_config = IngestConfig {
+            catch_up: config.catch_up,
+            probe_every: config.probe_every,
+            clock: Arc::clone(&config.clock),
+        };
+        let ingest = Ingest::new(ingest_config, last_words.clone(), events);
+        let agents = Agents { ingest, last_words };
+        let stats = Arc::new(Stats::default());
+        let parts = Parts {
+            fleet: Arc::new(agents.clone()),
+            store,
+            data: Arc::clone(&data),
+            key: Arc::new(key),
+            clock: Arc::clone(&config.clock),
+            stats: Arc::clone(&stats),
+            patience: config.patience,
+            budget: config.budget,
+        };
+        let index = data.index();
+        let started = gather::start(parts, heard).await;
+        let incidents = started.map_err(|source| StartError::Index { path: index, source })?;
+
+        let routes = api::routes(incidents.clone(), &agents, config.clock);
+        let (hang_up, hung_up) = oneshot::channel();
+        let serving = tokio::spawn(async move {
+            // Stops when it is told, and when whoever could tell it is gone.
+            let stop = async { drop(hung_up.await) };
+            if let Err(error) = listener::serve(listener, routes, config.limits, stop).await {
+                tracing::error!(%error, "the listener ended; nobody is heard any more");
+            }
+        });
+        let address = Arc::clone(&data);
+        tokio::task::spawn_blocking(move || address.write_address(addr)).await??;
+        tracing::info!(%addr, data = %data.root().display(), "collector started");
+        Ok(Self { addr, data, agents, incidents, stats, hang_up, serving })
+    }
+
+    /// Where it listens.
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Where everything is kept.
+    pub fn data(&self) -> &DataDir {
+        &self.data
+    }
+
+    /// Its incidents.
+    pub const fn incidents(&self) -> &Incidents {
+        &self.incidents
+    }
+
+    /// Its nodes.
+    pub const fn agents(&self) -> &Agents {
+        &self.agents
+    }
+
+    /// What happened since it was started.
+    pub fn counts(&self) -> Counts {
+        self.stats.counts()
+    }
+
+    /// Takes nothing new; what is being sealed and what is on its way to the disk may end within `grace`. Says which
+    /// incidents are left: they go on at the next start.
+    pub async fn stop(self, grace: Duration) -> Left {
+        let deadline = Instant::now() + grace;
+        let left = self.incidents.stop(deadline).await;
+        // Each of these may take until the deadline; after it they are cut off, and only what nobody was told is lost.
+        let closed = timeout_at(deadline, self.agents.ingest.close()).await.is_ok();
+        // The other end is gone only when serving has ended already.
+        let _ = self.hang_up.send(());
+        let served = timeout_at(deadline, self.serving).await.is_ok();
+        let synced = timeout_at(deadline, self.agents.last_words.close()).await.is_ok();
+        if !(closed && served && synced) {
+            tracing::warn!(closed, served, synced, "not everything ended within the grace period");
+        }
+        let data = Arc::clone(&self.data);
+        if tokio::task::spawn_blocking(move || data.remove_address()).await.is_err() {
+            tracing::debug!("the address file was not removed");
+        }
+        tracing::info!(counts = %self.stats.counts(), unfinished = left.unfinished.len(), "collector stopped");
+        left
+    }
+}
+
+/// What is opened from the data directory, on a thread that may block.
+fn open_below(
+    data: &DataDir,
+    retention: casefile_evidence::recording::segment::Retention,
+) -> Result<(Arc<dyn Store>, SigningKey, LastWords), StartError> {
+    let index = data.index();
+    let store = SqliteStore::open(&index).map_err(|source| StartError::Index { path: index, source })?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let key = SigningKey::load_or_create(&data.key())?;
+    let last_words = LastWords::open(&data.last_words(), Arc::clone(&store).numbers(), retention)?;
+    Ok((store, key, last_words))
+}
+
+async fn listen(addr: SocketAddr, taken: PortTaken) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = match (TcpListener::bind(addr).await, taken) {
+        (Err(error), PortTaken::TakeAnother) if error.kind() == io::ErrorKind::AddrInUse => {
+            TcpListener::bind((addr.ip(), 0)).await
+        }
+        (bound, _) => bound,
+    };
+    let listener = bound.map_err(|source| StartError::Listen { addr, source })?;
+    let addr = listener.local_addr().map_err(|source| StartError::Listen { addr, source })?;
+    Ok((listener, addr))
+}

@@ -1,0 +1,146 @@
+//! The index: what the collector knows of nodes and incidents, and finds again after a restart.
+//!
+//! The contract only; [`sqlite`] keeps it in one file. Calls block: async code makes them on blocking threads. Evidence
+//! itself is never in here.
+
+pub mod sqlite;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use casefile_proto::coverage::Coverage;
+use casefile_proto::ids::{IncidentId, NodeName, RequestId};
+use casefile_proto::incident::{
+    IncidentAsk, IncidentPage, IncidentState, IncidentSummary, ListAsk, NodePhase, SealedArchive,
+};
+use casefile_proto::session::Collectable;
+use casefile_proto::time::{ClockOffset, Window};
+use serde::{Deserialize, Serialize};
+
+use crate::incident::machine::{Answer, Plan};
+use crate::last_words::NodeNumbers;
+
+/// The most nodes that get a number: names are believed for now, and a stranger must not fill the index with them.
+pub const MAX_NODES: u64 = 10_000;
+
+/// Why the index did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database said no.
+    #[error("{doing} the index")]
+    Database {
+        /// What we were doing, such as `read`.
+        doing: &'static str,
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It was written by a newer collector.
+    #[error(
+        "the index has version {found}, and this collector knows only up to {known}: start the newer collector again"
+    )]
+    Newer {
+        /// The version in the file.
+        found: i64,
+        /// The newest that we know.
+        known: i64,
+    },
+    /// There are [`MAX_NODES`] already.
+    #[error("the index has {MAX_NODES} nodes already and takes no new one")]
+    TooManyNodes,
+}
+
+/// Everything that is kept of one incident.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Which one.
+    pub id: IncidentId,
+    /// What was asked.
+    pub ask: IncidentAsk,
+    /// When it asks and ends.
+    pub plan: Plan,
+    /// How far it is.
+    pub state: IncidentState,
+    /// Its nodes.
+    pub members: BTreeMap<NodeName, MemberRecord>,
+    /// The archive, once sealed.
+    pub archive: Option<SealedArchive>,
+    /// Why sealing failed, when it did.
+    pub failure: Option<String>,
+}
+
+/// What is kept of one node of an incident.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberRecord {
+    /// The node's number: its directory in the spool.
+    pub number: u64,
+    /// The request that asks it.
+    pub request: RequestId,
+    /// How far it is.
+    pub phase: NodePhase,
+    /// What it said when it was done.
+    pub answer: Option<Answer>,
+    /// How it was asked last.
+    pub asked: Option<Asked>,
+}
+
+/// How a node was asked: the window moved to its clock, by what was known of it then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The window on the node's clock.
+    pub window: Window,
+    /// The offset that was used; `None`: none was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockOffset>,
+}
+
+impl Record {
+    /// As lists and pages show it.
+    pub fn summary(&self) -> IncidentSummary {
+        IncidentSummary {
+            id: self.id,
+            ask: self.ask.clone(),
+            expected: self.members.keys().cloned().collect(),
+            state: self.state,
+            opened_at: self.plan.opened_at,
+            deadline: self.plan.deadline(),
+            archive: self.archive.clone(),
+            failure: self.failure.clone(),
+        }
+    }
+}
+
+/// Keeps the index. What a call returned `Ok` for survives a crash of the machine.
+pub trait Store: NodeNumbers {
+    /// A new incident in state open, with a number of its own and a request for each node.
+    fn open_incident(&self, ask: &IncidentAsk, plan: &Plan, nodes: &[NodeName]) -> Result<Record, StoreError>;
+    /// The incident is now like this.
+    fn save(&self, record: &Record) -> Result<(), StoreError>;
+    /// The incident is now like this, sealed, with this coverage.
+    fn save_sealed(&self, record: &Record, coverage: &Coverage) -> Result<(), StoreError>;
+    /// One incident.
+    fn incident(&self, id: IncidentId) -> Result<Option<Record>, StoreError>;
+    /// Every incident that is not sealed, oldest first.
+    fn unfinished(&self) -> Result<Vec<Record>, StoreError>;
+    /// A page of incidents, newest first.
+    fn list(&self, ask: ListAsk) -> Result<IncidentPage, StoreError>;
+    /// The coverage of a sealed incident.
+    fn coverage(&self, id: IncidentId) -> Result<Option<Coverage>, StoreError>;
+    /// What the agent of a node last said that it can collect; empty: never heard.
+    fn collectable(&self, node: &NodeName) -> Result<Vec<Collectable>, StoreError>;
+    /// The agent of a node says that it can collect this.
+    fn set_collectable(&self, node: &NodeName, collectable: &[Collectable]) -> Result<(), StoreError>;
+    /// For callers that need only the numbers.
+    fn numbers(self: Arc<Self>) -> Arc<dyn NodeNumbers>;
+}
+
+/// Makes a call to the index on a thread that may block.
+pub async fn blocking<T, F>(store: &Arc<dyn Store>, call: F) -> Result<T, StoreError>
+where
+    T: Send + 'static,
+    F: FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+{
+    let store = Arc::clone(store);
+    let done = tokio::task::spawn_blocking(move || call(&*store)).await;
+    done.unwrap_or_else(|panicked| Err(StoreError::Database { doing: "use", source: Box::new(panicked) }))
+}

@@ -1,0 +1,131 @@
+//! A collector as far as sessions go: last words, ingest and its listener, and a list of what happened.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use casefile_collector::ingest::listener::{Limits, serve};
+use casefile_collector::ingest::{Ingest, IngestConfig, NodeEvent};
+use casefile_collector::last_words::LastWords;
+use casefile_evidence::recording::segment::Retention;
+use casefile_proto::ids::{NodeName, RequestId};
+use casefile_proto::session::CollectionAsk;
+use casefile_proto::time::{WallTime, Window};
+use casefile_proto::units::Bytes;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tonic::service::Routes;
+
+use super::node::{Numbers, START};
+
+pub(crate) struct Server {
+    pub(crate) ingest: Ingest,
+    pub(crate) last_words: LastWords,
+    pub(crate) address: SocketAddr,
+    pub(crate) dir: PathBuf,
+    events: Arc<Mutex<Vec<NodeEvent>>>,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+}
+
+impl Server {
+    /// Starts on what lies in `dir`.
+    pub(crate) async fn start(dir: &Path, numbers: &Arc<Numbers>, catch_up: Duration) -> Self {
+        let dir = dir.join("collector");
+        std::fs::create_dir_all(dir.join("last-words")).unwrap();
+        let retention = Retention { bytes: Bytes::mib(64), age: super::SOON * 1000 };
+        let last_words = LastWords::open(&dir.join("last-words"), numbers.clone(), retention).unwrap();
+        let config = IngestConfig {
+            catch_up,
+            probe_every: Duration::from_millis(100),
+            clock: Arc::new(casefile_collector::clock::now),
+        };
+        let (sender, mut receiver) = mpsc::channel(4);
+        let ingest = Ingest::new(config, last_words.clone(), sender);
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&events);
+        tokio::spawn(async move {
+            while let Some(event) = receiver.recv().await {
+                heard.lock().unwrap().push(event);
+            }
+        });
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Routes::new(ingest.service());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(async move {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            serve(listener, routes, Limits::default(), stopped).await.unwrap();
+        });
+        Self { ingest, last_words, address, dir, events, stop, serving }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Stops in order; what was acknowledged is on disk.
+    pub(crate) async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.ingest.close().await;
+        tokio::time::timeout(super::SOON, self.serving).await.expect("the listener ends").unwrap();
+        self.last_words.close().await;
+    }
+
+    /// Waits until the last words of a node end with this frame.
+    pub(crate) async fn holds(&self, node: &str, seq: u64) {
+        let node: NodeName = node.parse().unwrap();
+        super::until(&format!("frame {seq} of {node}"), || {
+            self.last_words.held(&node).and_then(|held| held.last).filter(|last| last.seq.0 >= seq)
+        })
+        .await;
+    }
+
+    /// Where they lie.
+    pub(crate) fn words(&self, node: &str) -> PathBuf {
+        self.last_words.dir(&node.parse().unwrap()).unwrap()
+    }
+
+    /// Waits for an event.
+    pub(crate) async fn event<T>(&self, what: &str, find: impl Fn(&NodeEvent) -> Option<T>) -> T {
+        super::until(what, || self.events.lock().unwrap().iter().find_map(&find)).await
+    }
+
+    pub(crate) async fn connected(&self, node: &str) {
+        self.event("connected", |event| match event {
+            NodeEvent::Connected { node: connected, .. } if connected.as_str() == node => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+
+    /// Counts events.
+    pub(crate) fn count(&self, which: impl Fn(&NodeEvent) -> bool) -> usize {
+        self.events.lock().unwrap().iter().filter(|event| which(event)).count()
+    }
+
+    /// The spool of a request.
+    pub(crate) fn spool(&self, request: u64) -> PathBuf {
+        self.dir.join(format!("spool/{request}"))
+    }
+
+    /// Asks for the first hour.
+    pub(crate) async fn ask(&self, node: &str, request: u64, sources: &[&str]) {
+        self.ingest.ask(&node.parse().unwrap(), ask(request, sources), self.spool(request)).await.unwrap();
+    }
+}
+
+pub(crate) fn ask(request: u64, sources: &[&str]) -> CollectionAsk {
+    CollectionAsk {
+        request: RequestId(request),
+        window: Window::new(WallTime::from_secs(START), WallTime::from_secs(START + 3_600)).unwrap(),
+        budget: Bytes::mib(64),
+        deadline: super::SOON * 4,
+        sources: sources.iter().map(|&s| s.to_owned()).collect(),
+        clock: None,
+    }
+}
