@@ -1,0 +1,24 @@
+//! The end-to-end scenarios: real programs, real sockets, fixture machines. One file a theme.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test everything that fails ends the test")]
+
+mod closing;
+mod damaged_file;
+mod dead_node;
+mod deploy;
+mod full_disk;
+mod hostile_file;
+mod hostile_names;
+mod local;
+mod loss;
+mod memory;
+mod no_privilege;
+mod odd_hosts;
+mod refusals;
+mod resume;
+mod streaming;
+mod stuck_mount;
+mod tidy;
+mod unwritable;
+mod window;
+mod wrong_words;

@@ -1,0 +1,101 @@
+//! A real collector and real agents in one process, over fixture hosts, for tests that watch behaviour.
+//!
+//! Here: putting them together. Waiting is in [`wait`], the programs as a user starts them in [`program`], the audit of
+//! a recording in [`audit`]. Nothing here fakes what it stands for: agents speak gRPC over loopback to the collector.
+
+#![expect(clippy::expect_used, reason = "in a test everything that fails ends the test")]
+
+pub mod audit;
+pub mod client;
+pub mod disk;
+pub mod host;
+pub mod program;
+pub mod wait;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use casefile_agent::logs::LogConfig;
+use casefile_agent::{Agent, Setup};
+use casefile_collector::Collector;
+use casefile_collector::config::PortTaken;
+use casefile_evidence::recording::segment::Retention;
+use casefile_proto::time::WallTime;
+use casefile_proto::units::Bytes;
+
+use client::Client;
+
+/// How long something that will happen is waited for: far longer than it takes on a busy machine.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// How long a stopping program may take.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A directory that goes away, with everything that one test needs in it.
+pub struct Rig {
+    dir: tempfile::TempDir,
+    listen: SocketAddr,
+}
+
+impl Rig {
+    /// An empty one, with an address that a collector can be restarted on.
+    pub fn new() -> Result<Self> {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).context("find a free port")?;
+        Ok(Self { dir: tempfile::tempdir().context("make a directory")?, listen: free })
+    }
+
+    /// A path below it.
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join(below)
+    }
+
+    /// Where its collector listens.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.listen)
+    }
+
+    /// Starts the collector; again after it was stopped, on what it had.
+    pub async fn collector(&self) -> Result<Collector> {
+        let mut config = casefile_collector::config::Config::new(self.path("collector"));
+        config.listen = self.listen;
+        config.port_taken = PortTaken::Refuse;
+        config.probe_every = Duration::from_millis(200);
+        Collector::start(config).await.context("start the collector")
+    }
+
+    /// Starts an agent over a host root; again after it was stopped, on what it had. Ticks ten times a second.
+    pub fn agent(&self, node: &str, host: &Path) -> Result<Agent> {
+        let config = casefile_agent::config::Config {
+            collector: Some(self.url()),
+            node: node.parse().context("a node name")?,
+            data_dir: self.path(&format!("agent-{node}")),
+            host_root: host.to_owned(),
+            retention: Retention { bytes: Bytes::mib(64), age: Duration::from_secs(3600) },
+            logs: LogConfig::builtin(),
+        };
+        Agent::start(&config, Setup { every: Duration::from_millis(100), ..Setup::default() })
+            .context("start the agent")
+    }
+
+    /// The agent's ring.
+    pub fn ring(&self, node: &str) -> PathBuf {
+        self.path(&format!("agent-{node}/ring"))
+    }
+
+    /// A client of the collector.
+    pub async fn client(&self) -> Result<Client> {
+        Client::connect(&self.url()).await
+    }
+}
+
+/// Stops a collector.
+pub async fn stop(collector: Collector) {
+    collector.stop(GRACE).await;
+}
+
+/// This machine's wall clock.
+pub fn now() -> WallTime {
+    WallTime::from_secs(0).after(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
