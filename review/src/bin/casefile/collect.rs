@@ -84,7 +84,7 @@ fn ask(args: &CollectArgs, now: WallTime) -> Result<OpenAsk> {
         (Some(around), _) => when::around(around, now)?,
         (None, Some(since)) => {
             let until = args.until.as_deref().map_or(Ok(now), |text| when::time(text, now))?;
-            Window::new(when::time(since, now)?, until)?
+            Window::new(when::time(since, now)?, until).map_err(when::InvalidWhen::from)?
         }
         (None, None) => bail!("say --since or --around"),
     };

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use args::{Cli, Verb};
+use casefile_review::when::InvalidWhen;
 use clap::Parser;
 
 /// How a verb ended, when it did not fail: the exit codes that scripts rely on.
@@ -48,7 +49,8 @@ fn main() -> ExitCode {
         Err(error) => {
             let chain: Vec<_> = error.chain().map(ToString::to_string).collect();
             crate::output::talk!("casefile: {}", casefile_review::display::safe(&chain.join(": ")));
-            ExitCode::FAILURE
+            // A time that is none, or an empty or reversed window, is a matter of what was typed.
+            if error.is::<InvalidWhen>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -182,5 +182,5 @@ fn replay_window(window: &ReplayWindow) -> Result<Option<Window>> {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).context("this machine's clock is before 1970")?;
     let now = WallTime::from_secs(0).after(elapsed);
     let until = window.until.as_deref().map_or(Ok(WallTime::MAX), |text| when::time(text, now))?;
-    Ok(Some(Window::new(when::time(since, now)?, until)?))
+    Ok(Some(Window::new(when::time(since, now)?, until).map_err(when::InvalidWhen::from)?))
 }
