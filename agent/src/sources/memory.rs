@@ -166,7 +166,15 @@ pub(crate) fn parse_node_meminfo<'a>(
 impl Memory {
     fn numa(&mut self, out: &mut Measurement) {
         // Memory can be plugged in: the list is looked at each time. A kernel without NUMA has no such directory.
-        let names = self.host.list("sys/devices/system/node").unwrap_or_default();
+        let names = match self.host.list("sys/devices/system/node") {
+            Ok(names) => names,
+            Err(error) => {
+                if !error.is_not_found() {
+                    out.gap(super::kept::unreadable(&error));
+                }
+                Vec::new()
+            }
+        };
         let mut numbers: Vec<String> = names
             .iter()
             .filter_map(|name| name.to_str()?.strip_prefix("node"))
