@@ -9,12 +9,12 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow::Continue;
 
+use casefile_evidence::logtime::stamp::zoned;
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::time::WallTime;
 
 use super::lines::{LINE_CAP, Line};
 use super::sink::{Flow, Item};
-use super::stamp::zoned;
 use super::window::Grammar;
 
 /// The most that is held back for the sake of order.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
+use casefile_evidence::logtime::style::{HostZone, Stamper, Style, detect};
 use casefile_proto::gap::{Gap, GapReason};
 use globset::{GlobBuilder, GlobMatcher};
 use jiff::tz::TimeZone;
@@ -13,7 +14,6 @@ use super::history::{History, Recognised, SAMPLE};
 use super::open::{Dir, LogFile, gap, too_many};
 use super::rotation::{gather, rotated_name};
 use super::sink::{Before, Giving};
-use super::style::{HostZone, Stamper, Style, detect};
 use super::text::{Text, TextForm};
 use super::window::read_up_to;
 use super::{Covered, FilesConfig, LogAsk, LogSink, LogSource, LogSpec, MAX_LOGS, component, item_path, now};

@@ -15,8 +15,6 @@ mod open;
 mod pods;
 mod rotation;
 mod sink;
-mod stamp;
-mod style;
 mod text;
 mod window;
 

@@ -4,11 +4,11 @@
 
 use std::ops::ControlFlow::Continue;
 
+use casefile_evidence::logtime::style::{HostZone, Stamper, Style};
 use casefile_proto::time::WallTime;
 
 use super::lines::{LINE_CAP, Line};
 use super::sink::{Flow, Item};
-use super::style::{HostZone, Stamper, Style};
 use super::window::Grammar;
 
 /// What was recognised of one file.

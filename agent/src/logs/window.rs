@@ -25,11 +25,11 @@ use std::ops::ControlFlow::{Break, Continue};
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
+use casefile_evidence::logtime::style::REACH;
 use casefile_proto::time::{WallTime, Window};
 
 use super::lines::{Feed, Line, Lines, Next};
 use super::sink::{Flow, Halt, Item};
-use super::style::REACH;
 
 /// How far behind a line may lie in a log that counts as being in order. A minute more is read on both sides of the
 /// window because of it.

@@ -7,7 +7,7 @@ use casefile_proto::time::{NANOS_PER_SEC, WallTime};
 /// `,` before the fraction, and a zone such as `Z`, ` UTC`, `+01:00`, ` +0100`. Gives the time and how many bytes it took.
 ///
 /// `minute` and `nanos` are the last minute that was computed, as text and in nanoseconds; begin with zeros.
-pub(super) fn zoned(text: &[u8], minute: &mut [u8; 16], nanos: &mut i64) -> Option<(WallTime, usize)> {
+pub fn zoned(text: &[u8], minute: &mut [u8; 16], nanos: &mut i64) -> Option<(WallTime, usize)> {
     let head: &[u8; 16] = text.first_chunk()?;
     if head != minute {
         *nanos = minute_of(head)?.utc_nanos()?;

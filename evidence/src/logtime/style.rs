@@ -10,11 +10,11 @@ use jiff::tz::TimeZone;
 use super::stamp::{Civil, date_time, epoch, klog, syslog, zone_offset, zoned};
 
 /// A time stands within this many first bytes of its line, or it is not found.
-pub(super) const REACH: usize = 256;
+pub const REACH: usize = 256;
 
 /// What stands before the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Lead {
+pub enum Lead {
     /// Nothing.
     None,
     /// A bracket: `[2026-11-23 …`.
@@ -31,7 +31,7 @@ pub(super) enum Lead {
 
 /// How the time is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Form {
+pub enum Form {
     /// Date, time and zone: RFC 3339 and its relatives in ISO 8601.
     Zoned,
     /// Date and time without a zone.
@@ -46,16 +46,16 @@ pub(super) enum Form {
 
 /// What one log was found to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Style {
+pub struct Style {
     /// What stands before the time.
-    pub(super) lead: Lead,
+    pub lead: Lead,
     /// How it is written.
-    pub(super) form: Form,
+    pub form: Form,
 }
 
 impl Style {
     /// For the `method` of an item.
-    pub(super) fn describe(self, zone: &HostZone) -> String {
+    pub fn describe(self, zone: &HostZone) -> String {
         match self.form {
             Form::Zoned => "times with a zone".to_owned(),
             Form::Epoch => "times in seconds since 1970".to_owned(),
@@ -72,23 +72,23 @@ impl Style {
 
 /// The zone that a host writes its logs in.
 #[derive(Debug, Clone)]
-pub(super) struct HostZone {
+pub struct HostZone {
     /// The rules.
-    pub(super) zone: TimeZone,
+    pub zone: TimeZone,
     /// How they were found, for the `method` of an item: `UTC`, `Europe/Berlin`, `UTC (zone X not readable)`.
-    pub(super) name: String,
+    pub name: String,
 }
 
 impl HostZone {
     /// UTC, and why.
-    pub(super) fn utc(name: impl Into<String>) -> Self {
+    pub fn utc(name: impl Into<String>) -> Self {
         Self { zone: TimeZone::UTC, name: name.into() }
     }
 }
 
 /// Reads the times of one log.
 #[derive(Debug, Clone)]
-pub(super) struct Stamper {
+pub struct Stamper {
     style: Style,
     zone: TimeZone,
     /// No line can be later than this by more than a day: the last change of the file.
@@ -106,12 +106,12 @@ struct Minute {
 
 impl Stamper {
     /// For a log of this style that was last changed then.
-    pub(super) fn new(style: Style, zone: &HostZone, changed: WallTime) -> Self {
+    pub fn new(style: Style, zone: &HostZone, changed: WallTime) -> Self {
         Self { style, zone: zone.zone.clone(), changed, minute: Minute::default() }
     }
 
     /// The time that the line bears. Only the first [`REACH`] bytes are looked at.
-    pub(super) fn stamp(&mut self, line: &[u8]) -> Option<WallTime> {
+    pub fn stamp(&mut self, line: &[u8]) -> Option<WallTime> {
         let line = &line[..line.len().min(REACH)];
         let at = after_lead(self.style.lead, line)?;
         let text = &line[at..];
@@ -182,7 +182,7 @@ impl Stamper {
 
 /// Which style most lines of a sample use, if it is enough of them to believe it. The sample is the beginning (or any
 /// other part) of a log; a first and last line that are only partly in it do no harm.
-pub(super) fn detect(sample: &[u8]) -> Option<Style> {
+pub fn detect(sample: &[u8]) -> Option<Style> {
     const LEADS: [Lead; 6] = [Lead::None, Lead::Bracket, Lead::Priority, Lead::Key, Lead::Json, Lead::Word];
     const FORMS: [Form; 5] = [Form::Zoned, Form::Local, Form::Syslog, Form::Klog, Form::Epoch];
     let mut found: Vec<(Style, usize)> = Vec::new();
