@@ -10,6 +10,7 @@ pub mod data_dir;
 pub mod extract;
 mod frame;
 pub mod host;
+pub mod journal;
 pub mod kmsg;
 pub mod logs;
 pub mod lossy;

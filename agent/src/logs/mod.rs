@@ -9,6 +9,7 @@ mod cri;
 mod files;
 mod history;
 mod inflate;
+mod journal;
 mod kernel;
 mod lines;
 mod open;
@@ -50,11 +51,14 @@ pub struct Selection {
     pub namespaces: Vec<String>,
     /// Pod names.
     pub pods: Vec<String>,
+    /// Units, for the journal: `sshd.service` or `sshd`; `kernel` is the kernel's own part. Namespaces and pods select
+    /// nothing in the journal, and units nothing among pods.
+    pub units: Vec<String>,
 }
 
 /// What a log source is.
 pub struct LogSpec {
-    /// `pods`, `files`, `kernel`.
+    /// `pods`, `files`, `journal`, `kernel`.
     pub name: &'static str,
     /// What it reads, one sentence.
     pub about: &'static str,
@@ -146,7 +150,7 @@ pub struct Covered {
 }
 
 /// Every log source, cheap and small ones first.
-pub const ALL: &[LogSpec] = &[kernel::SPEC, files::SPEC, pods::SPEC];
+pub const ALL: &[LogSpec] = &[kernel::SPEC, journal::SPEC, files::SPEC, pods::SPEC];
 
 /// The most logs that one source reads in one collection: a node runs a few hundred containers.
 const MAX_LOGS: usize = 4096;

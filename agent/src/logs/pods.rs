@@ -213,7 +213,7 @@ mod tests {
     fn a_selection_names_namespaces_and_pods_exactly() {
         let chosen = |name: &str, namespaces: &[&str], pods: &[&str]| {
             let owned = |l: &[&str]| l.iter().map(|s| (*s).to_owned()).collect();
-            let select = Selection { namespaces: owned(namespaces), pods: owned(pods) };
+            let select = Selection { namespaces: owned(namespaces), pods: owned(pods), units: Vec::new() };
             matches!(select_pod(OsStr::new(name), &select), Chosen::Yes)
         };
         assert!(chosen("shop_api-1_u", &[], &[]) && chosen("shop_api-1_u", &["shop"], &["x", "api-1"]));

@@ -90,6 +90,11 @@ impl<'a> Giving<'a> {
         Some(Item { giving: self, allowance, records: 0, gaps: Vec::new(), long, bad, cut_by: None })
     }
 
+    /// Something stopped it before the first log: none is begun.
+    pub(super) fn stop(&mut self, stop: Stop) {
+        self.stopped.get_or_insert(stop);
+    }
+
     /// Whether everything was stopped.
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped.is_some()

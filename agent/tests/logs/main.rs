@@ -4,6 +4,10 @@
 
 mod budget;
 mod hostile;
+mod journal;
+mod journal_damage;
+mod journal_file;
+mod journal_tools;
 mod kernel;
 mod real_node;
 mod tree;

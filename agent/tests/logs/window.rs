@@ -7,12 +7,15 @@ use std::time::{Duration, SystemTime};
 use casefile_proto::time::{NANOS_PER_SEC, WallTime, Window};
 use proptest::prelude::{ProptestConfig, Strategy, any, proptest};
 
+use crate::journal_file::{COMPACT, REGULAR, Record, Writer};
 use crate::tree::{Tree, ask, gzip, window};
 
 /// A log in a tree, and what it says.
 struct Case {
     tree: Tree,
     source: &'static str,
+    /// Its item, where the source gives others as well.
+    item: Option<&'static str>,
     /// In the order in which they were begun.
     records: Vec<(WallTime, Vec<u8>)>,
 }
@@ -36,7 +39,8 @@ impl Case {
         for window in windows.into_iter().flatten() {
             let expected: Vec<_> = self.records.iter().filter(|(at, _)| window.contains(*at)).collect();
             let reading = self.tree.read(self.source, &ask(window));
-            let given = reading.records();
+            let items = reading.items.iter().filter(|i| self.item.is_none_or(|path| i.head.path.as_str() == path));
+            let given: Vec<_> = items.flat_map(|i| i.records.clone()).collect();
             let same = expected.len() == given.len() && expected.iter().zip(&given).all(|(a, b)| **a == *b);
             if !same {
                 let place = expected.iter().zip(&given).position(|(a, b)| **a != *b);
@@ -179,7 +183,7 @@ fn container(steps: &[Step]) -> Case {
         }
     }
     tree.write(&format!("{dir}/{restart}.log"), &file);
-    Case { tree, source: "pods", records }
+    Case { tree, source: "pods", item: None, records }
 }
 
 /// A log of many forms that logrotate rotates, with records of many lines.
@@ -238,7 +242,7 @@ fn text_log(steps: &[Step]) -> Case {
     for file in fs::read_dir(tree.path("var/log").join(".")).unwrap() {
         File::options().write(true).open(file.unwrap().path()).unwrap().set_modified(changed).unwrap();
     }
-    Case { tree, source: "files", records }
+    Case { tree, source: "files", item: None, records }
 }
 
 /// A kernel log in the text of `/dev/kmsg`.
@@ -263,7 +267,39 @@ fn kernel_log(steps: &[Step]) -> Case {
         records.push((at, line.into_bytes()));
     }
     tree.write("dev/kmsg", &kmsg);
-    Case { tree, source: "kernel", records }
+    Case { tree, source: "kernel", item: None, records }
+}
+
+/// A journal of one unit, rotated to files of both layouts and left by a crash now and then.
+fn journal(steps: &[Step]) -> Case {
+    let tree = Tree::new();
+    let dir = "var/log/journal/0123456789abcdef0123456789abcdef";
+    let layout = |kind: u8| if kind.is_multiple_of(2) { COMPACT } else { REGULAR };
+    let (mut records, mut file, mut rotated) = (Vec::new(), Writer::new(layout(steps[0].kind), 9), 0);
+    for (seqnum, (step, at)) in (1..).zip(steps.iter().zip(times(steps))) {
+        let realtime = at.nanos() as u64 / 1000;
+        let at = WallTime::from_nanos(realtime.cast_signed() * 1000);
+        let mut parts = step.parts.clone();
+        parts[0].extend(std::iter::repeat_n(b'x', step.padding));
+        let message = [&b"MESSAGE="[..], &parts.join(&b'\n')].concat();
+        let mut fields: Vec<_> = ["_SYSTEMD_UNIT=a.service", "SYSLOG_IDENTIFIER=a", "_PID=7", "PRIORITY=6"]
+            .map(|f| f.as_bytes().to_vec())
+            .into();
+        fields.push(message);
+        file.entry(&Record { realtime, monotonic: seqnum * 1000, seqnum, fields });
+        let time = format!("{}.{:06}Z", &at.to_seconds_text()[..19], realtime % 1_000_000);
+        records.push((at, [format!("{time} <6> a[7]: ").as_bytes(), &parts.join(&b"\n "[..]), b"\n"].concat()));
+        if step.then <= 6 {
+            rotated += 1;
+            let (name, online) = if step.then == 0 { ("journal~", true) } else { ("journal", false) };
+            let next = Writer::new(layout(step.kind / 2), 9);
+            let whole = std::mem::replace(&mut file, next);
+            let whole = if online { whole.online() } else { whole };
+            tree.write(&format!("{dir}/system@{rotated:06}.{name}"), whole.bytes);
+        }
+    }
+    tree.write(&format!("{dir}/system.journal"), file.online().bytes);
+    Case { tree, source: "journal", item: Some("logs/journal/a.service.log"), records }
 }
 
 #[test]
@@ -299,6 +335,11 @@ proptest! {
     #[test]
     fn files_gives_exactly_the_window(steps in steps(), edges in edges()) {
         text_log(&steps).check(&edges);
+    }
+
+    #[test]
+    fn journal_gives_exactly_the_window(steps in steps(), edges in edges()) {
+        journal(&steps).check(&edges);
     }
 
     #[test]
