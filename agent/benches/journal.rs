@@ -254,7 +254,7 @@ fn write_entry(
     // A process lives for some minutes or for the day.
     let pid = 1000 + unit * 500 + if unit.is_multiple_of(3) { (monotonic / 240_000_000) % 400 } else { 0 };
     let begin = usize::try_from(random % 60).unwrap();
-    let words = &WORDS.repeat(2)[begin..begin + 40 + usize::try_from((random >> 10) % 90).unwrap()];
+    let words = &WORDS.repeat(4)[begin..begin + 40 + usize::try_from((random >> 10) % 400).unwrap()];
     write!(
         out,
         "__REALTIME_TIMESTAMP={realtime}\n__MONOTONIC_TIMESTAMP={monotonic}\n\

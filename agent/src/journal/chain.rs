@@ -33,7 +33,7 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// Finds the arrays, and holds the first and the last entry against what the header says.
+    /// Finds the arrays, and holds what is in them against what the header says.
     pub(super) fn read<S: ReadAt>(file: &mut JournalFile<S>, pages: &mut Pages) -> Result<Self, Problem> {
         let width = if file.header.compact { 4 } else { 8 };
         let mut chain = Self { arrays: Vec::new(), entries: 0, width, ahead: (0, Vec::new()) };
@@ -69,18 +69,17 @@ impl Chain {
         Ok(chain)
     }
 
-    fn agrees<S: ReadAt>(&mut self, file: &JournalFile<S>, pages: &mut Pages) -> Result<(), Problem> {
-        let Some(last) = self.entries.checked_sub(1) else {
+    /// The first entry is the one that the header names. Of the last one this cannot be asked: its number is counted up
+    /// before it is linked, and when there is no room left to link it, it is counted and written anew to the next file.
+    fn agrees<S: ReadAt>(&self, file: &JournalFile<S>, pages: &mut Pages) -> Result<(), Problem> {
+        if self.entries == 0 {
             let empty = file.header.head_seqnum == 0 || file.header.online;
             return if empty { Ok(()) } else { Err(Problem::Damaged("it says that it has entries")) };
-        };
-        let mut seqnum = |i| {
-            let at = self.place(file, pages, i)?;
-            file.lone_entry(at, pages).map(|e| e.seqnum)
-        };
-        let (first, last) = (seqnum(0)?, seqnum(last)?);
-        let same = first == file.header.head_seqnum && (last == file.header.tail_seqnum || file.header.online);
-        if same { Ok(()) } else { Err(Problem::Damaged("its first or last entry is another one")) }
+        }
+        let first = file.lone_entry(self.place(file, pages, 0)?, pages)?;
+        file.lone_entry(self.place(file, pages, self.entries - 1)?, pages)?;
+        let same = first.seqnum == file.header.head_seqnum;
+        if same { Ok(()) } else { Err(Problem::Damaged("its first entry is another one")) }
     }
 
     /// How many entries there are.

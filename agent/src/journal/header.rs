@@ -64,7 +64,6 @@ pub(super) struct Header {
     pub(super) size: u64,
     pub(super) entries: u64,
     pub(super) head_seqnum: u64,
-    pub(super) tail_seqnum: u64,
     pub(super) entry_array: u64,
 }
 
@@ -89,7 +88,6 @@ impl Header {
             seqnum_id: Id(seqnum_id),
             size: u64_at(bytes, 88),
             entries: u64_at(bytes, 152),
-            tail_seqnum: u64_at(bytes, 160),
             head_seqnum: u64_at(bytes, 168),
             entry_array: u64_at(bytes, 176),
         };

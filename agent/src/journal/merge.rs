@@ -5,11 +5,13 @@
 //! copy that was received from elsewhere), the same boot, clocks and hash. Within one row and one microsecond two equal
 //! messages are two.
 
+use super::Problem;
 use super::block::ReadAt;
 use super::cursor::{Cursor, Step, lost};
 use super::file::{JournalFile, Scratch};
 use super::fragments::{Form, Fragment, Fragments};
 use super::header::{Id, Refused};
+use super::inflate::VALUE_CAP;
 use super::object::Entry;
 use super::search::{Span, plan};
 
@@ -20,7 +22,12 @@ pub struct Journals<S> {
     scratch: Scratch,
     items: Vec<u64>,
     settled: bool,
+    work: u64,
 }
+
+/// The most bytes of values that are decoded for one entry: one that refers to thousands of bombs costs no more. journald
+/// takes no entry of more than this, either, but for coredumps of long ago.
+const ENTRY_CAP: u64 = 16 << 20;
 
 /// What was found out about a file when it was added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +44,7 @@ impl<S: ReadAt> Journals<S> {
     /// For the entries with a time from `from` on and before `until`, in microseconds.
     pub fn new(from: u64, until: u64) -> Self {
         let span = Span { from, until };
-        Self { span, files: Vec::new(), scratch: Scratch::default(), items: Vec::new(), settled: false }
+        Self { span, files: Vec::new(), scratch: Scratch::default(), items: Vec::new(), settled: false, work: 0 }
     }
 
     /// Opens one more file.
@@ -87,23 +94,45 @@ impl<S: ReadAt> Journals<S> {
 
     /// The fields of an entry, in their order in it. Those that cannot be read are noted and left out.
     pub fn fields<F: Form>(&mut self, entry: &Entry, kept: &mut Fragments<F>, mut each: impl FnMut(Fragment<'_>)) {
-        let Self { files, scratch, items, .. } = self;
+        let Self { files, scratch, items, work, .. } = self;
         let Some(file) = files.get_mut(usize::from(entry.file)) else { return };
         if let Err(problem) = file.items(entry, items) {
             return lost(file, &problem);
         }
+        let mut decoded = 0;
         for at in &*items {
             let key = Fragments::<F>::key(entry.file, *at);
             if let Some(fragment) = kept.get(key) {
                 each(fragment);
                 continue;
             }
+            if decoded > ENTRY_CAP {
+                lost(file, &Problem::Unread("more than an entry may have"));
+                continue;
+            }
             match file.data(*at, scratch) {
-                Ok(data) => each(kept.take(key, &data)),
-                Err(problem) => lost(file, &problem),
+                Ok(data) => {
+                    decoded += data.payload.len() as u64 + data.left_out.min(ENTRY_CAP);
+                    each(kept.take(key, &data));
+                }
+                Err(problem) => {
+                    // What was inflated in vain was inflated, too.
+                    decoded += VALUE_CAP as u64;
+                    lost(file, &problem);
+                }
             }
             scratch.shrink();
         }
+        *work += decoded;
+    }
+
+    /// Whether so many bytes were decoded since this was last true: then it is time to look whether to go on.
+    pub fn did(&mut self, enough: u64) -> bool {
+        let is_enough = self.work >= enough;
+        if is_enough {
+            self.work = 0;
+        }
+        is_enough
     }
 }
 

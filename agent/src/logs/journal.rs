@@ -44,8 +44,9 @@ pub(super) const SPEC: LogSpec = LogSpec {
     open: |host, _config| Box::new(Journal { host: host.clone() }),
 };
 
-/// So many entries may pass before the sink is asked whether to go on.
+/// So many entries, or bytes of their fields, may pass before the sink is asked whether to go on.
 const CHECK_EVERY: u64 = 4096;
+const CHECK_BYTES: u64 = 16 << 20;
 
 /// A place of an entry: the number of its file and its offset.
 const PLACE: usize = 2 + 8;
@@ -145,7 +146,7 @@ impl<'a> Reading<'a> {
                             self.count(unit, &entry);
                         }
                         count += 1;
-                        if count.is_multiple_of(CHECK_EVERY) {
+                        if count.is_multiple_of(CHECK_EVERY) || self.found.journals.did(CHECK_BYTES) {
                             out.check()?;
                         }
                     }
@@ -332,7 +333,7 @@ impl<'a> Reading<'a> {
                         self.give_line(&entry, item)?;
                     }
                     count += 1;
-                    if count.is_multiple_of(CHECK_EVERY) {
+                    if count.is_multiple_of(CHECK_EVERY) || self.found.journals.did(CHECK_BYTES) {
                         item.check()?;
                     }
                 }
@@ -365,7 +366,7 @@ impl<'a> Reading<'a> {
             match walk.next(&mut self.found.journals) {
                 Walked::Entry(entry) => {
                     count += 1;
-                    if count.is_multiple_of(CHECK_EVERY) {
+                    if count.is_multiple_of(CHECK_EVERY) || self.found.journals.did(CHECK_BYTES) {
                         item.check()?;
                     }
                     if !self.select.units.is_empty() && self.look(&entry).is_none() {

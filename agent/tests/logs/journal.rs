@@ -1,11 +1,14 @@
 //! The journal: which file and which line an entry becomes, several files as one, files of every layout, and what journald
 //! says it dropped.
 
-use std::ops::ControlFlow::{Break, Continue};
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::os::unix::fs::{FileExt as _, symlink};
 
-use casefile_agent::logs::{LogAsk, Selection, Stop};
-use casefile_proto::gap::GapReason;
+use casefile_agent::host::Host;
+use casefile_agent::logs::{ALL, LogAsk, LogConfig, LogSink, Selection, Stop};
+use casefile_proto::gap::{Gap, GapReason};
+use casefile_proto::item::ItemHead;
+use casefile_proto::time::{WallTime, Window};
 use casefile_proto::units::Bytes;
 
 use crate::journal_file::{BEGIN, COMPACT, Layout, Packed, REGULAR, Record, Writer, record, said, text_of};
@@ -283,7 +286,7 @@ fn a_clock_that_was_set_back_costs_no_entry() {
     let tree = node(&records);
     for (from, until) in [(0, 5400), (1700, 1900), (2000, 2100), (3500, 3700), (100, 200), (5000, 5100), (3600, 3601)] {
         let [from, until] = [from, until].map(|s: i64| at("2026-11-23T02:44:10Z").offset(s * 1_000_000_000));
-        let asked = ask(casefile_proto::time::Window::new(from, until).unwrap());
+        let asked = ask(Window::new(from, until).unwrap());
         let inside =
             |r: &&Record| asked.window.contains(at("1970-01-01T00:00:00Z").offset(r.realtime.cast_signed() * 1000));
         let expected: String = records.iter().filter(inside).map(text_of).collect();
@@ -404,4 +407,94 @@ fn links_and_what_may_not_be_read_are_told_and_cost_no_other_file() {
     let refused = reading.covered.gaps.iter().filter(|g| g.reason == GapReason::RefusedUnsafePath).count();
     assert_eq!(refused, 3, "{:?}", reading.covered.gaps);
     assert_eq!(BEGIN % 1_000_000, 0);
+}
+
+/// Does something to the files when it is asked for the first time whether to go on: between listing and opening.
+struct Meddling<F> {
+    meddle: Option<F>,
+    text: Vec<u8>,
+}
+
+impl<F: FnOnce()> LogSink for Meddling<F> {
+    fn begin(&mut self, _head: ItemHead) -> ControlFlow<Stop> {
+        Continue(())
+    }
+    fn record(&mut self, _at: WallTime, bytes: &[u8]) -> ControlFlow<Stop> {
+        self.text.extend_from_slice(bytes);
+        Continue(())
+    }
+    fn end(&mut self, _covered: Option<Window>, _gaps: Vec<Gap>) -> ControlFlow<Stop> {
+        Continue(())
+    }
+    fn check(&mut self) -> ControlFlow<Stop> {
+        if let Some(meddle) = self.meddle.take() {
+            meddle();
+        }
+        Continue(())
+    }
+}
+
+#[test]
+fn a_rotation_between_listing_and_opening_loses_nothing_and_doubles_nothing() {
+    let tree = Tree::new();
+    let records: Vec<_> = (0..30).map(|n| said(n + 1, n, &format!("number {n}"))).collect();
+    tree.write(&format!("{DIR}/system@0.journal"), file(COMPACT, &records[..10]));
+    tree.write(&format!("{DIR}/system.journal"), file(COMPACT, &records[10..20]));
+    let rotate = || {
+        let current = tree.path(&format!("{DIR}/system.journal"));
+        std::fs::rename(&current, tree.path(&format!("{DIR}/system@1.journal"))).unwrap();
+        std::fs::write(&current, file(REGULAR, &records[20..])).unwrap();
+    };
+    let mut sink = Meddling { meddle: Some(rotate), text: Vec::new() };
+    let host = Host::new(tree.path("var").parent().unwrap()).unwrap();
+    let spec = ALL.iter().find(|s| s.name == "journal").unwrap();
+    let covered = (spec.open)(&host, &LogConfig::default()).read(&whole_day(), &mut sink);
+    let text: String = records.iter().map(text_of).collect();
+    assert!(sink.text.starts_with(text.as_bytes()), "{}", String::from_utf8_lossy(&sink.text));
+    assert_eq!(covered.records, 60);
+}
+
+#[test]
+fn names_that_differ_only_far_behind_have_files_of_their_own() {
+    let name = |end: &str| format!("_SYSTEMD_UNIT={}{end}.service", "n".repeat(3000));
+    let tree = node(&[
+        record(1, 0, &[&name("a"), "MESSAGE=1"]),
+        record(2, 1, &[&name("b"), "MESSAGE=2"]),
+        record(3, 2, &["_SYSTEMD_UNIT=kernel", "MESSAGE=3"]),
+        record(4, 3, &["_SYSTEMD_UNIT=../../x.service", "MESSAGE=4"]),
+    ]);
+    let reading = tree.read("journal", &whole_day());
+    assert_eq!(reading.items.len(), 5);
+    assert!(reading.items.iter().all(|i| i.head.path.as_str().starts_with("logs/journal/")));
+    assert_eq!(reading.item("logs/journal/unit/kernel.log").records.len(), 1);
+    assert_eq!(reading.item("logs/journal/=2E.=2F..=2Fx.service.log").records.len(), 1);
+}
+
+#[test]
+fn a_unit_of_which_not_even_the_places_fit_is_read_by_walking() {
+    let mut writer = Writer::new(COMPACT, 9);
+    let count = 260_000;
+    for n in 0..count {
+        let words = if n % 1000 == 0 { "long ".repeat(900) } else { String::new() };
+        writer.entry(&record(n + 1, n / 100, &["_SYSTEMD_UNIT=a.service", &format!("MESSAGE={} {words}", n % 50)]));
+    }
+    writer.entry(&record(count + 1, 3000, &["_SYSTEMD_UNIT=b.service", "MESSAGE=b"]));
+    let tree = Tree::new();
+    tree.write(&format!("{DIR}/system.journal"), &writer.bytes);
+    let (mut next, mut of_b) = (0, 0);
+    let reading =
+        tree.read_with("journal", &ask(window("2026-11-23T00:00:00Z", "2026-11-24T00:00:00Z")), &mut |_, b| {
+            if b.starts_with(b"{") {
+                return Break(Stop::Gone);
+            }
+            let number = b.split(|b| *b == b' ').nth(2).unwrap();
+            if number == b"b\n" {
+                of_b += 1;
+            } else {
+                assert_eq!(std::str::from_utf8(number).unwrap().trim_end(), (next % 50).to_string());
+                next += 1;
+            }
+            Continue(())
+        });
+    assert_eq!((next, of_b, reading.items.len()), (count, 1, 3));
 }

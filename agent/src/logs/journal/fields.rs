@@ -45,6 +45,9 @@ const NAMES: [(&[u8], Field); 15] = [
     (b"N_DROPPED", Dropped),
 ];
 
+/// Names are short; what is longer than this is looked at no further.
+const NAME_CAP: usize = 16 << 10;
+
 /// Renders the value of a known field, and nothing of any other.
 pub(super) struct Known;
 
@@ -53,7 +56,8 @@ impl Form for Known {
         let Some(equals) = payload.iter().position(|b| *b == b'=') else { return Rendered::default() };
         let (name, value) = (&payload[..equals], &payload[equals + 1..]);
         let Some(at) = NAMES.iter().position(|(n, _)| *n == name) else { return Rendered::default() };
-        out.extend_from_slice(value);
+        let cap = if at == Message as usize { value.len() } else { value.len().min(NAME_CAP) };
+        out.extend_from_slice(&value[..cap]);
         Rendered { tag: u32::try_from(at + 1).unwrap_or(0), ..Rendered::default() }
     }
 }

@@ -2,7 +2,7 @@
 //! those that a crash left, and what was received from elsewhere; opened as every log is.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::time::{WallTime, Window};
 
-use super::super::open::{Dir, gap, too_many};
+use super::super::open::{Dir, LogFile, gap, too_many};
 use super::super::sink::Before;
 use super::super::{LogSink, Stop};
 use crate::host::{EntryKind, Host, HostError};
@@ -24,6 +24,9 @@ const MAX_FILES: usize = 2048;
 
 /// So many hold something of the window and are read side by side; each has a block of 32 KiB.
 const MAX_READ: usize = 128;
+
+/// How often a directory is listed while its names keep changing.
+const ROUNDS: usize = 5;
 
 /// What there is.
 pub(super) struct Found {
@@ -116,44 +119,57 @@ impl Search {
         Ok(())
     }
 
+    /// A rotation renames: `system.journal` may be another file when it is opened than when it was listed. So files are told
+    /// apart by inode, and the directory is listed again until nothing new turns up.
     fn files(&mut self, dir: &mut Dir, found: &mut Found, out: &mut dyn LogSink) -> Result<(), HostError> {
-        let names = dir.names()?;
-        if names.more {
-            found.gaps.push(too_many(dir.path()));
-        }
-        let mut names: Vec<_> = names.entries.into_iter().map(|(name, _)| name).filter(|n| is_journal(n)).collect();
-        // Those that are written to at present first: of too many, they are wanted most. A rotation in between gives a
-        // file that is listed another name; its inode may come in again under that, or under none.
-        names.sort_by_key(|n| n.as_encoded_bytes().contains(&b'@'));
-        for name in names {
-            let stop: ControlFlow<Stop> = out.check();
-            if stop.is_break() || self.looked_at == MAX_FILES {
-                self.left_out += 1;
-                continue;
+        let mut told: Vec<OsString> = Vec::new();
+        for round in 0..ROUNDS {
+            let names = dir.names()?;
+            if names.more && round == 0 {
+                found.gaps.push(too_many(dir.path()));
             }
-            self.looked_at += 1;
-            self.file(dir, &name, found);
+            let mut names: Vec<_> = names.entries.into_iter().map(|(name, _)| name).filter(|n| is_journal(n)).collect();
+            // Those that are written to at present first: of too many, they are wanted most.
+            names.sort_by_key(|n| n.as_encoded_bytes().contains(&b'@'));
+            let mut news = false;
+            for name in names {
+                let stop: ControlFlow<Stop> = out.check();
+                if stop.is_break() || self.looked_at == MAX_FILES {
+                    self.left_out += u64::from(round == 0);
+                    continue;
+                }
+                match dir.stat(&name) {
+                    Ok(facts) if self.known.contains(&facts.identity) => continue,
+                    _ if told.contains(&name) => continue,
+                    _ => self.looked_at += 1,
+                }
+                match dir.file(&name) {
+                    Ok(file) => news |= self.file(&name, file, found),
+                    // Renamed or removed since it was listed.
+                    Err(e) if e.is_not_found() => news = true,
+                    Err(e) => {
+                        found.any = true;
+                        found.gaps.push(gap(&e));
+                        told.push(name);
+                    }
+                }
+            }
+            if !news {
+                break;
+            }
         }
         Ok(())
     }
 
-    fn file(&mut self, dir: &Dir, name: &OsStr, found: &mut Found) {
-        let file = match dir.file(name) {
-            Ok(file) => file,
-            // Rotated or removed since it was listed.
-            Err(e) if e.is_not_found() => return,
-            Err(e) => {
-                found.any = true;
-                return found.gaps.push(gap(&e));
-            }
-        };
+    /// Takes a file in. `false`: it is known under another name.
+    fn file(&mut self, name: &OsStr, file: LogFile, found: &mut Found) -> bool {
         found.any = true;
         if !self.known.insert(file.facts.identity) {
-            return;
+            return false;
         }
         if found.names.len() == MAX_READ {
             self.left_out += 1;
-            return;
+            return true;
         }
         match found.journals.add(file.file) {
             Ok(added) => {
@@ -175,6 +191,7 @@ impl Search {
                 found.gaps.push(Gap::new(reason, format!("/{}: {e}", file.path.display())));
             }
         }
+        true
     }
 }
 

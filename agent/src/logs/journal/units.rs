@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use casefile_proto::item::EntryPath;
+use sha2::{Digest as _, Sha256};
 
 use super::fields::Field::{
     CoredumpUnit, Identifier, Message, MessageId, ObjectUnit, Pid, SystemUnit, Transport, Uid, Unit, UserUnit,
@@ -23,6 +24,9 @@ const COREDUMP: &[u8] = b"fc2e22bc6ee647b6b90729ab34a250b1";
 
 /// The most text files; entries of further units go to [`OTHER`], and that is said.
 pub(super) const MAX_UNITS: usize = 4000;
+
+/// As long as a name of systemd's can be; of longer ones, this much and a digest.
+const LONGEST: usize = 255;
 
 /// Kinds of text files: the first byte of a key. Behind it stands the name.
 const KERNEL: u8 = b'k';
@@ -42,7 +46,14 @@ pub(super) fn key(seen: &Seen, out: &mut Vec<u8>) {
     let mut set = |kind, name: &[u8]| {
         out.clear();
         out.push(kind);
-        out.extend_from_slice(name);
+        if name.len() <= LONGEST {
+            return out.extend_from_slice(name);
+        }
+        // A few thousand names of kilobytes would be megabytes: of these a digest is kept, which no two share.
+        out.extend_from_slice(&name[..LONGEST]);
+        out.extend(
+            Sha256::digest(name).iter().flat_map(|b| [b >> 4, b & 15]).map(|n| b"0123456789abcdef"[usize::from(n)]),
+        );
     };
     if seen.is(Transport, b"kernel") || is_of_journald(seen, MISSED) {
         return set(KERNEL, b"");
