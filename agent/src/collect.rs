@@ -10,10 +10,11 @@ mod tests;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use casefile_evidence::archive::chunk::{Chunk, Pack};
+use casefile_evidence::archive::chunk::Chunk;
 use casefile_evidence::archive::layout::{NODE_ITEM, RECORDING_ITEM, path};
 use casefile_evidence::recording::reader::{ReadError, Recording};
 use casefile_proto::coverage::{Cost, OutcomeCounts, SourceCoverage, SourceKind};
@@ -23,10 +24,12 @@ use casefile_proto::item::{EntryPath, ItemHead, ItemKind, ItemTail};
 use casefile_proto::session::Collectable;
 use casefile_proto::time::{ClockOffset, Window};
 use casefile_proto::units::Bytes;
+use casefile_redact::Redactor;
 
 use crate::clock::Clock;
 use crate::host::Host;
 use crate::logs::{self, LogAsk, LogConfig, LogSpec, Selection};
+use crate::redaction::Redaction;
 use crate::runner::lane::chain;
 use crate::sources::inventory;
 use crate::state::{self, StateSpec};
@@ -81,6 +84,8 @@ pub struct Context {
     pub sources: Vec<&'static str>,
     /// The log sources' configuration.
     pub logs: LogConfig,
+    /// What masks secrets.
+    pub redaction: Arc<Redaction>,
     /// Threads of earlier collections that hang.
     pub left_behind: LeftBehind,
 }
@@ -140,6 +145,7 @@ pub fn collect(context: &Context, ask: &Ask, stop: &AtomicBool, out: &mut dyn It
     let mut run = Run {
         context,
         ask,
+        redactor: context.redaction.current(),
         until,
         delivery: Delivery::new(out, context.left_behind.clone()),
         left: ask.budget,
@@ -218,6 +224,8 @@ fn steps(context: &Context, ask: &Ask) -> Vec<Step> {
 struct Run<'a> {
     context: &'a Context,
     ask: &'a Ask,
+    /// One key for the whole collection, so that its tokens can be compared.
+    redactor: Redactor,
     until: Until<'a>,
     delivery: Delivery<'a>,
     left: Bytes,
@@ -238,12 +246,12 @@ impl Run<'_> {
         }
         let began = Instant::now();
         let (context, window) = (self.context.clone(), self.ask.window);
-        let (select, offset) = (self.ask.select.clone(), self.ask.clock);
+        let (select, offset, redactor) = (self.ask.select.clone(), self.ask.clock, self.redactor.clone());
         let went = self.delivery.run(step.name(), &self.until, move |feed| match step {
             Step::Recording => recording(&context, feed, window, budget),
-            Step::Inventory => inventory_item(&context, feed, window, offset, budget),
-            Step::Table(spec) => table(&context, feed, spec, window, budget),
-            Step::Log(spec) => log(&context, feed, spec, LogAsk { window, budget, select }),
+            Step::Inventory => inventory_item(&context, feed, window, offset, budget, &redactor),
+            Step::Table(spec) => table(&context, feed, spec, window, budget, &redactor),
+            Step::Log(spec) => log(&context, feed, spec, LogAsk { window, budget, select }, redactor),
         })?;
         let (done, bytes) = match went {
             Went::Done(done) => {
@@ -312,6 +320,7 @@ fn row(source: &str, kind: SourceKind, asked: Window) -> SourceCoverage {
         items: 0,
         gaps: Vec::new(),
         cost: Cost::default(),
+        redaction: None,
     }
 }
 
@@ -339,7 +348,7 @@ fn recording(context: &Context, feed: &Feed, window: Window, budget: Bytes) -> s
         source: RECORDING.to_owned(),
         method: "the frames of the window, cut from the agent's ring".to_owned(),
     };
-    let mut content = Content::new(feed, head, Pack::Store, budget);
+    let mut content = Content::recording(feed, head, budget);
     match recording.cut(window, &mut content) {
         Ok(mut cut) => {
             let bytes = content.bytes;
@@ -379,6 +388,7 @@ fn inventory_item(
     window: Window,
     offset: Option<ClockOffset>,
     budget: Bytes,
+    redactor: &Redactor,
 ) -> step::Result {
     let began = Instant::now();
     let (inventory, gaps) = inventory::describe(&context.host);
@@ -397,22 +407,30 @@ fn inventory_item(
         method: "what this machine is, read at collection time".to_owned(),
     };
     let mut row = row(INVENTORY, SourceKind::State, window);
-    let mut content = Content::new(feed, head, Pack::Deflate, budget);
+    let mut content = Content::text(feed, head, budget, redactor);
     let mut text = serde_json::to_vec_pretty(&node).unwrap_or_default();
     text.push(b'\n');
     row.gaps.clone_from(&gaps);
-    match content.write_all(&text) {
+    match content.write_all(&text).and_then(|()| content.flush()) {
         Ok(()) => row.records = 1,
         Err(error) => row.gaps.push(Gap::new(stopped(&content, GapReason::SourceFailed), error.to_string())),
     }
     row.cost = Cost { took_nanos: nanos(began), bytes: content.bytes };
+    row.redaction = content.redaction(redactor);
     let bytes = content.bytes;
     row.items = u64::from(content.finish(row.records, None, gaps));
     step::Result { rows: vec![row], gaps: vec![], bytes }
 }
 
 /// One table of the state at collection time.
-fn table(context: &Context, feed: &Feed, spec: &'static StateSpec, window: Window, budget: Bytes) -> step::Result {
+fn table(
+    context: &Context,
+    feed: &Feed,
+    spec: &'static StateSpec,
+    window: Window,
+    budget: Bytes,
+    redactor: &Redactor,
+) -> step::Result {
     let began = Instant::now();
     let mut row = row(spec.name, SourceKind::State, window);
     let Ok(path): Result<EntryPath, _> = format!("{STATE}/{}", spec.file).parse() else {
@@ -420,8 +438,9 @@ fn table(context: &Context, feed: &Feed, spec: &'static StateSpec, window: Windo
         return step::Result { rows: vec![row], gaps: vec![], bytes: 0 };
     };
     let head = ItemHead { kind: ItemKind::State, path, source: STATE.to_owned(), method: spec.about.to_owned() };
-    let mut content = Content::new(feed, head, Pack::Deflate, budget);
-    match (spec.write)(&context.host, &mut content) {
+    let mut content = Content::text(feed, head, budget, redactor);
+    let written = (spec.write)(&context.host, &mut content);
+    match written.and_then(|table| content.flush().map(|()| table)) {
         Ok(table) => {
             row.records = table.rows;
             row.gaps = table.gaps;
@@ -433,6 +452,7 @@ fn table(context: &Context, feed: &Feed, spec: &'static StateSpec, window: Windo
         }
     }
     row.cost = Cost { took_nanos: nanos(began), bytes: content.bytes };
+    row.redaction = content.redaction(redactor);
     let bytes = content.bytes;
     row.items = u64::from(content.finish(row.records, None, row.gaps.clone()));
     feed.progress(spec.name, row.records, bytes);
@@ -440,10 +460,10 @@ fn table(context: &Context, feed: &Feed, spec: &'static StateSpec, window: Windo
 }
 
 /// One log source.
-fn log(context: &Context, feed: &Feed, spec: &'static LogSpec, ask: LogAsk) -> step::Result {
+fn log(context: &Context, feed: &Feed, spec: &'static LogSpec, ask: LogAsk, redactor: Redactor) -> step::Result {
     let began = Instant::now();
     let mut source = (spec.open)(&context.host, &context.logs);
-    let mut records = Records::new(spec.name, feed, ask.window, ask.budget);
+    let mut records = Records::new(spec.name, feed, ask.window, ask.budget, redactor);
     let covered = source.read(&ask, &mut records);
     records.finish();
     let mut row = row(spec.name, SourceKind::Logs, ask.window);
@@ -456,5 +476,6 @@ fn log(context: &Context, feed: &Feed, spec: &'static LogSpec, ask: LogAsk) -> s
     let bytes = records.bytes;
     row.gaps = std::mem::take(&mut records.gaps).finish();
     row.cost = Cost { took_nanos: nanos(began), bytes };
+    row.redaction = Some(records.redaction);
     step::Result { rows: vec![row], gaps: vec![], bytes }
 }

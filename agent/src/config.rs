@@ -5,14 +5,17 @@
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use casefile_evidence::recording::segment::Retention;
 use casefile_proto::ids::NodeName;
 use casefile_proto::units::Bytes;
+use casefile_redact::{Pseudonyms, RuleSet};
 use serde::Deserialize;
 
 use crate::logs::{FilesConfig, LogConfig};
+use crate::redaction::Masking;
 
 /// Where the ring, and items on their way up, are kept.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/casefile/agent";
@@ -39,7 +42,10 @@ ring_mib   = 512                 the most that the ring holds on disk; at least 
 ring_hours = 168                 the oldest that the ring holds; at least 1
 [[files]]                        log files besides those that every agent knows
 glob       = \"var/log/a/*.log\"   below host_root; `*` never crosses a `/`
-except     = [\"var/log/a/x.log\"] what is left out of it";
+except     = [\"var/log/a/x.log\"] what is left out of it
+[redaction]                      secrets are always masked; here is what is added to that
+rules      = [\"/etc/rules.toml\"] rule files, in our own format or that of gitleaks
+pseudonyms = [\"addresses\"]      what becomes a pseudonym: addresses, hosts, users";
 
 /// An agent's configuration, checked.
 #[derive(Debug, Clone)]
@@ -56,6 +62,8 @@ pub struct Config {
     pub retention: Retention,
     /// Log files besides those that every agent knows.
     pub logs: LogConfig,
+    /// What is masked.
+    pub masking: Masking,
 }
 
 /// Why a configuration cannot be used: every reason, one a line.
@@ -85,6 +93,23 @@ struct File {
     ring_mib: Option<u64>,
     ring_hours: Option<u64>,
     files: Vec<FilesConfig>,
+    redaction: RedactionFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RedactionFile {
+    rules: Vec<PathBuf>,
+    pseudonyms: Vec<Pseudonym>,
+}
+
+/// What can become a pseudonym.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Pseudonym {
+    Addresses,
+    Hosts,
+    Users,
 }
 
 /// What a configuration takes from around it where the file is silent.
@@ -110,16 +135,11 @@ impl Config {
     /// Reads and checks a file.
     pub fn load(path: &Path, around: &Surroundings) -> Result<Self, ConfigError> {
         let broken = |problem: String| ConfigError { path: path.to_owned(), problems: vec![problem] };
-        let mut text = String::new();
-        let file = std::fs::File::open(path).map_err(|e| broken(format!("open it: {e}")))?;
-        file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|e| broken(format!("read it: {e}")))?;
-        if text.len() as u64 > MAX_FILE {
-            return Err(broken("is larger than 1 MiB".to_owned()));
-        }
+        let text = read(path).map_err(broken)?;
         Self::parse(&text, around).map_err(|problems| ConfigError { path: path.to_owned(), problems })
     }
 
-    /// Checks a text: the configuration, or everything that is wrong with it.
+    /// Checks a text: the configuration, or everything that is wrong with it. The rule files that it names are read.
     pub fn parse(text: &str, around: &Surroundings) -> Result<Self, Vec<String>> {
         // Not the parser's own rendering: that quotes the line, and the file may be one that the caller may not read.
         let file: File = toml::from_str(text).map_err(|e| {
@@ -154,16 +174,53 @@ impl Config {
                 }
             }
         }
-        match node {
-            Some(node) if problems.is_empty() => Ok(Self {
+        let masking = masking(&file.redaction).map_err(|p| problems.extend(p)).ok();
+        match node.zip(masking) {
+            Some((node, masking)) if problems.is_empty() => Ok(Self {
                 collector: file.collector,
                 node,
                 data_dir,
                 host_root,
                 retention: Retention { bytes, age },
                 logs: logs_with(file.files),
+                masking,
             }),
             _ => Err(problems),
+        }
+    }
+}
+
+/// A text of at most [`MAX_FILE`] bytes, or why not.
+fn read(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|e| format!("open it: {e}"))?;
+    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|e| format!("read it: {e}"))?;
+    if text.len() as u64 > MAX_FILE { Err("is larger than 1 MiB".to_owned()) } else { Ok(text) }
+}
+
+fn masking(file: &RedactionFile) -> Result<Masking, Vec<String>> {
+    let among = |what| file.pseudonyms.contains(&what);
+    let pseudonyms = Pseudonyms {
+        addresses: among(Pseudonym::Addresses),
+        hosts: among(Pseudonym::Hosts),
+        users: among(Pseudonym::Users),
+    };
+    if file.rules.is_empty() {
+        return Ok(Masking { pseudonyms, ..Masking::default() });
+    }
+    let (mut texts, mut problems) = (Vec::new(), Vec::new());
+    for path in &file.rules {
+        match read(path) {
+            Ok(text) => texts.push((path.display().to_string(), text)),
+            Err(why) => problems.push(format!("redaction: rules: {}: {why}", path.display())),
+        }
+    }
+    match RuleSet::with(&texts) {
+        Ok(rules) if problems.is_empty() => Ok(Masking { rules: Arc::new(rules), pseudonyms }),
+        Ok(_) => Err(problems),
+        Err(more) => {
+            problems.extend(more.into_iter().map(|why| format!("redaction: {why}")));
+            Err(problems)
         }
     }
 }
@@ -228,10 +285,12 @@ mod tests {
     #[test]
     fn every_key_is_taken() {
         let text = "collector = \"http://[::1]:7443\"\nnode = \"n\"\ndata_dir = \"/d\"\nhost_root = \"/h\"\n\
-                    ring_mib = 8\nring_hours = 1\n[[files]]\nglob = \"var/log/*.log\"\n";
+                    ring_mib = 8\nring_hours = 1\n[[files]]\nglob = \"var/log/*.log\"\n\
+                    [redaction]\nrules = []\npseudonyms = [\"addresses\"]\n";
         let config = Config::parse(text, &Surroundings { node: Some("env".to_owned()), ..around() }).unwrap();
         assert_eq!((config.node.as_str(), config.logs.files.len()), ("n", 1 + LogConfig::builtin().files.len()));
         assert_eq!(config.retention, Retention { bytes: MIN_RING, age: Duration::from_hours(1) });
+        assert!(config.masking.pseudonyms.addresses && !config.masking.pseudonyms.hosts);
         for key in text.lines().filter_map(|l| l.split([' ', '=']).next()).filter(|k| !k.is_empty()) {
             assert!(KEYS.contains(key), "{key} is not documented");
         }

@@ -42,6 +42,9 @@ pub enum DataDirError {
     },
 }
 
+/// The file of the key with which secrets are masked.
+pub const REDACTION_KEY: &str = "redaction.key";
+
 /// The directory and what is below it.
 #[derive(Debug, Clone)]
 pub struct DataDir {
@@ -49,6 +52,8 @@ pub struct DataDir {
     pub ring: PathBuf,
     /// Items on their way up.
     pub spool: PathBuf,
+    /// The key with which secrets are masked.
+    pub redaction_key: PathBuf,
 }
 
 impl DataDir {
@@ -79,7 +84,7 @@ impl DataDir {
             }
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed("close"))?;
         }
-        Ok(Self { ring: path.join("ring"), spool: path.join("spool") })
+        Ok(Self { ring: path.join("ring"), spool: path.join("spool"), redaction_key: path.join(REDACTION_KEY) })
     }
 }
 

@@ -8,6 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -27,8 +28,10 @@ use crate::args::Extract;
 use crate::clock;
 use crate::collect::{self, Ask, Collected, Context, ItemSink, SinkError};
 use crate::config::{Config, ConfigError, DEFAULT_DATA_DIR, Surroundings};
+use crate::data_dir::REDACTION_KEY;
 use crate::host::{Host, HostError};
 use crate::logs::Selection;
+use crate::redaction::Redaction;
 use crate::sources;
 
 /// A window by hand has all the time that it needs; this only bounds what hangs.
@@ -62,6 +65,9 @@ pub enum ExtractError {
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// There are no random numbers to be had.
+    #[error("make a key to mask secrets with")]
+    Key(#[source] io::Error),
     /// This machine's name cannot be a node's.
     #[error("{0}")]
     Node(String),
@@ -175,6 +181,8 @@ pub fn plan(args: &Extract, around: &Surroundings) -> Result<Plan, ExtractError>
         // One that may not be looked at is there: the gap says why it could not be read.
         (None, None) => Some(Path::new(DEFAULT_DATA_DIR).join("ring")).filter(|r| r.try_exists().unwrap_or(true)),
     };
+    let redaction = Redaction::for_once(config.masking.clone(), &config.data_dir.join(REDACTION_KEY));
+    let redaction = redaction.map_err(ExtractError::Key)?;
     let host = Host::new(args.host_root.as_ref().unwrap_or(&config.host_root))?;
     let context = Context {
         boot: crate::boot_id(&host),
@@ -184,6 +192,7 @@ pub fn plan(args: &Extract, around: &Surroundings) -> Result<Plan, ExtractError>
         ring_dir: ring,
         sources: sources::ALL.iter().map(|s| s.name).collect(),
         logs: config.logs,
+        redaction: Arc::new(redaction),
         left_behind: collect::LeftBehind::default(),
     };
     let strange = |name: &&String| !collect::knows(&context, name);

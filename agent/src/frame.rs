@@ -11,6 +11,7 @@ use casefile_proto::sample::{Frame, Schema, SourceDef};
 use casefile_proto::time::Stamp;
 
 use crate::clock::{Clock, Steps, Tick, Ticker};
+use crate::redaction::{self, Redaction};
 use crate::ring::Ring;
 use crate::runner::pool::thread_cpu_nanos;
 use crate::runner::{Runner, Ticked, lane};
@@ -71,6 +72,8 @@ pub(crate) struct Recorder {
     /// The number of the next frame.
     pub(crate) next: FrameSeq,
     pub(crate) stats: Arc<Stats>,
+    /// What masks secrets, before the ring gets the frame.
+    pub(crate) redaction: Arc<Redaction>,
 }
 
 impl Recorder {
@@ -94,7 +97,8 @@ impl Recorder {
     /// Measures, and puts the frame together.
     fn frame(&mut self, turn: u64, tick: Tick, stepped: Option<i64>) -> Frame {
         let Tick { at, missed, late } = tick;
-        let Ticked { samples, mut events, news } = self.runner.tick(turn);
+        let Ticked { mut samples, mut events, news } = self.runner.tick(turn);
+        redaction::mask_frame(&self.redaction.current(), &mut samples, &mut events);
         if turn == 0 {
             let found = samples.iter().zip(&self.header.schema.sources);
             let found: Vec<_> = found.map(|(s, def)| format!("{} {}", def.name, lane::told(&s.outcome))).collect();

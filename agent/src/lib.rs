@@ -15,6 +15,7 @@ pub mod kmsg;
 pub mod logs;
 pub mod lossy;
 pub mod pid;
+pub mod redaction;
 mod ring;
 mod runner;
 pub mod sources;
@@ -41,6 +42,7 @@ use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::frame::{Recorder, Stop};
 use crate::host::{Host, HostError};
+use crate::redaction::Redaction;
 use crate::ring::{Keep, Open, Ring};
 use crate::runner::Runner;
 use crate::runner::lane::chain;
@@ -106,6 +108,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// There are no random numbers to be had: nothing can be masked, and so nothing is recorded.
+    #[error("make a key to mask secrets with")]
+    Key(#[source] std::io::Error),
     /// A collector is configured, and there is no tokio runtime for the uplink.
     #[error("start the uplink")]
     NoRuntime(#[from] tokio::runtime::TryCurrentError),
@@ -156,6 +161,8 @@ impl Agent {
         let stats = Arc::new(Stats::new(setup.sources));
         let host = Host::with_stats(&config.host_root, Arc::clone(&stats))?;
         let data = DataDir::open(&config.data_dir)?;
+        let redaction = Redaction::open(config.masking.clone(), data.redaction_key.clone()).map_err(StartError::Key)?;
+        let redaction = Arc::new(redaction);
         let header = Header {
             node: config.node.clone(),
             boot: boot_id(&host),
@@ -193,6 +200,7 @@ impl Agent {
             every: setup.every,
             next,
             stats: Arc::clone(&stats),
+            redaction: Arc::clone(&redaction),
         };
         let stop = Arc::new(Stop::default());
         let (running, ended) = watch::channel(());
@@ -214,6 +222,7 @@ impl Agent {
             ring_dir: Some(data.ring.clone()),
             sources: setup.sources.iter().map(|s| s.name).collect(),
             logs: config.logs.clone(),
+            redaction,
             left_behind: collect::LeftBehind::default(),
         });
         let uplink = runtime.zip(config.collector.clone()).map(|(runtime, collector)| {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use casefile_agent::collect::{self, Ask, ItemSink, SinkError};
 use casefile_agent::config::{Config, DEFAULT_RETENTION};
 use casefile_agent::logs::{LogConfig, Selection};
+use casefile_agent::redaction::Masking;
 use casefile_agent::sources::{self, SourceSpec};
 use casefile_agent::{Agent, Setup, StartError};
 use casefile_evidence::archive::chunk::Chunk;
@@ -59,6 +60,7 @@ impl Machine {
             host_root: self.tmp.path().join("host"),
             retention: DEFAULT_RETENTION,
             logs: LogConfig::default(),
+            masking: Masking::default(),
         };
         Agent::start(&config, Setup { every: EVERY, sources: SOURCES, ..Setup::default() })
     }

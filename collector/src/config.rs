@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::incident::MAX_PATIENCE;
 use crate::ingest::{Clock, listener};
+use crate::redaction;
 
 /// Where the collector listens when nothing is said.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);
@@ -51,7 +52,8 @@ data_dir         = \"DIR\"             index, key, last words, archives
 deadline_secs    = 120               how long an incident waits for its nodes; 1 to 3600
 incident_mib     = 2048              the most of one incident, uncompressed; at least 16
 last_words_mib   = 128               the most of one node's last words; at least 4
-last_words_hours = 6                 the oldest of them";
+last_words_hours = 6                 the oldest of them
+redaction_key_days = 30              how long secrets become the same tokens; at least 1";
 
 /// What to do when the port is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +83,8 @@ pub struct Config {
     pub catch_up: Duration,
     /// Time between two clock probes of a session.
     pub probe_every: Duration,
+    /// How long agents replace secrets with tokens of one key.
+    pub redaction_key_life: Duration,
     /// Connections at a time.
     pub limits: listener::Limits,
     /// The clocks.
@@ -114,6 +118,7 @@ struct File {
     incident_mib: Option<u64>,
     last_words_mib: Option<u64>,
     last_words_hours: Option<u64>,
+    redaction_key_days: Option<u64>,
 }
 
 impl Config {
@@ -128,6 +133,7 @@ impl Config {
             last_words: DEFAULT_LAST_WORDS,
             catch_up: DEFAULT_LAST_WORDS.age,
             probe_every: PROBE_EVERY,
+            redaction_key_life: redaction::DEFAULT_LIFE,
             limits: listener::Limits::default(),
             clock: Arc::new(crate::clock::now),
         }
@@ -193,6 +199,11 @@ impl Config {
                 config.catch_up = config.last_words.age;
             }
         }
+        match file.redaction_key_days {
+            None => {}
+            Some(0) => problems.push("redaction_key_days: must be at least 1".to_owned()),
+            Some(days) => config.redaction_key_life = Duration::from_secs(days.saturating_mul(24 * 60 * 60)),
+        }
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 }
@@ -211,7 +222,7 @@ mod tests {
     #[test]
     fn every_key_is_taken_and_documented() {
         let text = "listen = \"0.0.0.0:1\"\nplaintext_beyond_loopback = true\ndata_dir = \"/d\"\ndeadline_secs = 7\n\
-                    incident_mib = 16\nlast_words_mib = 4\nlast_words_hours = 1\n";
+                    incident_mib = 16\nlast_words_mib = 4\nlast_words_hours = 1\nredaction_key_days = 2\n";
         let config = Config::parse(text).unwrap_or_else(|p| panic!("{p:?}"));
         assert_eq!((config.listen.port(), config.patience), (1, Duration::from_secs(7)));
         assert_eq!((config.budget, config.last_words.bytes), (Bytes::mib(16), Bytes::mib(4)));
@@ -224,9 +235,9 @@ mod tests {
     #[test]
     fn all_problems_are_named_at_once() {
         let text = "listen = \"somewhere\"\ndata_dir = \"d\"\ndeadline_secs = 0\nincident_mib = 1\n\
-                    last_words_mib = 1\nlast_words_hours = 0\n";
+                    last_words_mib = 1\nlast_words_hours = 0\nredaction_key_days = 0\n";
         let Err(problems) = Config::parse(text) else { panic!("it was taken") };
-        assert_eq!(problems.len(), 6, "{problems:#?}");
+        assert_eq!(problems.len(), 7, "{problems:#?}");
     }
 
     #[test]

@@ -99,6 +99,11 @@ impl DataDir {
         key_below(&self.root)
     }
 
+    /// The key with which agents replace secrets.
+    pub fn redaction_key(&self) -> PathBuf {
+        self.root.join("keys").join("redaction.json")
+    }
+
     /// The last words of all nodes.
     pub fn last_words(&self) -> PathBuf {
         self.root.join("last-words")

@@ -12,6 +12,7 @@ pub mod incident;
 pub mod ingest;
 pub mod last_words;
 pub mod local;
+pub mod redaction;
 pub mod signals;
 pub mod spool;
 pub mod stats;
@@ -23,9 +24,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use casefile_evidence::archive::sign::{KeyError, SigningKey};
+use casefile_proto::session::RedactionKey;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 
 use config::{Config, PortTaken};
@@ -36,6 +38,7 @@ use incident::handle::{Incidents, Left};
 use ingest::listener;
 use ingest::{Ingest, IngestConfig};
 use last_words::{LastWords, LastWordsError};
+use redaction::{Issued, RedactionKeyError};
 use stats::{Counts, Stats};
 use store::sqlite::SqliteStore;
 use store::{Store, StoreError};
@@ -62,6 +65,9 @@ pub enum StartError {
     /// There is no usable signing key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// There is no usable key for secrets.
+    #[error(transparent)]
+    RedactionKey(#[from] RedactionKeyError),
     /// The last words cannot be used.
     #[error(transparent)]
     LastWords(#[from] LastWordsError),
@@ -88,6 +94,16 @@ pub struct Collector {
     stats: Arc<Stats>,
     hang_up: oneshot::Sender<()>,
     serving: JoinHandle<()>,
+    renewing: Renewing,
+}
+
+/// The task that renews the key for secrets; it ends with the collector. What it writes replaces a file as a whole.
+struct Renewing(AbortHandle);
+
+impl Drop for Renewing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Collector {
@@ -98,6 +114,9 @@ impl Collector {
         let opened = Arc::clone(&data);
         let retention = config.last_words;
         let (store, key, last_words) = tokio::task::spawn_blocking(move || open_below(&opened, retention)).await??;
+        let (path, now) = (data.redaction_key(), (config.clock)().wall);
+        let issued = tokio::task::spawn_blocking(move || Issued::load_or_make(&path, now)).await??;
+        let redaction_key = watch::Sender::new(issued.key().clone());
         let (listener, addr) = listen(config.listen, config.port_taken).await?;
 
         let (events, heard) = mpsc::channel(EVENTS);
@@ -105,7 +124,10 @@ impl Collector {
             catch_up: config.catch_up,
             probe_every: config.probe_every,
             clock: Arc::clone(&config.clock),
+            redaction_key: redaction_key.subscribe(),
         };
+        let renewing = renew(issued, redaction_key, config.redaction_key_life, Arc::clone(&config.clock));
+        let renewing = tokio::spawn(renewing).abort_handle();
         let ingest = Ingest::new(ingest_config, last_words.clone(), events);
         let agents = Agents { ingest, last_words };
         let stats = Arc::new(Stats::default());
@@ -135,7 +157,7 @@ impl Collector {
         let address = Arc::clone(&data);
         tokio::task::spawn_blocking(move || address.write_address(addr)).await??;
         tracing::info!(%addr, data = %data.root().display(), "collector started");
-        Ok(Self { addr, data, agents, incidents, stats, hang_up, serving })
+        Ok(Self { addr, data, agents, incidents, stats, hang_up, serving, renewing: Renewing(renewing) })
     }
 
     /// Where it listens.
@@ -178,6 +200,7 @@ impl Collector {
             tracing::warn!(closed, served, synced, "not everything ended within the grace period");
         }
         let data = Arc::clone(&self.data);
+        drop(self.renewing);
         if tokio::task::spawn_blocking(move || data.remove_address()).await.is_err() {
             tracing::debug!("the address file was not removed");
         }
@@ -197,6 +220,28 @@ fn open_below(
     let key = SigningKey::load_or_create(&data.key())?;
     let last_words = LastWords::open(&data.last_words(), Arc::clone(&store).numbers(), retention)?;
     Ok((store, key, last_words))
+}
+
+/// Makes a new key for secrets whenever the old one has been used for its life. When it cannot be written, the old one
+/// goes on being used, and that is said.
+async fn renew(mut issued: Issued, to: watch::Sender<RedactionKey>, life: Duration, clock: ingest::Clock) {
+    let mut looks = tokio::time::interval(redaction::LOOK_EVERY);
+    loop {
+        looks.tick().await;
+        let (old, now) = (issued.clone(), clock().wall);
+        match tokio::task::spawn_blocking(move || old.renewed(now, life)).await {
+            Ok(None) => {}
+            Ok(Some(Ok(next))) => {
+                tracing::info!("secrets are replaced with tokens of a new key");
+                to.send_replace(next.key().clone());
+                issued = next;
+            }
+            Ok(Some(Err(error))) => {
+                tracing::warn!(error = incident::sealing::chain(&error), "the redaction key could not be renewed");
+            }
+            Err(error) => tracing::error!(%error, "renewing the redaction key failed"),
+        }
+    }
 }
 
 async fn listen(addr: SocketAddr, taken: PortTaken) -> Result<(TcpListener, SocketAddr), StartError> {

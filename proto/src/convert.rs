@@ -33,6 +33,10 @@ pub const MAX_VERSION: usize = 64;
 pub const MAX_SKIPPED: usize = 64;
 /// The most things that an agent says it can collect.
 pub const MAX_COLLECTABLE: usize = 256;
+/// The most rules of redaction that one source says it applied.
+pub const MAX_RULES: usize = 1_024;
+/// The most bytes of the id of a key.
+pub const MAX_KEY_ID: usize = 64;
 /// The most incidents on one page.
 pub const MAX_PAGE: u32 = 1_000;
 /// The largest count, size or number of nanoseconds: 2^56, so that sums over thousands of them cannot overflow 64 bits.

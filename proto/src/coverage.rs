@@ -2,6 +2,8 @@
 //!
 //! The types only; who compares expected with received is the collector (or the agent, when it works alone).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::gap::Gap;
@@ -99,6 +101,18 @@ pub struct SourceCoverage {
     pub gaps: Vec<Gap>,
     /// What it cost the node.
     pub cost: Cost,
+    /// What was masked on the node; `None`: it holds no free text, nothing of it was read, or the node did not get to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redaction: Option<Redaction>,
+}
+
+/// The secrets that were replaced with tokens before anything was stored or sent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Redaction {
+    /// The key of the tokens, 8 hexadecimal digits: tokens can be compared only where this is the same.
+    pub key_id: String,
+    /// How many by rule, in order of the rules' ids; empty: nothing was found.
+    pub rules: BTreeMap<String, u64>,
 }
 
 /// All rows of one node.

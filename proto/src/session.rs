@@ -46,6 +46,17 @@ impl std::fmt::Debug for SessionToken {
     }
 }
 
+/// The key of the tokens that stand for secrets. The collector issues it to all agents.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedactionKey(pub [u8; 32]);
+
+impl std::fmt::Debug for RedactionKey {
+    /// Not the key: whoever has it can try out which secret a token stands for.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RedactionKey(…)")
+    }
+}
+
 /// One run of one collection: a random number other than zero, chosen by the agent when it begins to collect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
@@ -79,6 +90,8 @@ pub enum ToAgent {
     Collect(CollectionAsk),
     /// Stop a collection.
     Cancel(RequestId),
+    /// From now on secrets are replaced with tokens of this key.
+    Redact(RedactionKey),
 }
 
 /// Names one clock probe: the collector's boot clock in nanoseconds when it was sent.
@@ -128,6 +141,8 @@ pub struct Welcome {
     pub catch_up: Duration,
     /// The most batches in flight; 1 to [`MAX_WINDOW_BATCHES`].
     pub window_batches: u32,
+    /// The key with which secrets are replaced on all nodes; `None`: the agent keeps its own.
+    pub redaction_key: Option<RedactionKey>,
 }
 
 /// Some frames, as records of the recording format, whole and in order.

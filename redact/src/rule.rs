@@ -5,7 +5,7 @@ use regex::bytes::Regex;
 use super::verdict::{entropy, is_nothing};
 
 /// What a rule is, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RuleInfo {
     /// Its name, which stands in the token: small letters, digits and dashes.
     pub id: String,

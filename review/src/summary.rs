@@ -105,7 +105,27 @@ pub fn render_coverage(coverage: &Coverage) -> String {
         ]);
     }
     out.push_str(&finish(&table));
+    out.push_str(&masked(coverage));
     out
+}
+
+/// What was replaced with tokens, for every row that had something; nothing when nothing was.
+fn masked(coverage: &Coverage) -> String {
+    let all = || coverage.nodes.iter().flat_map(|n| n.sources.iter().map(move |s| (n, s)));
+    let found: Vec<_> = all()
+        .filter_map(|(node, source)| Some((node, source, source.redaction.as_ref()?)))
+        .filter(|(.., redaction)| !redaction.rules.is_empty())
+        .collect();
+    if found.is_empty() {
+        return String::new();
+    }
+    let total = found.iter().flat_map(|(.., r)| r.rules.values()).fold(0_u64, |sum, n| sum.saturating_add(*n));
+    let rows = rows(found.iter().map(|(node, source, redaction)| {
+        let rules: Vec<_> = redaction.rules.iter().map(|(rule, n)| format!("{n} {}", safe(rule))).collect();
+        let key = format!("key {}", safe(&redaction.key_id));
+        [format!("  {}", safe(node.node.as_str())), safe(&source.source), key, rules.join(", ")]
+    }));
+    format!("\nMasked on the nodes, before anything was stored or sent ({total}):\n{rows}")
 }
 
 fn head(incident: &IncidentFile, coverage: &Coverage) -> String {
@@ -264,7 +284,7 @@ fn table() -> Table {
     table
 }
 
-fn rows(rows: impl Iterator<Item = [String; 5]>) -> String {
+fn rows<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> String {
     let mut table = table();
     table.add_rows(rows);
     finish(&table)
@@ -281,7 +301,7 @@ fn finish(table: &Table) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use casefile_proto::coverage::{Cost, NodeCoverage};
+    use casefile_proto::coverage::{Cost, NodeCoverage, Redaction};
     use casefile_proto::time::WallTime;
 
     fn coverage() -> Coverage {
@@ -296,6 +316,7 @@ mod tests {
             items: 1,
             gaps,
             cost: Cost::default(),
+            redaction: None,
         };
         Coverage {
             window: asked,
@@ -318,6 +339,17 @@ mod tests {
         let coverage = coverage();
         let order: Vec<_> = missing(&coverage).iter().map(|m| m.gap.reason).collect();
         assert_eq!(order, [GapReason::NodeSilent, GapReason::RotatedAway, GapReason::SourceAbsent]);
+    }
+
+    #[test]
+    fn what_was_masked_is_counted_by_rule_and_silence_about_it_is_not_a_zero() {
+        assert!(!render_coverage(&coverage()).contains("Masked"));
+        let mut coverage = coverage();
+        let rules = [("jwt".to_owned(), 12), ("\x1b[2J".to_owned(), 1)].into();
+        coverage.nodes[0].sources[1].redaction = Some(Redaction { key_id: "1a2b3c4d".to_owned(), rules });
+        let text = render_coverage(&coverage);
+        assert!(text.contains("before anything was stored or sent (13):"), "{text}");
+        assert!(text.contains("key 1a2b3c4d") && text.contains("12 jwt") && !text.contains('\x1b'), "{text}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use casefile_agent::logs::LogConfig;
+use casefile_agent::redaction::Masking;
 use casefile_agent::{Agent, Setup, sources};
 use casefile_evidence::recording::reader::{Piece, Recording};
 use casefile_evidence::recording::segment::Retention;
@@ -27,6 +28,7 @@ async fn outcomes(rig: &Rig, host: &Path) -> BTreeMap<String, Outcome> {
         host_root: host.to_owned(),
         retention: Retention { bytes: Bytes::mib(64), age: Duration::from_secs(3600) },
         logs: LogConfig::builtin(),
+        masking: Masking::default(),
     };
     let setup = Setup { every: Duration::from_millis(100), ..Setup::default() };
     let agent = Agent::start(&config, setup).unwrap();

@@ -41,10 +41,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "agent/src/logs/",
             "agent/tests/",
             "tests/e2e/hostile_file.rs",
+            "tests/e2e/secrets.rs",
         ],
     ),
-    ("lz4_flex", &["agent/src/journal/inflate.rs", "agent/tests/logs/journal_file.rs"]),
-    ("ruzstd", &["agent/src/journal/inflate.rs", "agent/tests/logs/journal_file.rs"]),
+    ("lz4_flex", &["agent/src/journal/inflate.rs", "agent/tests/logs/journal_"]),
+    ("ruzstd", &["agent/src/journal/inflate.rs", "agent/tests/logs/journal_"]),
     (
         "clap",
         &[

@@ -10,6 +10,7 @@ pub mod client;
 pub mod disk;
 pub mod host;
 pub mod program;
+pub mod secrets;
 pub mod wait;
 
 use std::net::{SocketAddr, TcpListener};
@@ -18,6 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use casefile_agent::logs::LogConfig;
+use casefile_agent::redaction::Masking;
 use casefile_agent::{Agent, Setup};
 use casefile_collector::Collector;
 use casefile_collector::config::PortTaken;
@@ -74,6 +76,7 @@ impl Rig {
             host_root: host.to_owned(),
             retention: Retention { bytes: Bytes::mib(64), age: Duration::from_secs(3600) },
             logs: LogConfig::builtin(),
+            masking: Masking::default(),
         };
         Agent::start(&config, Setup { every: Duration::from_millis(100), ..Setup::default() })
             .context("start the agent")

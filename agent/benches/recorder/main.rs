@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use casefile_agent::config::{Config, DEFAULT_RETENTION};
 use casefile_agent::logs::LogConfig;
+use casefile_agent::redaction::Masking;
 use casefile_agent::stats::Stats;
 use casefile_agent::{Agent, Setup};
 use rustix::time::{ClockId, clock_gettime};
@@ -71,6 +72,7 @@ fn main() -> anyhow::Result<()> {
         host_root: "/".into(),
         retention: DEFAULT_RETENTION,
         logs: LogConfig::builtin(),
+        masking: Masking::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let agent = Agent::start(&config, Setup::default())?;

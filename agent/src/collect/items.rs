@@ -1,18 +1,21 @@
 //! How content becomes an item: lines of a log, rows of a table, the bytes of a recording, each counted, hashed and cut
-//! into chunks, within a budget.
+//! into chunks, within a budget. Text is masked first: nothing that was not leaves this file, and so the node.
 
 use std::io::Write;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::{Duration, Instant};
 
 use casefile_evidence::archive::chunk::{Chunk, Chunker, Pack};
+use casefile_proto::coverage::Redaction;
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::item::{Digest, ItemHead, ItemTail};
 use casefile_proto::time::{WallTime, Window};
 use casefile_proto::units::Bytes;
+use casefile_redact::{Redactor, Stream};
 
 use super::step::Feed;
 use crate::logs::{LogSink, Stop};
+use crate::redaction;
 
 type Chunks = Chunker<Box<dyn FnMut(Chunk) -> std::io::Result<()>>>;
 
@@ -25,6 +28,9 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 /// Records between two looks at the clock.
 const LOOK_EVERY: u64 = 512;
+
+/// A line of a table that is longer than this is masked in parts.
+const MAX_LINE: usize = 1 << 20;
 
 fn chunker(feed: &Feed, pack: Pack) -> Chunks {
     Chunker::new(pack, Box::new(feed.chunks()))
@@ -69,10 +75,17 @@ pub(super) struct Records<'a> {
     pub(super) bytes: u64,
     pub(super) items: u64,
     pub(super) gaps: RowGaps,
+    redactor: Redactor,
+    /// What was masked in the items that have ended.
+    pub(super) redaction: Redaction,
+    /// Whether the record that comes next was cut at its end.
+    is_cut: bool,
 }
 
 struct Open {
     path: String,
+    /// Masks its records, before anything else is done with them.
+    redact: Stream,
     chunks: Chunks,
     records: u64,
     newest: Option<WallTime>,
@@ -80,8 +93,11 @@ struct Open {
 }
 
 impl<'a> Records<'a> {
-    pub(super) fn new(source: &'static str, feed: &'a Feed, window: Window, budget: Bytes) -> Self {
+    pub(super) fn new(source: &'static str, feed: &'a Feed, window: Window, budget: Bytes, redactor: Redactor) -> Self {
         Self {
+            redaction: redaction::counts(&redactor),
+            redactor,
+            is_cut: false,
             source,
             feed,
             window,
@@ -131,21 +147,24 @@ impl LogSink for Records<'_> {
         }
         self.items += 1;
         let chunks = chunker(self.feed, Pack::Deflate);
-        self.open = Some(Open { path, chunks, records: 0, newest: None, stop: None });
+        let redact = self.redactor.stream();
+        self.open = Some(Open { path, redact, chunks, records: 0, newest: None, stop: None });
         Continue(())
     }
 
     fn record(&mut self, at: WallTime, bytes: &[u8]) -> ControlFlow<Stop> {
-        let len = bytes.len() as u64;
-        if len > self.left {
-            return self.stopped(Stop::Budget);
-        }
         // Before it is taken: a break means that it was not.
         self.seen += 1;
         if self.seen.is_multiple_of(LOOK_EVERY) {
             self.check()?;
         }
+        let whole = !std::mem::take(&mut self.is_cut);
         let Some(open) = &mut self.open else { return Continue(()) };
+        let bytes = open.redact.record(bytes, whole);
+        let len = bytes.len() as u64;
+        if len > self.left {
+            return self.stopped(Stop::Budget);
+        }
         if open.chunks.write_all(bytes).is_err() {
             return self.stopped(Stop::Gone);
         }
@@ -157,8 +176,13 @@ impl LogSink for Records<'_> {
         Continue(())
     }
 
+    fn cut(&mut self) {
+        self.is_cut = true;
+    }
+
     fn end(&mut self, covered: Option<Window>, gaps: Vec<Gap>) -> ControlFlow<Stop> {
         let Some(open) = self.open.take() else { return Continue(()) };
+        redaction::add_counts(&mut self.redaction, &open.redact);
         for gap in &gaps {
             self.gaps.add(Gap::new(gap.reason, format!("{}: {}", open.path, gap.detail)).like(gap));
         }
@@ -202,6 +226,10 @@ pub(super) struct Content<'a> {
     head: Option<ItemHead>,
     chunks: Option<Chunks>,
     pack: Pack,
+    /// Masks text, line by line; `None` for a recording, whose words were masked when they were recorded.
+    redact: Option<Stream>,
+    /// The line that has no end yet.
+    line: Vec<u8>,
     left: u64,
     /// Line ends so far.
     pub(super) lines: u64,
@@ -211,12 +239,42 @@ pub(super) struct Content<'a> {
 }
 
 impl<'a> Content<'a> {
-    pub(super) fn new(feed: &'a Feed, head: ItemHead, pack: Pack, budget: Bytes) -> Self {
-        Self { feed, head: Some(head), chunks: None, pack, left: budget.0, lines: 0, bytes: 0, stopped: None }
+    /// For text.
+    pub(super) fn text(feed: &'a Feed, head: ItemHead, budget: Bytes, redactor: &Redactor) -> Self {
+        Self { redact: Some(redactor.stream()), ..Self::new(feed, head, Pack::Deflate, budget) }
     }
 
-    /// Ends the item. `false`: there was nothing, and there is no item.
+    /// For the frames of a recording.
+    pub(super) fn recording(feed: &'a Feed, head: ItemHead, budget: Bytes) -> Self {
+        Self::new(feed, head, Pack::Store, budget)
+    }
+
+    fn new(feed: &'a Feed, head: ItemHead, pack: Pack, budget: Bytes) -> Self {
+        Self {
+            feed,
+            head: Some(head),
+            chunks: None,
+            pack,
+            redact: None,
+            line: Vec::new(),
+            left: budget.0,
+            lines: 0,
+            bytes: 0,
+            stopped: None,
+        }
+    }
+
+    /// What was masked so far.
+    pub(super) fn redaction(&self, redactor: &Redactor) -> Option<Redaction> {
+        let stream = self.redact.as_ref()?;
+        let mut counts = redaction::counts(redactor);
+        redaction::add_counts(&mut counts, stream);
+        Some(counts)
+    }
+
+    /// Ends the item. `false`: there was nothing, and there is no item. Text must have been flushed.
     pub(super) fn finish(mut self, records: u64, covered: Option<Window>, gaps: Vec<Gap>) -> bool {
+        debug_assert!(self.line.is_empty() || self.stopped.is_some(), "the last line was not flushed");
         let Some(chunks) = self.chunks.take() else { return false };
         let Ok((size, sha256)): std::io::Result<(u64, Digest)> = chunks.finish() else { return true };
         // When the other end is gone, the collection notices by itself.
@@ -230,8 +288,18 @@ impl<'a> Content<'a> {
     }
 }
 
-impl Write for Content<'_> {
-    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+impl Content<'_> {
+    /// Masks the lines that are there, and puts them out. `whole`: they end where they end.
+    fn put_lines(&mut self, whole: bool) -> std::io::Result<()> {
+        let (Some(mut redact), lines) = (self.redact.take(), std::mem::take(&mut self.line)) else { return Ok(()) };
+        let put = lines.split_inclusive(|b| *b == b'\n').try_for_each(|line| self.put(redact.record(line, whole)));
+        self.redact = Some(redact);
+        self.line = lines;
+        self.line.clear();
+        put
+    }
+
+    fn put(&mut self, buf: &[u8]) -> std::io::Result<()> {
         if buf.len() as u64 > self.left {
             return Err(self.stop(Stop::Budget, "the budget of the collection is used up"));
         }
@@ -248,10 +316,29 @@ impl Write for Content<'_> {
         self.left -= buf.len() as u64;
         self.bytes += buf.len() as u64;
         self.lines += buf.iter().filter(|b| **b == b'\n').count() as u64;
+        Ok(())
+    }
+}
+
+impl Write for Content<'_> {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        if self.redact.is_none() {
+            self.put(buf)?;
+            return Ok(buf.len());
+        }
+        let ended = buf.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        self.line.extend_from_slice(&buf[..ended]);
+        if ended > 0 {
+            self.put_lines(true)?;
+        }
+        self.line.extend_from_slice(&buf[ended..]);
+        if self.line.len() > MAX_LINE {
+            self.put_lines(false)?;
+        }
         Ok(buf.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+        self.put_lines(true)
     }
 }

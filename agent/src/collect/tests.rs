@@ -1,10 +1,12 @@
 //! Collections over a small tree, and steps that hang, panic and find nobody to deliver to.
 
+use std::path::Path;
 use std::sync::{Condvar, Mutex};
 
 use casefile_proto::time::WallTime;
 
 use super::*;
+use crate::redaction::Masking;
 
 /// Keeps what it was given; refuses chunks when told to.
 #[derive(Default)]
@@ -68,6 +70,7 @@ fn machine() -> (tempfile::TempDir, Context) {
         ring_dir: None,
         sources: vec!["cpu", "memory"],
         logs: LogConfig::builtin(),
+        redaction: Arc::new(Redaction::open(Masking::default(), tmp.path().join("redaction.key")).unwrap()),
         left_behind: LeftBehind::default(),
     };
     (tmp, context)
@@ -164,9 +167,11 @@ fn a_step_that_hangs_is_left_behind_with_what_it_gave() {
     };
     assert!(matches!(delivery.run("a", &until, hanging), Ok(Went::Hangs { bytes: 0 })));
     let later = Until { deadline: Instant::now() + Duration::from_secs(60), ..until.clone() };
-    let fine = |feed: &Feed| {
-        let mut content = Content::new(feed, head("state/b.jsonl"), Pack::Deflate, Bytes(10));
-        content.write_all(b"{}\n").unwrap();
+    let redactor = Redaction::for_once(Masking::default(), Path::new("/nonexistent")).unwrap().current();
+    let fine = move |feed: &Feed| {
+        let mut content = Content::text(feed, head("state/b.jsonl"), Bytes(10), &redactor);
+        content.write_all(b"{}").unwrap();
+        content.write_all(b"\n").unwrap();
         assert!(content.write_all(b"too much\n").is_err());
         let bytes = content.bytes;
         content.finish(1, None, vec![]);
@@ -190,4 +195,69 @@ fn a_step_that_hangs_is_left_behind_with_what_it_gave() {
         .map(|(n, head, bytes, tail)| (n.0, head.path.as_str(), bytes.len(), tail.is_some()))
         .collect();
     assert_eq!(items, [(0, "state/a.jsonl", 0, false), (1, "state/b.jsonl", 3, true)]);
+}
+
+#[test]
+fn secrets_are_masked_in_logs_and_tables_and_counted_in_the_rows() {
+    let (tmp, context) = machine();
+    let at = WallTime::from_secs(1_795_405_100);
+    let log = format!("{at} dial postgres://app:hunter2-hunter2@db/shop\n{at} password=hunter2-hunter2\n");
+    std::fs::write(tmp.path().join("var/log/app.log"), log).unwrap();
+    std::fs::write(tmp.path().join("proc/cmdline"), "root=/dev/vda ks=http://u:hunter2-hunter2@boot/ks.cfg\n").unwrap();
+    let mut sink = Sink::default();
+    let collected = collect(&context, &ask(), &AtomicBool::new(false), &mut sink);
+    for (_, head, bytes, _) in &sink.items {
+        let text = String::from_utf8_lossy(bytes);
+        assert!(!text.contains("hunter2"), "{}: {text}", head.path);
+    }
+    let tokens: std::collections::BTreeSet<_> = sink
+        .items
+        .iter()
+        .flat_map(|(_, _, bytes, _)| {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            let ids: Vec<_> = text
+                .split("[redacted:")
+                .skip(1)
+                .filter_map(|t| t.split([':', ']']).nth(1).map(str::to_owned))
+                .collect();
+            ids
+        })
+        .collect();
+    assert_eq!(tokens.len(), 1, "one secret is one token, whatever rule found it: {tokens:?}");
+    let masked = |source: &str| {
+        let row = collected.sources.iter().find(|row| row.source == source).unwrap();
+        row.redaction.as_ref().map(|r| r.rules.values().sum::<u64>())
+    };
+    assert_eq!((masked("files"), masked("inventory")), (Some(2), Some(1)));
+    // Nothing found is not the same as not looked at.
+    assert_eq!(masked("pods"), Some(0));
+}
+
+#[test]
+fn a_line_of_a_table_is_masked_however_it_is_written() {
+    let redactor = Redaction::for_once(Masking::default(), Path::new("/nonexistent")).unwrap().current();
+    let mut sink = Sink::default();
+    let (stop, left_behind) = (AtomicBool::new(false), LeftBehind::default());
+    let until = Until { stop: &stop, deadline: Instant::now() + Duration::from_secs(60), grace: Duration::ZERO };
+    let head = ItemHead {
+        kind: ItemKind::State,
+        path: "state/a.jsonl".parse().unwrap(),
+        source: STATE.to_owned(),
+        method: String::new(),
+    };
+    let step = move |feed: &Feed| {
+        let mut content = Content::text(feed, head, Bytes(1000), &redactor);
+        for piece in "{\"a\":\"password=hunter2-hunter2\"}\n{\"b\":1}\n".as_bytes().chunks(3) {
+            content.write_all(piece).unwrap();
+        }
+        content.write_all(b"no line end password=hunter2-hunter2").unwrap();
+        content.flush().unwrap();
+        assert_eq!(content.lines, 2);
+        content.finish(3, None, vec![]);
+        step::Result::default()
+    };
+    assert!(matches!(Delivery::new(&mut sink, left_behind).run("a", &until, step), Ok(Went::Done(_))));
+    let text = String::from_utf8(sink.items.remove(0).2).unwrap();
+    assert_eq!(text.matches("[redacted:").count(), 2);
+    assert!(!text.contains("hunter2") && text.contains("{\"b\":1}\n"), "{text}");
 }

@@ -105,6 +105,8 @@ pub trait LogSink {
     fn begin(&mut self, head: ItemHead) -> ControlFlow<Stop>;
     /// One record, whole, as it will stand in the archive (with its line end). When it breaks, it did not take the record.
     fn record(&mut self, at: WallTime, bytes: &[u8]) -> ControlFlow<Stop>;
+    /// The record that follows was cut for its length: a secret may have been cut in two at its end.
+    fn cut(&mut self) {}
     /// Ends the item: the interval that was really read, and what is missing from it.
     fn end(&mut self, covered: Option<Window>, gaps: Vec<Gap>) -> ControlFlow<Stop>;
     /// Asked now and then while much is read and nothing is found: whether to go on.

@@ -87,7 +87,7 @@ impl<'a> Giving<'a> {
         }
         let allowance = self.budget.part();
         let (long, bad) = (Damage::default(), Damage::default());
-        Some(Item { giving: self, allowance, records: 0, gaps: Vec::new(), long, bad, cut_by: None })
+        Some(Item { giving: self, allowance, records: 0, gaps: Vec::new(), long, bad, is_cut: false, cut_by: None })
     }
 
     /// Something stopped it before the first log: none is begun.
@@ -193,6 +193,8 @@ pub(super) struct Item<'g, 'a> {
     gaps: Vec<Gap>,
     long: Damage,
     bad: Damage,
+    /// Whether the next record was cut.
+    is_cut: bool,
     /// Why the sink did not take the first record that was left out; `None`: it did not fit into the budget.
     cut_by: Option<Stop>,
 }
@@ -223,6 +225,9 @@ impl Item<'_, '_> {
             }
             return Continue(());
         }
+        if std::mem::take(&mut self.is_cut) {
+            self.giving.out.cut();
+        }
         if let Break(stop) = self.giving.out.record(at, bytes) {
             self.allowance.refused(at, bytes.len());
             self.cut_by = Some(stop);
@@ -246,10 +251,11 @@ impl Item<'_, '_> {
         Break(Halt::All(stop))
     }
 
-    /// A record of this time was too long, and so many bytes of it were left out.
+    /// The record that is given next, of this time, was too long, and so many bytes of it were left out.
     pub(super) fn cut_record(&mut self, at: WallTime, left_out: u64) {
         if left_out > 0 && self.wants(at) {
             self.long.add(Some(at), left_out);
+            self.is_cut = true;
         }
     }
 

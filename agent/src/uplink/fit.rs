@@ -6,9 +6,11 @@ use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::session::{CollectionDone, MAX_PAYLOAD};
 use casefile_proto::time::Window;
 
-/// Bytes on the wire of a gap besides its detail, of a covered interval, and of a row besides both; rounded up.
+/// Bytes on the wire of a gap besides its detail, of a covered interval, of a count by rule besides the rule's name, and
+/// of a row besides all of them; rounded up.
 const GAP: usize = 64;
 const COVERED: usize = 24;
+const RULE: usize = 16;
 const ROW: usize = 256;
 
 /// The message with as many gaps as fit.
@@ -62,7 +64,11 @@ fn join(mut covered: Vec<Window>) -> Vec<Window> {
 
 fn size(done: &CollectionDone) -> usize {
     let gaps = |gaps: &[Gap]| gaps.iter().map(|gap| GAP + gap.detail.len()).sum::<usize>();
-    let row = |row: &SourceCoverage| ROW + row.source.len() + row.covered.len() * COVERED + gaps(&row.gaps);
+    let rules = |row: &SourceCoverage| {
+        row.redaction.iter().flat_map(|r| r.rules.keys()).map(|rule| RULE + rule.len()).sum::<usize>()
+    };
+    let row =
+        |row: &SourceCoverage| ROW + row.source.len() + row.covered.len() * COVERED + gaps(&row.gaps) + rules(row);
     gaps(&done.gaps) + done.sources.iter().map(row).sum::<usize>()
 }
 
@@ -100,6 +106,7 @@ mod tests {
             items: 0,
             gaps: vec![Gap::new(GapReason::RotatedAway, "x".repeat(1000)); 2000],
             cost: Cost::default(),
+            redaction: None,
         };
         let done = fit(CollectionDone { request: RequestId(1), sources: vec![row; 300], gaps: vec![] });
         assert!(size(&done) <= MAX_PAYLOAD);

@@ -1,11 +1,12 @@
 //! One session, from hello to its end: reads what the collector says, sends what the feed gives, starts what is asked.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use casefile_evidence::recording::delta::Encoder;
 use casefile_proto::ids::FrameSeq;
-use casefile_proto::session::{ClockAnswer, FromAgent, Hello, MAX_MESSAGE, PROTOCOL, ToAgent, Welcome};
+use casefile_proto::session::{ClockAnswer, FromAgent, Hello, MAX_MESSAGE, PROTOCOL, RedactionKey, ToAgent, Welcome};
 use casefile_proto::wire::v1;
 use casefile_proto::wire::v1::agent_service_client::AgentServiceClient;
 use tokio::sync::{mpsc, watch};
@@ -75,6 +76,9 @@ pub(super) async fn talk(
         Err(end) => return end,
     };
     tracing::info!(collector = uplink.collector, have = welcome.have.map(|seq| seq.0), "session stands");
+    if let Some(key) = &welcome.redaction_key {
+        redact_with(uplink, key);
+    }
     collections.set_link(Some(Link::new(channel, welcome.token)));
     let end = match Talk::new(uplink, &welcome, outbox, backoff).go_on(collections, inbound, stop).await {
         Ok(()) => End::Stopped,
@@ -107,6 +111,14 @@ async fn greet(uplink: &Uplink, channel: Channel) -> Result<Greeted, End> {
         Some(Ok(_)) => Err(End::Broken("something came before welcome".to_owned())),
         Some(Err(error)) => Err(End::Broken(error.to_string())),
         None => Err(End::Broken("the collector closed the session".to_owned())),
+    }
+}
+
+fn redact_with(uplink: &Uplink, key: &RedactionKey) {
+    if uplink.context.redaction.use_key(key.0) {
+        let (context, key) = (Arc::clone(&uplink.context), key.clone());
+        // Not awaited: the key is in use already, and a disk that hangs must not hang the session.
+        tokio::task::spawn_blocking(move || context.redaction.keep_key(&key.0));
     }
 }
 
@@ -230,6 +242,7 @@ impl<'a> Talk<'a> {
             ToAgent::Probe(_) => {}
             ToAgent::Collect(ask) => self.first.extend(collections.ask(ask).map(FromAgent::Done)),
             ToAgent::Cancel(request) => collections.cancel(request),
+            ToAgent::Redact(key) => redact_with(self.uplink, &key),
         }
         Ok(())
     }

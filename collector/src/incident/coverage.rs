@@ -351,6 +351,7 @@ fn blank(source: &str, kind: SourceKind, asked: Window) -> SourceCoverage {
         items: 0,
         gaps: Vec::new(),
         cost: Cost::default(),
+        redaction: None,
     }
 }
 

@@ -192,6 +192,7 @@ pub(crate) fn answer(asked: Window) -> Answer {
         items,
         gaps: vec![],
         cost: Cost::default(),
+        redaction: None,
     };
     Answer { sources: vec![row("load", SourceKind::Metrics, 1), row("files", SourceKind::Logs, 1)], gaps: vec![] }
 }

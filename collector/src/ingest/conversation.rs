@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use casefile_proto::ids::NodeName;
 use casefile_proto::node::Link;
-use casefile_proto::session::{FromAgent, MAX_WINDOW_BATCHES, SessionToken};
+use casefile_proto::session::{FromAgent, MAX_WINDOW_BATCHES, RedactionKey, SessionToken};
 use casefile_proto::wire::v1;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
@@ -49,6 +49,8 @@ pub(super) struct Conversation {
     node: Option<(NodeName, Writer)>,
     /// The node is connected and nobody was told: until its clock is known, or until then.
     unannounced: Option<Instant>,
+    /// The key with which agents replace secrets.
+    redaction_key: watch::Receiver<RedactionKey>,
 }
 
 /// How a session ended.
@@ -67,8 +69,13 @@ impl From<Refusal> for End {
 
 impl Conversation {
     pub(super) fn new(registry: Arc<Registry>, token: SessionToken, outbox: Outbox) -> Self {
-        let config =
-            SessionConfig { token, catch_up: registry.config.catch_up, probe_every: registry.config.probe_every };
+        let redaction_key = registry.config.redaction_key.clone();
+        let config = SessionConfig {
+            token,
+            catch_up: registry.config.catch_up,
+            probe_every: registry.config.probe_every,
+            redaction_key: redaction_key.borrow().clone(),
+        };
         let session = Session::new(config, registry.now());
         Self {
             session,
@@ -79,6 +86,7 @@ impl Conversation {
             stored: mpsc::channel(MAX_WINDOW_BATCHES as usize),
             node: None,
             unannounced: None,
+            redaction_key,
             registry,
         }
     }
@@ -129,6 +137,11 @@ impl Conversation {
                 Some(stored) = self.stored.1.recv() => self.session.stored(stored.map_err(Refusal::from)?),
                 // Something is wanted of the agent.
                 Some(command) = self.commands.1.recv() => self.command(command)?,
+                // There is another key for secrets. Nobody makes one any more when the sender is gone.
+                Ok(()) = self.redaction_key.changed() => {
+                    let key = self.redaction_key.borrow_and_update().clone();
+                    self.session.redact_with(key)
+                }
                 // Time passes.
                 _ = ticks.tick() => self.session.tick(self.registry.now()),
                 // The collector stops.

@@ -21,11 +21,11 @@ use casefile_proto::coverage::SourceCoverage;
 use casefile_proto::gap::Gap;
 use casefile_proto::ids::{NodeName, RequestId};
 use casefile_proto::node::NodeStatus;
-use casefile_proto::session::{Collectable, CollectionAsk, MAX_MESSAGE};
+use casefile_proto::session::{Collectable, CollectionAsk, MAX_MESSAGE, RedactionKey};
 use casefile_proto::time::Stamp;
 use casefile_proto::units::Bytes;
 use casefile_proto::wire::v1::agent_service_server::{AgentService, AgentServiceServer};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub use refusal::Refusal;
 
@@ -46,13 +46,8 @@ pub struct IngestConfig {
     pub probe_every: Duration,
     /// The collector's clocks.
     pub clock: Clock,
-}
-
-impl IngestConfig {
-    /// The defaults: catch up on as much as last words hold by default (6 hours), a probe every 4 seconds.
-    pub fn new(clock: Clock) -> Self {
-        Self { catch_up: Duration::from_secs(6 * 3600), probe_every: Duration::from_secs(4), clock }
-    }
+    /// The key with which agents replace secrets: in the welcome, and told again when it changes.
+    pub redaction_key: watch::Receiver<RedactionKey>,
 }
 
 /// What happened to a node, for whoever gathers incidents. The channel is bounded: when it is full, the session that

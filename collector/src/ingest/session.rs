@@ -15,7 +15,7 @@ use casefile_proto::ids::{BootId, FrameSeq, NodeName, RequestId};
 use casefile_proto::sample::Frame;
 use casefile_proto::session::{
     Buffer, Collectable, CollectionAsk, CollectionDone, CollectionProgress, Ends, FrameBatch, FromAgent, Hello,
-    MAX_WINDOW_BATCHES, PROTOCOL, SessionToken, ToAgent, Welcome,
+    MAX_WINDOW_BATCHES, PROTOCOL, RedactionKey, SessionToken, ToAgent, Welcome,
 };
 use casefile_proto::time::{BootTime, ClockOffset, Stamp, Window};
 
@@ -46,6 +46,8 @@ pub struct SessionConfig {
     pub catch_up: Duration,
     /// Time between two clock probes.
     pub probe_every: Duration,
+    /// The key with which agents replace secrets.
+    pub redaction_key: RedactionKey,
 }
 
 /// What is to be done.
@@ -199,6 +201,7 @@ impl Session {
             have,
             catch_up: self.config.catch_up,
             window_batches: WINDOW_BATCHES,
+            redaction_key: Some(self.config.redaction_key.clone()),
         };
         let troubles = vec![None; speaker.header.schema.sources.len()];
         self.phase = Phase::Streaming(Box::new(Stream {
@@ -250,6 +253,18 @@ impl Session {
     /// A collection is not wanted any more.
     pub fn cancel(&mut self, request: RequestId) -> Vec<Action> {
         if self.requests.remove(&request) { vec![Action::Send(ToAgent::Cancel(request))] } else { Vec::new() }
+    }
+
+    /// There is another key for secrets. An agent that has no welcome yet gets it there.
+    pub fn redact_with(&mut self, key: RedactionKey) -> Vec<Action> {
+        if self.config.redaction_key == key {
+            return Vec::new();
+        }
+        self.config.redaction_key = key.clone();
+        match self.phase {
+            Phase::Streaming(_) => vec![Action::Send(ToAgent::Redact(key))],
+            _ => Vec::new(),
+        }
     }
 
     /// Whether another batch may be taken: as long as not, nothing is read, and the agent waits.

@@ -9,9 +9,11 @@ use casefile_evidence::archive::chunk::Checker;
 use casefile_proto::coverage::SourceCoverage;
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::ids::RequestId;
+use casefile_proto::session::RedactionKey;
+use casefile_proto::time::WallTime;
 use casefile_proto::units::Bytes;
 
-use super::node::{Node, Numbers};
+use super::node::{Node, Numbers, START};
 use super::server::{Server, ask};
 use super::wire::Wire;
 
@@ -226,5 +228,51 @@ async fn a_budget_that_the_collector_enforces_becomes_a_gap_and_the_rest_arrives
     let held: u64 = read_dir(&server.spool(1)).unwrap().iter().map(|i| i.content().unwrap().size).sum();
     assert!(held <= 1 << 20, "{held}");
     node.disconnect().await;
+    server.stop().await;
+}
+
+/// The token that stands for a password in the one item that a request brought, and the key that its coverage names.
+async fn token(server: &Server, node: &str, request: u64) -> (String, String) {
+    server.ask(node, request, &["files"]).await;
+    let (sources, _) = done(server, request).await;
+    let files = sources.iter().find(|row| row.source == "files").unwrap();
+    let redaction = files.redaction.clone().expect("what was masked is told");
+    assert_eq!(redaction.rules.values().sum::<u64>(), 1, "{redaction:?}");
+    let items = read_dir(&server.spool(request)).unwrap();
+    let text = String::from_utf8(plain(&items[0])).unwrap();
+    assert!(!text.contains("hunter2-hunter2"), "{text}");
+    let begin = text.find("[redacted:").expect("a token");
+    let end = begin + text[begin..].find(']').unwrap();
+    (text[begin..=end].to_owned(), redaction.key_id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_secret_is_the_same_token_on_every_node_and_another_one_under_the_next_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &Arc::default(), ALL).await;
+    let mut nodes = ["a", "b"].map(|name| Node::new(dir.path(), name));
+    for node in &mut nodes {
+        let line = format!("{} app: login password=hunter2-hunter2 failed\n", WallTime::from_secs(START + 1));
+        std::fs::write(node.dir.join("host/var/log/a.log"), line).unwrap();
+        node.record(3);
+        node.connect(&server.url(), 0);
+        server.connected(node.name).await;
+    }
+    let (a, b) = (token(&server, "a", 1).await, token(&server, "b", 2).await);
+    assert_eq!(a, b);
+    server.redaction_key.send_replace(RedactionKey([2; 32]));
+    let key = || nodes.each_ref().map(|node| node.redaction.as_ref().unwrap().current().key_id().to_string());
+    super::until("the next key", || key().iter().all(|id| *id != a.1).then_some(())).await;
+    let (a_next, b_next) = (token(&server, "a", 3).await, token(&server, "b", 4).await);
+    assert_eq!(a_next, b_next);
+    assert_ne!(a_next, a);
+    // It is kept for the next start.
+    super::until("the key on disk", || {
+        nodes.iter().all(|n| std::fs::read(n.dir.join("redaction.key")).is_ok_and(|key| key == [2; 32])).then_some(())
+    })
+    .await;
+    for node in &mut nodes {
+        node.disconnect().await;
+    }
     server.stop().await;
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use casefile_agent::collect::Context;
 use casefile_agent::host::Host;
 use casefile_agent::logs::{FilesConfig, LogConfig};
+use casefile_agent::redaction::{Masking, Redaction};
 use casefile_agent::uplink::live::Live;
 use casefile_agent::uplink::{self, Uplink};
 use casefile_evidence::recording::Header;
@@ -40,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) dir: PathBuf,
     pub(crate) name: &'static str,
     recorder: Recorder,
+    /// What masks secrets; kept over connections, as an agent that runs does.
+    pub(crate) redaction: Option<Arc<Redaction>>,
     uplink: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -125,7 +128,7 @@ impl Node {
         let dir = dir.join(name);
         std::fs::create_dir_all(dir.join("host/var/log")).unwrap();
         let recorder = Recorder::start(&dir.join("ring"), name);
-        Self { dir, name, recorder, uplink: None }
+        Self { dir, name, recorder, redaction: None, uplink: None }
     }
 
     pub(crate) fn record(&mut self, frames: u64) {
@@ -169,6 +172,9 @@ impl Node {
             ring_dir: Some(self.dir.join("ring")),
             sources: vec!["load"],
             logs: LogConfig { files: vec![FilesConfig { glob: "var/log/*.log".to_owned(), except: Vec::new() }] },
+            redaction: Arc::clone(self.redaction.get_or_insert_with(|| {
+                Arc::new(Redaction::open(Masking::default(), self.dir.join("redaction.key")).unwrap())
+            })),
             left_behind: casefile_agent::collect::LeftBehind::default(),
         };
         let uplink = Uplink {

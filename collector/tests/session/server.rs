@@ -10,11 +10,11 @@ use casefile_collector::ingest::{Ingest, IngestConfig, NodeEvent};
 use casefile_collector::last_words::LastWords;
 use casefile_evidence::recording::segment::Retention;
 use casefile_proto::ids::{NodeName, RequestId};
-use casefile_proto::session::CollectionAsk;
+use casefile_proto::session::{CollectionAsk, RedactionKey};
 use casefile_proto::time::{WallTime, Window};
 use casefile_proto::units::Bytes;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
@@ -26,6 +26,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) dir: PathBuf,
     events: Arc<Mutex<Vec<NodeEvent>>>,
+    pub(crate) redaction_key: watch::Sender<RedactionKey>,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
 }
@@ -37,10 +38,12 @@ impl Server {
         std::fs::create_dir_all(dir.join("last-words")).unwrap();
         let retention = Retention { bytes: Bytes::mib(64), age: super::SOON * 1000 };
         let last_words = LastWords::open(&dir.join("last-words"), numbers.clone(), retention).unwrap();
+        let redaction_key = watch::Sender::new(RedactionKey([1; 32]));
         let config = IngestConfig {
             catch_up,
             probe_every: Duration::from_millis(100),
             clock: Arc::new(casefile_collector::clock::now),
+            redaction_key: redaction_key.subscribe(),
         };
         let (sender, mut receiver) = mpsc::channel(4);
         let ingest = Ingest::new(config, last_words.clone(), sender);
@@ -61,7 +64,7 @@ impl Server {
             };
             serve(listener, routes, Limits::default(), stopped).await.unwrap();
         });
-        Self { ingest, last_words, address, dir, events, stop, serving }
+        Self { ingest, last_words, address, dir, events, redaction_key, stop, serving }
     }
 
     pub(crate) fn url(&self) -> String {

@@ -96,6 +96,7 @@ impl Row {
             items: 0,
             gaps: Vec::new(),
             cost: Cost::default(),
+            redaction: None,
         };
         Self { coverage, every_nanos: 1, open: HashMap::new(), left_out: 0 }
     }

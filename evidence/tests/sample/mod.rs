@@ -59,6 +59,7 @@ pub(crate) fn coverage() -> Coverage {
         items: 1,
         gaps: vec![],
         cost: Cost { took_nanos: 1_000_000, bytes: 90 },
+        redaction: None,
     };
     let silent = Gap::new(GapReason::NodeSilent, "it did not answer").over(window());
     Coverage {

@@ -1,10 +1,12 @@
 //! Times, windows, gaps and coverage: `common.proto`.
 
+use std::collections::BTreeMap;
+
 use super::{
-    ConvertError, Fields, MAX_COVERED, MAX_GAPS, MAX_NODES, MAX_SOURCE_NAME, MAX_SOURCES, Problem, into_list,
-    number_of, optional,
+    ConvertError, Fields, MAX_COVERED, MAX_GAPS, MAX_KEY_ID, MAX_NODES, MAX_RULES, MAX_SOURCE_NAME, MAX_SOURCES,
+    Problem, into_list, number_of, optional,
 };
-use crate::coverage::{Cost, Coverage, NodeCoverage, NodeState, OutcomeCounts, SourceCoverage, SourceKind};
+use crate::coverage::{Cost, Coverage, NodeCoverage, NodeState, OutcomeCounts, Redaction, SourceCoverage, SourceKind};
 use crate::gap::{Gap, GapReason};
 use crate::time::{BootTime, ClockOffset, Stamp, WallTime, Window};
 use crate::wire::v1;
@@ -112,6 +114,7 @@ impl TryFrom<v1::SourceCoverage> for SourceCoverage {
             items: f.quantity("items", s.items)?,
             gaps: f.list("gaps", s.gaps, MAX_GAPS)?,
             cost: Cost { took_nanos: f.quantity("took_nanos", s.took_nanos)?, bytes: f.quantity("bytes", s.bytes)? },
+            redaction: optional(s.redaction)?,
         })
     }
 }
@@ -129,7 +132,32 @@ impl From<SourceCoverage> for v1::SourceCoverage {
             gaps: into_list(s.gaps),
             took_nanos: s.cost.took_nanos,
             bytes: s.cost.bytes,
+            redaction: s.redaction.map(Into::into),
         }
+    }
+}
+
+impl TryFrom<v1::Redaction> for Redaction {
+    type Error = ConvertError;
+    fn try_from(r: v1::Redaction) -> Result<Self, ConvertError> {
+        let f = Fields("Redaction");
+        f.short("rules", r.rules.len(), MAX_RULES)?;
+        let mut rules = BTreeMap::new();
+        for v1::RuleCount { rule, count } in r.rules {
+            let f = Fields("RuleCount");
+            let (rule, count) = (f.name("rule", rule, MAX_SOURCE_NAME)?, f.quantity("count", count)?);
+            if rules.insert(rule, count).is_some() {
+                return Err(f.wrong("rule", Problem::Invalid("is there twice".to_owned())));
+            }
+        }
+        Ok(Self { key_id: f.name("key_id", r.key_id, MAX_KEY_ID)?, rules })
+    }
+}
+
+impl From<Redaction> for v1::Redaction {
+    fn from(r: Redaction) -> Self {
+        let rules = r.rules.into_iter().map(|(rule, count)| v1::RuleCount { rule, count }).collect();
+        Self { key_id: r.key_id, rules }
     }
 }
 

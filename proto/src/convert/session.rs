@@ -8,7 +8,7 @@ use crate::coverage::SourceKind;
 use crate::ids::{BootId, FrameSeq, RequestId};
 use crate::session::{
     ClockAnswer, Collectable, CollectionAsk, CollectionDone, CollectionProgress, Ends, FrameBatch, FromAgent, Hello,
-    MAX_HEADER, MAX_PAYLOAD, MAX_WINDOW_BATCHES, ProbeToken, SessionToken, ToAgent, Welcome,
+    MAX_HEADER, MAX_PAYLOAD, MAX_WINDOW_BATCHES, ProbeToken, RedactionKey, SessionToken, ToAgent, Welcome,
 };
 use crate::units::Bytes;
 use crate::wire::v1;
@@ -65,6 +65,7 @@ impl TryFrom<v1::SessionResponse> for ToAgent {
             M::Clock(m) => Self::Probe(ProbeToken(m.token)),
             M::Collect(m) => Self::Collect(m.try_into()?),
             M::Cancel(m) => Self::Cancel(RequestId(m.request_id)),
+            M::RedactionKey(m) => Self::Redact(m.try_into()?),
         })
     }
 }
@@ -79,6 +80,7 @@ impl From<ToAgent> for v1::SessionResponse {
                 ToAgent::Probe(ProbeToken(token)) => M::Clock(v1::ClockProbe { token }),
                 ToAgent::Collect(m) => M::Collect(m.into()),
                 ToAgent::Cancel(RequestId(request_id)) => M::Cancel(v1::CollectionCancel { request_id }),
+                ToAgent::Redact(key) => M::RedactionKey(key.into()),
             }),
         }
     }
@@ -144,7 +146,21 @@ impl TryFrom<v1::Welcome> for Welcome {
             have: seq_or_none(f.quantity("have_seq", w.have_seq)?),
             catch_up: f.duration("catch_up_nanos", w.catch_up_nanos)?,
             window_batches: w.window_batches,
+            redaction_key: w.redaction_key.map(TryInto::try_into).transpose()?,
         })
+    }
+}
+
+impl TryFrom<v1::RedactionKey> for RedactionKey {
+    type Error = ConvertError;
+    fn try_from(k: v1::RedactionKey) -> Result<Self, ConvertError> {
+        Ok(Self(Fields("RedactionKey").array("key", &k.key)?))
+    }
+}
+
+impl From<RedactionKey> for v1::RedactionKey {
+    fn from(k: RedactionKey) -> Self {
+        Self { key: k.0.to_vec() }
     }
 }
 
@@ -156,6 +172,7 @@ impl From<Welcome> for v1::Welcome {
             have_seq: none_as_zero(w.have),
             catch_up_nanos: nanos(w.catch_up),
             window_batches: w.window_batches,
+            redaction_key: w.redaction_key.map(Into::into),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use casefile_proto::coverage::{Cost, Coverage, NodeCoverage, NodeState, OutcomeCounts, SourceCoverage, SourceKind};
+use casefile_proto::coverage::{
+    Cost, Coverage, NodeCoverage, NodeState, OutcomeCounts, Redaction, SourceCoverage, SourceKind,
+};
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::ids::{BootId, FrameSeq, IncidentId, ItemNumber, NodeName, RequestId};
 use casefile_proto::incident::{
@@ -13,12 +15,12 @@ use casefile_proto::item::{Digest, EntryPath, ItemHead, ItemKind, ItemTail};
 use casefile_proto::node::{Link, NodeList, NodeStatus};
 use casefile_proto::session::{
     Buffer, ClockAnswer, Collectable, CollectionAsk, CollectionDone, CollectionProgress, Ends, FrameBatch, FromAgent,
-    Hello, MAX_PAYLOAD, MAX_WINDOW_BATCHES, Piece, ProbeToken, RunId, SessionToken, ToAgent, UploadAnswer, UploadBegin,
-    UploadPart, Welcome,
+    Hello, MAX_PAYLOAD, MAX_WINDOW_BATCHES, Piece, ProbeToken, RedactionKey, RunId, SessionToken, ToAgent,
+    UploadAnswer, UploadBegin, UploadPart, Welcome,
 };
 use casefile_proto::time::{BootTime, ClockOffset, Stamp, WallTime, Window};
 use casefile_proto::units::Bytes;
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -88,20 +90,25 @@ fn row() -> impl Strategy<Value = SourceCoverage> {
         OutcomeCounts { complete, partial, absent, failed, timed_out, skipped }
     });
     let head = (name(), select(&SourceKind::ALL[..]), window(), covered(), outcomes);
-    let tail = (quantity(), quantity(), vec(gap(), 0..3), quantity(), quantity());
-    (head, tail).prop_map(|((source, kind, asked, covered, outcomes), (records, items, gaps, took_nanos, bytes))| {
-        SourceCoverage {
-            source,
-            kind,
-            asked,
-            covered,
-            outcomes,
-            records,
-            items,
-            gaps,
-            cost: Cost { took_nanos, bytes },
-        }
-    })
+    let redaction =
+        (name(), btree_map(name(), quantity(), 0..3)).prop_map(|(key_id, rules)| Redaction { key_id, rules });
+    let tail = (quantity(), quantity(), vec(gap(), 0..3), quantity(), quantity(), option::of(redaction));
+    (head, tail).prop_map(
+        |((source, kind, asked, covered, outcomes), (records, items, gaps, took_nanos, bytes, redaction))| {
+            SourceCoverage {
+                source,
+                kind,
+                asked,
+                covered,
+                outcomes,
+                records,
+                items,
+                gaps,
+                cost: Cost { took_nanos, bytes },
+                redaction,
+            }
+        },
+    )
 }
 
 pub(crate) fn coverage() -> impl Strategy<Value = Coverage> {
@@ -173,13 +180,16 @@ fn ask() -> impl Strategy<Value = CollectionAsk> {
 }
 
 pub(crate) fn to_agent() -> impl Strategy<Value = ToAgent> {
-    let welcome = (any::<u32>(), any::<[u8; 16]>(), option::of(seq()), quantity(), 1..=MAX_WINDOW_BATCHES).prop_map(
-        |(protocol, token, have, catch_up, window_batches)| Welcome {
+    let key = || any::<[u8; 32]>().prop_map(RedactionKey);
+    let numbers = (any::<u32>(), option::of(seq()), quantity(), 1..=MAX_WINDOW_BATCHES);
+    let welcome = (numbers, any::<[u8; 16]>(), option::of(key())).prop_map(
+        |((protocol, have, catch_up, window_batches), token, redaction_key)| Welcome {
             protocol,
             token: SessionToken(token),
             have,
             catch_up: Duration::from_nanos(catch_up),
             window_batches,
+            redaction_key,
         },
     );
     prop_oneof![
@@ -188,6 +198,7 @@ pub(crate) fn to_agent() -> impl Strategy<Value = ToAgent> {
         any::<u64>().prop_map(|t| ToAgent::Probe(ProbeToken(t))),
         ask().prop_map(ToAgent::Collect),
         any::<u64>().prop_map(|r| ToAgent::Cancel(RequestId(r))),
+        key().prop_map(ToAgent::Redact),
     ]
 }
 

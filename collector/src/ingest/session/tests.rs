@@ -123,6 +123,7 @@ fn session() -> Session {
         token: SessionToken([9; 16]),
         catch_up: Duration::from_secs(3600),
         probe_every: Duration::from_secs(4),
+        redaction_key: RedactionKey([1; 32]),
     };
     Session::new(config, at(0))
 }
@@ -442,4 +443,23 @@ proptest! {
             prop_assert!(matches!(actions[..], [Action::Close(_)]));
         }
     }
+}
+
+#[test]
+fn the_key_for_secrets_is_in_the_welcome_and_told_again_only_when_it_changes() {
+    let mut session = session();
+    session.on(FromAgent::Hello(hello()), at(0));
+    // Before the welcome there is nobody to tell: it says the newest.
+    assert!(session.redact_with(RedactionKey([2; 32])).is_empty());
+    let actions = session.opened(None, at(0));
+    assert!(
+        matches!(&actions[0], Action::Send(ToAgent::Welcome(w)) if w.redaction_key == Some(RedactionKey([2; 32]))),
+        "{actions:?}"
+    );
+    assert!(session.redact_with(RedactionKey([2; 32])).is_empty());
+    let actions = session.redact_with(RedactionKey([3; 32]));
+    assert!(
+        matches!(&actions[..], [Action::Send(ToAgent::Redact(key))] if *key == RedactionKey([3; 32])),
+        "{actions:?}"
+    );
 }

@@ -15,6 +15,7 @@ Examples:
   casefile verify INC-000123_….tar.gz            intact and signed by whom?
   casefile logs FILE --grep 'oom|segfault'       lines of all logs in it
   casefile series FILE node_load1                one metric over the window
+  casefile redact --explain < app.log            what would the agents mask in this text?
   casefile replay /var/lib/casefile/agent/ring   a node's own recording, with everything else down
 
 Exit codes: 0 done · 1 error · 2 usage · 3 damage found · 5 done, but evidence is missing";
@@ -45,6 +46,23 @@ pub(crate) enum Format {
     Json,
     /// One JSON object a line.
     Jsonl,
+}
+
+const REDACT_EXAMPLES: &str = "\
+Examples:
+  kubectl logs api-0 | casefile redact --explain            what would an agent mask in it?
+  casefile redact --rules ours.toml < sample.log            with rules of our own
+  casefile redact --list                                    every rule, and what it masks";
+
+/// What can become a pseudonym, the same one wherever it stands.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pseudonym {
+    /// IP addresses; those of one subnet stay in one.
+    Addresses,
+    /// Host names.
+    Hosts,
+    /// User names.
+    Users,
 }
 
 /// Which collector to talk to.
@@ -180,6 +198,26 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "RE")]
         grep: Option<regex::bytes::Regex>,
         /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Mask the secrets in a text, as the agents do: standard input to standard output. Rules are tried here before a
+    /// cluster's agents get them.
+    #[command(after_help = REDACT_EXAMPLES)]
+    Redact {
+        /// Say what would be masked, where, and by which rule, instead of the text. Never shows a secret.
+        #[arg(long)]
+        explain: bool,
+        /// List the rules instead of reading anything.
+        #[arg(long, conflicts_with = "explain")]
+        list: bool,
+        /// A file of rules besides those that every agent has, in our own format or that of gitleaks; may be given again.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        rules: Vec<PathBuf>,
+        /// What becomes a pseudonym; may be given again.
+        #[arg(long = "pseudonyms", value_enum, value_name = "WHAT")]
+        pseudonyms: Vec<Pseudonym>,
+        /// How to print what is explained or listed.
         #[command(flatten)]
         output: Output,
     },

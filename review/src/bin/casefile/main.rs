@@ -11,6 +11,7 @@ mod nodes;
 mod output;
 mod progress;
 mod recordings;
+mod redact;
 mod show;
 mod verify;
 
@@ -70,6 +71,10 @@ fn run(cli: Cli) -> Result<Ended> {
             recordings::series(&file, metric, node.as_ref(), labels, output.format)
         }
         Verb::Logs { file, node, source, grep, output } => show::logs(&file, node, source, grep, output.format),
+        Verb::Redact { list: true, rules, output, .. } => redact::list(&rules, output.format),
+        Verb::Redact { explain, rules, pseudonyms, output, .. } => {
+            redact::run(explain, &rules, &pseudonyms, output.format)
+        }
         Verb::Replay { dir, series, labels, events, window, output } => {
             recordings::replay(&dir, series, labels, events, &window, output.format)
         }
