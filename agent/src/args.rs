@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use casefile_proto::scope::Selection;
 use casefile_proto::time::WallTime;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
@@ -38,7 +39,7 @@ pub enum Verb {
         config: PathBuf,
     },
     /// Cut a window of this machine into an unsigned archive, with no collector in reach.
-    Extract(Extract),
+    Extract(Box<Extract>),
     /// Print a completion script for a shell.
     #[command(hide = true)]
     Completions {
@@ -65,6 +66,15 @@ pub struct Extract {
     /// Only this source, log source or table (recording, inventory, state, kernel, pods, …); may be given again.
     #[arg(long = "source", value_name = "NAME")]
     pub sources: Vec<String>,
+    /// Only pod logs of this namespace; may be given again. Everything else is still collected.
+    #[arg(short = 'n', long = "namespace", value_name = "NAME", value_parser = selected)]
+    pub namespaces: Vec<String>,
+    /// Only logs of this pod; may be given again. Everything else is still collected.
+    #[arg(long = "pod", value_name = "NAME", value_parser = selected)]
+    pub pods: Vec<String>,
+    /// Only this unit of the journal, with or without .service; may be given again. Everything else is still collected.
+    #[arg(long = "unit", value_name = "NAME", value_parser = selected)]
+    pub units: Vec<String>,
     /// The archive to write.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
@@ -86,6 +96,14 @@ pub struct Extract {
     /// Why this is done; kept in the archive.
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub reason: String,
+}
+
+fn selected(name: &str) -> Result<String, String> {
+    match name.len() {
+        0 => Err("a name has at least one letter".to_owned()),
+        1..=Selection::MAX_NAME => Ok(name.to_owned()),
+        long => Err(format!("a name has at most {} bytes, and this has {long}", Selection::MAX_NAME)),
+    }
 }
 
 fn run_help() -> String {

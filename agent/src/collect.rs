@@ -347,6 +347,7 @@ fn recording(context: &Context, feed: &Feed, window: Window, budget: Bytes) -> s
         path: path(RECORDING_ITEM),
         source: RECORDING.to_owned(),
         method: "the frames of the window, cut from the agent's ring".to_owned(),
+        times: None,
     };
     let mut content = Content::recording(feed, head, budget);
     match recording.cut(window, &mut content) {
@@ -405,6 +406,7 @@ fn inventory_item(
         path: path(NODE_ITEM),
         source: INVENTORY.to_owned(),
         method: "what this machine is, read at collection time".to_owned(),
+        times: None,
     };
     let mut row = row(INVENTORY, SourceKind::State, window);
     let mut content = Content::text(feed, head, budget, redactor);
@@ -437,7 +439,8 @@ fn table(
         row.gaps.push(Gap::new(GapReason::SourceFailed, format!("{} is no name of a file", spec.file)));
         return step::Result { rows: vec![row], gaps: vec![], bytes: 0 };
     };
-    let head = ItemHead { kind: ItemKind::State, path, source: STATE.to_owned(), method: spec.about.to_owned() };
+    let head =
+        ItemHead { kind: ItemKind::State, path, source: STATE.to_owned(), method: spec.about.to_owned(), times: None };
     let mut content = Content::text(feed, head, budget, redactor);
     let written = (spec.write)(&context.host, &mut content);
     match written.and_then(|table| content.flush().map(|()| table)) {

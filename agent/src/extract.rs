@@ -13,13 +13,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use casefile_evidence::archive::Title;
-use casefile_evidence::archive::chunk::{Checker, Chunk, spooled, write_spooled};
-use casefile_evidence::archive::layout::{self, IncidentFile, coverage_json, incident_json};
+use casefile_evidence::archive::chunk::{Checker, Chunk, Chunker, Pack, spooled, write_spooled};
+use casefile_evidence::archive::layout::{self, IncidentFile, ItemLine, coverage_json, incident_json};
 use casefile_evidence::archive::writer::{ArchiveWriter, ChunkedItem, Sealed, WriteError};
 use casefile_proto::coverage::{Coverage, NodeCoverage, NodeState, SourceCoverage};
 use casefile_proto::ids::ItemNumber;
 use casefile_proto::incident::{IncidentAsk, Severity, Trigger};
-use casefile_proto::item::{Digest, ItemHead, ItemTail};
+use casefile_proto::item::{Digest, EntryPath, ItemHead, ItemTail};
+use casefile_proto::scope::Scope;
 use casefile_proto::time::{InvalidWindow, WallTime, Window};
 use casefile_proto::units::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -206,7 +207,7 @@ pub fn plan(args: &Extract, around: &Surroundings) -> Result<Plan, ExtractError>
         budget: Bytes(args.max_mib.saturating_mul(1 << 20)),
         deadline: DEADLINE,
         sources: args.sources.clone(),
-        select: Selection::default(),
+        select: Selection { namespaces: args.namespaces.clone(), pods: args.pods.clone(), units: args.units.clone() },
         clock: None,
     };
     Ok(Plan { context, ask, reason: args.reason.clone(), output: args.output.clone() })
@@ -268,6 +269,7 @@ fn title(plan: &Plan, sealed_at: WallTime) -> Title {
             runbook: None,
             window: plan.ask.window,
             nodes: vec![node.clone()],
+            scope: scope(plan),
         },
         incident: None,
         sealed_at,
@@ -275,12 +277,16 @@ fn title(plan: &Plan, sealed_at: WallTime) -> Title {
     }
 }
 
+fn scope(plan: &Plan) -> Scope {
+    Scope { sources: plan.ask.sources.clone(), select: plan.ask.select.clone() }
+}
+
 fn coverage(plan: &Plan, collected: Collected) -> Coverage {
     let Collected { mut sources, gaps } = collected;
     sources.sort_by_key(|row: &SourceCoverage| (row.kind, row.source.clone()));
     let node = plan.context.node.clone();
     let node = NodeCoverage { node, state: NodeState::Answered, clock: None, sources, gaps };
-    Coverage { window: plan.ask.window, nodes: vec![node] }
+    Coverage { window: plan.ask.window, nodes: vec![node], scope: scope(plan) }
 }
 
 fn assemble(
@@ -299,9 +305,26 @@ fn assemble(
     body(layout::COVERAGE, coverage_json(coverage))?;
     body(layout::INCIDENT, incident_json(&incident))?;
     items.sort_by(|a, b| a.head.path.cmp(&b.head.path));
+    let path_of = |item: &EntryPath| {
+        layout::node_item(&plan.context.node, item).map_err(|e| WriteError::Io(io::Error::other(e.to_string())))
+    };
+    let mut list = Vec::new();
+    for item in items.iter() {
+        let (path, (size, sha256)) = (path_of(&item.head.path)?, item.content().map_err(WriteError::Io)?);
+        let line = ItemLine::new(path, &item.head, item.tail.as_ref(), size, sha256);
+        list.extend(layout::item_json(&line).map_err(WriteError::Io)?);
+    }
+    let mut packed = Vec::new();
+    let mut chunker = Chunker::new(Pack::Deflate, |chunk| {
+        packed.push(Ok(chunk));
+        Ok(())
+    });
+    chunker.write_all(&list).map_err(WriteError::Io)?;
+    let (size, sha256) = chunker.finish().map_err(WriteError::Io)?;
+    let list = ChunkedItem { size, sha256, chunks: &mut packed.into_iter() };
+    archive.add_chunks(&path_of(&layout::path(layout::ITEMS_ITEM))?, list)?;
     for item in items {
-        let path = layout::node_item(&plan.context.node, &item.head.path)
-            .map_err(|e| WriteError::Io(io::Error::other(e.to_string())))?;
+        let path = path_of(&item.head.path)?;
         let (size, sha256) = item.content().map_err(WriteError::Io)?;
         let file = File::open(&item.file).map_err(WriteError::Io)?;
         let mut chunks = spooled(BufReader::new(file));

@@ -18,6 +18,7 @@ use casefile_proto::incident::{
     IncidentAsk, IncidentState, IncidentSummary, IncidentView, OpenAsk, SealedArchive, Severity, Trigger,
 };
 use casefile_proto::sample::{Outcome, Schema};
+use casefile_proto::scope::Scope;
 use casefile_proto::time::{NANOS_PER_SEC, WallTime, Window};
 use casefile_proto::units::Bytes;
 use casefile_review::casefile::CaseFile;
@@ -173,6 +174,7 @@ fn first_incident(node: NodeName, window: Window, warm_up: Duration) -> OpenAsk 
         runbook: None,
         window,
         nodes: vec![node],
+        scope: Scope::default(),
     };
     OpenAsk { ask, deadline: None }
 }

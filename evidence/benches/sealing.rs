@@ -19,6 +19,7 @@ use casefile_evidence::archive::writer::{ArchiveWriter, ChunkedItem, Sealed};
 use casefile_proto::ids::IncidentId;
 use casefile_proto::incident::{IncidentAsk, Severity, Trigger};
 use casefile_proto::item::Digest;
+use casefile_proto::scope::Scope;
 use casefile_proto::time::{WallTime, Window};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 
@@ -141,6 +142,7 @@ fn seal(spool: &Path, to: &Path, size: u64, sha256: Digest) -> Fallible<Sealed> 
         runbook: None,
         window,
         nodes: vec![],
+        scope: Scope::default(),
     };
     let title = Title {
         ask,

@@ -12,6 +12,7 @@ use casefile_evidence::archive::sign::AllowedSigners;
 use casefile_evidence::archive::writer::{ArchiveWriter, ChunkedItem};
 use casefile_proto::incident::{IncidentAsk, Severity, Trigger};
 use casefile_proto::item::{Digest, EntryPath};
+use casefile_proto::scope::Scope;
 use casefile_proto::time::{WallTime, Window};
 use sha2::{Digest as _, Sha256};
 
@@ -29,6 +30,7 @@ fn title() -> Title {
         runbook: None,
         window,
         nodes: vec![],
+        scope: Scope::default(),
     };
     Title { ask, incident: None, sealed_at: WallTime::from_secs(3), sealed_by: "a test".to_owned() }
 }

@@ -7,6 +7,7 @@
 mod coverage;
 mod incident;
 mod node;
+mod scope;
 mod session;
 mod upload;
 

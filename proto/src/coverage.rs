@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gap::Gap;
 use crate::ids::NodeName;
+use crate::scope::Scope;
 use crate::time::{ClockOffset, Window};
 
 /// Where the evidence of a node comes from.
@@ -138,6 +139,9 @@ pub struct Coverage {
     pub window: Window,
     /// One entry for every node that was asked, in order of name.
     pub nodes: Vec<NodeCoverage>,
+    /// What was asked of each; what was not asked is not missing.
+    #[serde(default, skip_serializing_if = "Scope::is_everything")]
+    pub scope: Scope,
 }
 
 impl Coverage {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::coverage::Coverage;
 use crate::ids::{IncidentId, NodeName};
 use crate::item::Digest;
+use crate::scope::Scope;
 use crate::time::{WallTime, Window};
 use crate::units::Bytes;
 
@@ -121,6 +122,9 @@ pub struct IncidentAsk {
     pub window: Window,
     /// The nodes; empty means every node that the collector knows.
     pub nodes: Vec<NodeName>,
+    /// What is asked of each.
+    #[serde(default, skip_serializing_if = "Scope::is_everything")]
+    pub scope: Scope,
 }
 
 /// The sealed result of an incident.

@@ -200,6 +200,15 @@ pub struct ItemHead {
     pub source: String,
     /// What was read and how, for a person: `/var/log/pods/…, CRI format, bisected by time`.
     pub method: String,
+    /// How the lines of a log bear their times, as `casefile_evidence::logtime` reads and writes it; `None`: each line begins
+    /// with its time, or it has none. At most [`ItemHead::MAX_TIMES`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<String>,
+}
+
+impl ItemHead {
+    /// The most bytes of [`Self::times`]: a zone that changes often in a long window has the longest.
+    pub const MAX_TIMES: usize = 4096;
 }
 
 /// What is known of an evidence item after its last byte.

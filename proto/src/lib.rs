@@ -15,6 +15,7 @@ pub mod incident;
 pub mod item;
 pub mod node;
 pub mod sample;
+pub mod scope;
 pub mod session;
 pub mod time;
 pub mod units;

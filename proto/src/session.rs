@@ -12,6 +12,7 @@ use crate::coverage::{SourceCoverage, SourceKind};
 use crate::gap::Gap;
 use crate::ids::{BootId, FrameSeq, ItemNumber, NodeName, RequestId};
 use crate::item::{ItemHead, ItemTail};
+use crate::scope::Selection;
 use crate::time::{ClockOffset, Stamp, Window};
 use crate::units::Bytes;
 
@@ -191,6 +192,8 @@ pub struct CollectionAsk {
     pub deadline: Duration,
     /// Names of sources; empty: all. At most 1024.
     pub sources: Vec<String>,
+    /// Which logs of the log sources.
+    pub select: Selection,
     /// How well the node's clock is known.
     pub clock: Option<ClockOffset>,
 }

@@ -250,6 +250,14 @@ pub struct ClockOffset {
     pub bound_nanos: u64,
 }
 
+impl ClockOffset {
+    /// By how many nanoseconds the node's clock is to be told from the collector's; `None`: an offset within its own bound is
+    /// no sign that the two differ. One rule for whoever asks a node and whoever reads what it gave.
+    pub fn apart(self) -> Option<i64> {
+        (self.ahead_nanos.unsigned_abs() > self.bound_nanos).then_some(self.ahead_nanos)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

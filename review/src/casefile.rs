@@ -23,15 +23,6 @@ pub enum CaseFileError {
     /// The archive cannot be opened, or has no such entry.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// An entry cannot be read to its end.
-    #[error("read {entry} of the case file")]
-    Read {
-        /// Which entry.
-        entry: String,
-        /// What happened.
-        #[source]
-        source: std::io::Error,
-    },
     /// A document in it does not parse.
     #[error("{entry} of the case file is not what it should be")]
     Document {
@@ -41,6 +32,9 @@ pub enum CaseFileError {
         #[source]
         source: serde_json::Error,
     },
+    /// What does not fit into memory could not be kept on disk while it was sorted.
+    #[error("sort the records in {} (TMPDIR names another directory)", std::env::temp_dir().display())]
+    Sort(#[source] std::io::Error),
     /// A recording in it cannot be read.
     #[error("read the recording {entry}")]
     Recording {
@@ -97,6 +91,12 @@ impl CaseFile {
         Recording::from_segment(&mut read, MAX_RECORDING)
             .map_err(|source| CaseFileError::Recording { entry: entry.to_string(), source })
     }
+}
+
+/// An error with all its causes, as one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn document<T: serde::de::DeserializeOwned>(archive: &mut Archive, entry: &'static str) -> Result<T, CaseFileError> {

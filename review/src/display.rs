@@ -27,6 +27,50 @@ pub fn safe_bytes(bytes: &[u8]) -> String {
     safe(&String::from_utf8_lossy(bytes))
 }
 
+/// [`safe`] for a text of a log: what is not UTF-8 stays visible byte by byte, as `\xff`.
+pub fn safe_text(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for piece in bytes.utf8_chunks() {
+        out.push_str(&safe(piece.valid()));
+        for byte in piece.invalid() {
+            let _infallible = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
+/// Bytes that are not UTF-8 as text from which they can be made again: such bytes as `\xff`, a backslash as `\\`.
+pub fn escaped(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for piece in bytes.utf8_chunks() {
+        out.push_str(&piece.valid().replace('\\', "\\\\"));
+        for byte in piece.invalid() {
+            let _infallible = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
+/// JSON that means the same and that no terminal obeys: what [`safe`] escapes is written as JSON has it, `\u202e`. Outside of
+/// strings JSON is ASCII, so only texts change.
+pub fn safe_json(json: String) -> String {
+    if !json.chars().any(|c| !c.is_ascii_graphic() && is_unsafe(c) && c != '\n') {
+        return json;
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        // A line end between two values is layout; within a string it is escaped already.
+        if is_unsafe(c) && c != '\n' {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _infallible = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 fn is_unsafe(c: char) -> bool {
     (c.is_control() && c != '\t')
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
@@ -43,6 +87,24 @@ mod tests {
         assert!(!shown.chars().any(is_unsafe), "{shown:?}");
         assert!(shown.starts_with("a\\u{1b}[2J"), "{shown}");
         assert!(shown.contains("\\u{202e}"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_stay_visible_and_can_be_made_again() {
+        assert_eq!(safe_text(b"a\xff\xc3(\x1b\\n"), "a\\xff\\xc3(\\u{1b}\\n");
+        assert_eq!(escaped(b"a\xff\\xff"), "a\\xff\\\\xff");
+        assert_eq!(escaped("größer".as_bytes()), "größer");
+    }
+
+    #[test]
+    fn json_is_obeyed_by_no_terminal_and_means_the_same() {
+        let value = serde_json::json!({ "t": "a\x1b[2J\u{9b}31m\u{202e}\u{e0041}\x7f größer\n" });
+        for json in [serde_json::to_string(&value).unwrap(), serde_json::to_string_pretty(&value).unwrap()] {
+            let shown = safe_json(json);
+            assert!(!shown.chars().any(|c| is_unsafe(c) && c != '\n'), "{shown:?}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+        }
+        assert_eq!(safe_json("{\"a\":1}".to_owned()), "{\"a\":1}");
     }
 
     #[test]

@@ -76,6 +76,9 @@ pub fn render(incident: &IncidentFile, coverage: &Coverage) -> String {
 /// What is missing (worst first), then every node × source.
 pub fn render_coverage(coverage: &Coverage) -> String {
     let mut out = String::new();
+    if !coverage.scope.is_everything() {
+        out.push_str(&format!("Asked: {}. What was not asked is not missing.\n\n", safe(&coverage.scope.to_string())));
+    }
     let missing = missing(coverage);
     let (lost, never): (Vec<_>, Vec<_>) = missing.iter().partition(|m| m.gap.reason != GapReason::SourceAbsent);
     if lost.is_empty() {
@@ -302,6 +305,7 @@ fn finish(table: &Table) -> String {
 mod tests {
     use super::*;
     use casefile_proto::coverage::{Cost, NodeCoverage, Redaction};
+    use casefile_proto::scope::Scope;
     use casefile_proto::time::WallTime;
 
     fn coverage() -> Coverage {
@@ -331,6 +335,7 @@ mod tests {
                 ],
                 gaps: vec![Gap::new(GapReason::NodeSilent, "no answer")],
             }],
+            scope: Scope::default(),
         }
     }
 

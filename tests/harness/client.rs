@@ -10,6 +10,7 @@ use casefile_proto::incident::{
     Severity, Trigger,
 };
 use casefile_proto::node::{Link, NodeList, NodeStatus};
+use casefile_proto::scope::Scope;
 use casefile_proto::time::Window;
 use casefile_proto::wire::v1::incident_service_client::IncidentServiceClient;
 use casefile_proto::wire::v1::node_service_client::NodeServiceClient;
@@ -53,6 +54,7 @@ impl Client {
                 .map(|n| n.parse::<NodeName>())
                 .collect::<Result<_, _>>()
                 .map_err(|e| tonic::Status::internal(e.to_string()))?,
+            scope: Scope::default(),
         };
         let answer =
             self.incidents.open_incident(tonic::Request::new(OpenAsk { ask, deadline: Some(deadline) }.into())).await?;

@@ -145,7 +145,13 @@ fn a_receiver_that_is_gone_ends_the_collection() {
 }
 
 fn head(path: &str) -> ItemHead {
-    ItemHead { kind: ItemKind::State, path: path.parse().unwrap(), source: "x".to_owned(), method: String::new() }
+    ItemHead {
+        kind: ItemKind::State,
+        path: path.parse().unwrap(),
+        source: "x".to_owned(),
+        method: String::new(),
+        times: None,
+    }
 }
 
 #[test]
@@ -244,6 +250,7 @@ fn a_line_of_a_table_is_masked_however_it_is_written() {
         path: "state/a.jsonl".parse().unwrap(),
         source: STATE.to_owned(),
         method: String::new(),
+        times: None,
     };
     let step = move |feed: &Feed| {
         let mut content = Content::text(feed, head, Bytes(1000), &redactor);

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use casefile_evidence::logtime::style::{HostZone, Stamper, Style, detect};
+use casefile_evidence::logtime::times::Times;
 use casefile_proto::gap::{Gap, GapReason};
 use globset::{GlobBuilder, GlobMatcher};
 use jiff::tz::TimeZone;
@@ -149,7 +150,8 @@ fn give(host: &Host, log: &Log, ask: &LogAsk, zone: &HostZone, giving: &mut Givi
     }
     let rotated = history.places().count() > 1 || history.places().any(|p| p.age != super::rotation::Age::Current);
     let method = format!("/{}, {form}, {how}", log.dir.join(&log.name).display());
-    let Some(mut item) = giving.item(path, method) else { return };
+    let times = Times::new(history.planned_forms().filter_map(|f| f.style), &zone.zone, giving.window());
+    let Some(mut item) = giving.dated_item(path, method, times) else { return };
     gaps.into_iter().for_each(|gap| item.gap(gap));
     let oldest = history.read(&mut grammar, &mut item);
     // Whatever stopped it, the item knows; what is held back is given as far as it is taken.

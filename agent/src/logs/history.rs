@@ -80,6 +80,11 @@ impl<F> History<F> {
         self.pieces.last().map(|p| &p.recognised.form)
     }
 
+    /// What was recognised of the files that are read, oldest first; for [`Self::plan`] to be called before.
+    pub(super) fn planned_forms(&self) -> impl Iterator<Item = &F> {
+        self.pieces.iter().filter(|p| p.begin.is_some()).map(|p| &p.recognised.form)
+    }
+
     /// Leaves out the files that hold nothing of the window. What a file holds lies, give or take the slack, between
     /// its own first time and that of the file after it.
     fn needed(&self, window: Window) -> Vec<usize> {

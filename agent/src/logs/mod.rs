@@ -28,6 +28,7 @@ use std::sync::LazyLock;
 use casefile_proto::coverage::Cost;
 use casefile_proto::gap::Gap;
 use casefile_proto::item::{EntryPath, ItemHead};
+pub use casefile_proto::scope::Selection;
 use casefile_proto::time::{WallTime, Window};
 use casefile_proto::units::Bytes;
 
@@ -42,18 +43,6 @@ pub struct LogAsk {
     pub budget: Bytes,
     /// Which of its logs.
     pub select: Selection,
-}
-
-/// Which logs of a source. Empty lists select everything.
-#[derive(Debug, Clone, Default)]
-pub struct Selection {
-    /// Namespaces, for pod logs.
-    pub namespaces: Vec<String>,
-    /// Pod names.
-    pub pods: Vec<String>,
-    /// Units, for the journal: `sshd.service` or `sshd`; `kernel` is the kernel's own part. Namespaces and pods select
-    /// nothing in the journal, and units nothing among pods.
-    pub units: Vec<String>,
 }
 
 /// What a log source is.

@@ -55,6 +55,10 @@ impl LogSource for Pods {
                 }
             }
         }
+        if logs.is_empty() && gaps.is_empty() && !selects_all(&ask.select) {
+            let why = format!("no container of the selection ({}) has a log here", ask.select);
+            gaps.push(Gap::new(GapReason::SourceAbsent, why));
+        }
         logs.sort_by(|a, b| (a.need, &a.pod, &a.container).cmp(&(b.need, &b.pod, &b.container)));
         let mut giving = Giving::new(SPEC.name, ask, now, logs.len(), out);
         gaps.into_iter().for_each(|gap| giving.gap(gap));
@@ -144,6 +148,10 @@ enum Chosen {
     NotAPod,
 }
 
+fn selects_all(select: &Selection) -> bool {
+    select.namespaces.is_empty() && select.pods.is_empty()
+}
+
 fn select_pod(name: &OsStr, select: &Selection) -> Chosen {
     let parts = name.to_str().map(|n| n.split('_').collect::<Vec<_>>());
     let Some([namespace, pod, _uid]) = parts.as_deref() else { return Chosen::NotAPod };
@@ -213,7 +221,7 @@ mod tests {
     fn a_selection_names_namespaces_and_pods_exactly() {
         let chosen = |name: &str, namespaces: &[&str], pods: &[&str]| {
             let owned = |l: &[&str]| l.iter().map(|s| (*s).to_owned()).collect();
-            let select = Selection { namespaces: owned(namespaces), pods: owned(pods), units: Vec::new() };
+            let select = Selection { namespaces: owned(namespaces), pods: owned(pods), ..Selection::default() };
             matches!(select_pod(OsStr::new(name), &select), Chosen::Yes)
         };
         assert!(chosen("shop_api-1_u", &[], &[]) && chosen("shop_api-1_u", &["shop"], &["x", "api-1"]));

@@ -5,6 +5,7 @@
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::Instant;
 
+use casefile_evidence::logtime::times::Times;
 use casefile_proto::coverage::Cost;
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::item::{EntryPath, ItemHead, ItemKind};
@@ -77,10 +78,16 @@ impl<'a> Giving<'a> {
     /// Begins a log. `None` when everything was stopped: the log is then counted as not read by whoever calls
     /// [`Giving::finish`].
     pub(super) fn item(&mut self, path: EntryPath, method: String) -> Option<Item<'_, 'a>> {
+        self.dated_item(path, method, None)
+    }
+
+    /// The same for a log whose lines bear times in a form of their own.
+    pub(super) fn dated_item(&mut self, path: EntryPath, method: String, times: Option<Times>) -> Option<Item<'_, 'a>> {
         if self.stopped.is_some() {
             return None;
         }
-        let head = ItemHead { kind: ItemKind::Log, path, source: self.source.to_owned(), method };
+        let times = times.map(|t| t.to_string()).filter(|t| t.len() <= ItemHead::MAX_TIMES);
+        let head = ItemHead { kind: ItemKind::Log, path, source: self.source.to_owned(), method, times };
         if let Break(stop) = self.out.begin(head) {
             self.stopped = Some(stop);
             return None;

@@ -24,7 +24,6 @@ use super::fit;
 use super::item::{ITEMS, Item, Sink, Then, Written};
 use super::upload::{Failed, Link, upload};
 use crate::collect::{Ask, Collected, Context, collect};
-use crate::logs::Selection;
 
 /// Collections at a time: each may fill its budget on the disk. One more is answered at once with a gap.
 const AT_A_TIME: usize = 4;
@@ -211,7 +210,7 @@ impl Collections {
 
 /// Whether two asks are the same: what is to be collected, not how long the collector waits or what it knows of clocks.
 fn same(a: &CollectionAsk, b: &CollectionAsk) -> bool {
-    (a.request, a.window, a.budget, &a.sources) == (b.request, b.window, b.budget, &b.sources)
+    (a.request, a.window, a.budget, &a.sources, &a.select) == (b.request, b.window, b.budget, &b.sources, &b.select)
 }
 
 /// One collection.
@@ -290,7 +289,7 @@ impl Collection {
             budget: self.ask.budget.min(MAX_BUDGET),
             deadline: self.ask.deadline,
             sources: self.ask.sources.clone(),
-            select: Selection::default(),
+            select: self.ask.select.clone(),
             clock: self.ask.clock,
         }
     }

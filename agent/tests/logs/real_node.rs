@@ -94,14 +94,21 @@ fn a_silent_container_has_an_empty_item_that_is_covered() {
 
 #[test]
 fn a_selection_reads_nothing_else() {
-    let select = Selection { namespaces: vec!["shop".to_owned()], pods: vec!["hungry".to_owned()], units: Vec::new() };
+    let select =
+        Selection { namespaces: vec!["shop".to_owned()], pods: vec!["hungry".to_owned()], ..Selection::default() };
     let reading = reading(&LogAsk { select, ..whole_day() });
     assert_eq!(
         reading.items.iter().map(|i| i.text()).collect::<Vec<_>>(),
         ["2026-11-23T14:43:54.469178302Z stdout eating\n"]
     );
-    let select = Selection { namespaces: vec!["kube-system".to_owned()], pods: Vec::new(), units: Vec::new() };
-    assert!(crate::real_node::reading(&LogAsk { select, ..whole_day() }).items.is_empty());
+    let select = Selection { namespaces: vec!["kube-system".to_owned()], ..Selection::default() };
+    let reading = crate::real_node::reading(&LogAsk { select, ..whole_day() });
+    assert!(reading.items.is_empty());
+    let gaps: Vec<_> = reading.covered.gaps.iter().map(|g| (g.reason.name(), g.detail.as_str())).collect();
+    assert_eq!(
+        gaps,
+        [("source-absent", "no container of the selection (pod logs of namespace kube-system) has a log here")]
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ use casefile_proto::coverage::{Cost, Coverage, NodeCoverage, NodeState, OutcomeC
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::ids::NodeName;
 use casefile_proto::item::{ItemHead, ItemKind, ItemTail};
+use casefile_proto::scope::Scope;
 use casefile_proto::session::Collectable;
 use casefile_proto::time::{ClockOffset, WallTime, Window};
 
@@ -28,6 +29,8 @@ pub const MAX_GAPS: usize = 256;
 pub struct Roster {
     /// The nodes, in order of name.
     pub nodes: Vec<Expected>,
+    /// What each was asked for.
+    pub scope: Scope,
 }
 
 /// One node that was asked.
@@ -97,11 +100,24 @@ pub enum Origin {
 
 /// Holds what was expected against what is here. `window` is on the collector's clock.
 pub fn coverage(expected: &Roster, window: Window, got: &Received) -> Coverage {
+    let scope = &expected.scope;
     let nodes = expected.nodes.iter().map(|e| match got.nodes.get(&e.node) {
-        Some(from) => heard(e, from),
-        None => unheard(e, window),
+        Some(from) => heard(e, scope, from),
+        None => unheard(e, scope, window),
     });
-    Coverage { window, nodes: nodes.collect() }
+    Coverage { window, nodes: nodes.collect(), scope: scope.clone() }
+}
+
+/// Whether a log source, a table of state or the inventory was asked. What was not asked is not missing.
+fn asks(scope: &Scope, what: &Collectable) -> bool {
+    scope.wants(&[&what.name]) || (what.kind == SourceKind::State && scope.wants(&["state"]))
+}
+
+/// Whether a recording was asked. Which metrics a node records is not known here: a name that is nothing else that the node
+/// can collect is taken for one of them, because more evidence than was asked does no harm.
+pub fn asks_recording(scope: &Scope, collectable: &[Collectable]) -> bool {
+    let other = |name: &String| name == "state" || collectable.iter().any(|c| c.name == *name);
+    scope.sources.is_empty() || scope.sources.iter().any(|name| !other(name))
 }
 
 /// What two cuts of one recording cover that lie one after the other.
@@ -132,11 +148,12 @@ fn dated(mut row: SourceCoverage) -> SourceCoverage {
 }
 
 /// A node of which nothing is here and nothing was ever known but, perhaps, what it could have given.
-fn unheard(expected: &Expected, window: Window) -> NodeCoverage {
+fn unheard(expected: &Expected, scope: &Scope, window: Window) -> NodeCoverage {
     let silent = |detail: &str| Gap::new(GapReason::NodeSilent, detail);
     let rows = expected
         .collectable
         .iter()
+        .filter(|c| asks(scope, c))
         .map(|c| SourceCoverage { gaps: vec![silent("the node did not answer")], ..blank(&c.name, c.kind, window) });
     NodeCoverage {
         node: expected.node.clone(),
@@ -147,7 +164,7 @@ fn unheard(expected: &Expected, window: Window) -> NodeCoverage {
     }
 }
 
-fn heard(expected: &Expected, from: &FromNode) -> NodeCoverage {
+fn heard(expected: &Expected, scope: &Scope, from: &FromNode) -> NodeCoverage {
     let state = state(from);
     let mut gaps: Vec<_> = from.answer.iter().flat_map(|a| a.gaps.iter().cloned()).collect();
     gaps.extend(from.recorded.iter().flat_map(|cut| cut.gaps.iter().cloned()));
@@ -167,7 +184,7 @@ fn heard(expected: &Expected, from: &FromNode) -> NodeCoverage {
     }
 
     let mut sources = metric_rows(from);
-    sources.extend(other_rows(expected, from));
+    sources.extend(other_rows(expected, scope, from));
     for row in &mut sources {
         row.asked = from.asked;
         row.covered = merged(std::mem::take(&mut row.covered), from.asked);
@@ -214,7 +231,7 @@ fn metric_rows(from: &FromNode) -> Vec<SourceCoverage> {
 }
 
 /// Rows of logs, state and inventory.
-fn other_rows(expected: &Expected, from: &FromNode) -> Vec<SourceCoverage> {
+fn other_rows(expected: &Expected, scope: &Scope, from: &FromNode) -> Vec<SourceCoverage> {
     let mut items: BTreeMap<(SourceKind, &str), Vec<&Arrived>> = BTreeMap::new();
     for item in &from.items {
         if let Some(kind) = kind_of(item.head.kind) {
@@ -226,7 +243,7 @@ fn other_rows(expected: &Expected, from: &FromNode) -> Vec<SourceCoverage> {
         let arrived = items.remove(&(row.kind, row.source.as_str())).unwrap_or_default();
         rows.push(checked(row, &arrived, from));
     }
-    for c in expected.collectable.iter().filter(|c| c.kind != SourceKind::Metrics) {
+    for c in expected.collectable.iter().filter(|c| c.kind != SourceKind::Metrics && asks(scope, c)) {
         if rows.iter().any(|row| row.kind == c.kind && row.source == c.name) {
             continue;
         }

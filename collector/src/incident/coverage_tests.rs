@@ -1,6 +1,7 @@
 //! One table: what was expected and arrived, and what the coverage then must say.
 
 use casefile_proto::item::Digest;
+use casefile_proto::scope::Scope;
 use proptest::prelude::*;
 
 use super::*;
@@ -22,7 +23,7 @@ fn name() -> NodeName {
 fn roster() -> Roster {
     let logs = Collectable { name: "pods".to_owned(), kind: SourceKind::Logs };
     let state = Collectable { name: "processes".to_owned(), kind: SourceKind::State };
-    Roster { nodes: vec![Expected { node: name(), collectable: vec![logs, state] }] }
+    Roster { nodes: vec![Expected { node: name(), collectable: vec![logs, state] }], scope: Scope::default() }
 }
 
 fn row(source: &str, kind: SourceKind, items: u64) -> SourceCoverage {
@@ -32,7 +33,13 @@ fn row(source: &str, kind: SourceKind, items: u64) -> SourceCoverage {
 fn item(source: &str, kind: ItemKind, path: &str) -> Arrived {
     let tail =
         ItemTail { size: 100, sha256: Digest([1; 32]), records: 10, covered: Some(win(1_000, 1_030)), gaps: vec![] };
-    let head = ItemHead { kind, path: path.parse().unwrap(), source: source.to_owned(), method: "read".to_owned() };
+    let head = ItemHead {
+        kind,
+        path: path.parse().unwrap(),
+        source: source.to_owned(),
+        method: "read".to_owned(),
+        times: None,
+    };
     Arrived { head, tail: Some(tail), kept: 100, origin: Origin::Node }
 }
 
@@ -78,7 +85,7 @@ fn a_node_that_gave_everything_has_no_gap() {
     let node = of(everything());
     assert_eq!(node.state, NodeState::Answered);
     assert_eq!(node.sources.iter().map(|s| s.source.as_str()).collect::<Vec<_>>(), ["cpu", "pods", "processes"]);
-    assert!(Coverage { window: asked(), nodes: vec![node] }.is_whole());
+    assert!(Coverage { window: asked(), nodes: vec![node], scope: Scope::default() }.is_whole());
 }
 
 #[test]
@@ -145,8 +152,29 @@ fn a_node_whose_last_words_do_not_reach_the_window_is_silent() {
 }
 
 #[test]
+fn what_was_not_asked_is_not_missing_and_the_coverage_says_what_was() {
+    let only = |names: &[&str]| Scope { sources: names.iter().map(|n| (*n).to_owned()).collect(), ..Scope::default() };
+    let pods_only = Roster { scope: only(&["pods"]), ..roster() };
+    let mut from = everything();
+    from.answer.as_mut().unwrap().sources.retain(|row| row.source == "pods");
+    from.items.retain(|item| item.head.source == "pods");
+    let told = coverage(&pods_only, asked(), &Received { nodes: BTreeMap::from([(name(), from)]) });
+    assert!(told.is_whole(), "{told:?}");
+    assert_eq!(told.scope, only(&["pods"]));
+    let rows = |coverage: &Coverage| coverage.nodes[0].sources.iter().map(|s| s.source.clone()).collect::<Vec<_>>();
+    assert_eq!(rows(&told), ["pods"]);
+    let silent = coverage(&Roster { scope: only(&["state"]), ..roster() }, asked(), &Received::default());
+    assert_eq!(rows(&silent), ["processes"]);
+
+    let collectable = &roster().nodes[0].collectable;
+    let asks = |names: &[&str]| asks_recording(&only(names), collectable);
+    assert!(asks(&[]) && asks(&["recording"]) && asks(&["pods", "cpu"]));
+    assert!(!asks(&["pods", "state", "processes"]));
+}
+
+#[test]
 fn a_node_that_was_never_known_is_silent_with_a_gap() {
-    let roster = Roster { nodes: vec![Expected { node: name(), collectable: vec![] }] };
+    let roster = Roster { nodes: vec![Expected { node: name(), collectable: vec![] }], scope: Scope::default() };
     let node = &coverage(&roster, asked(), &Received::default()).nodes[0];
     assert_eq!((node.state, node.sources.len()), (NodeState::Silent, 0));
     assert_eq!(node.gaps[0].reason, GapReason::NodeSilent);

@@ -8,20 +8,14 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
 use casefile_evidence::archive::chunk::{Chunk, Pack, spooled as chunks_of};
-use casefile_evidence::archive::layout::NODES;
+use casefile_evidence::archive::layout::{ITEMS_ITEM, ItemLine, NODES, item_json};
 use casefile_evidence::archive::writer::MAX_ADDED;
-use casefile_proto::gap::Gap;
 use casefile_proto::ids::NodeName;
-use casefile_proto::item::{Digest, EntryPath, ItemHead, ItemKind, ItemTail};
-use casefile_proto::time::Window;
-use serde::Serialize;
+use casefile_proto::item::{EntryPath, ItemHead, ItemKind, ItemTail};
 
 use super::coverage::{Arrived, Origin};
 use super::recorded::{Plain, Spooled, spooled};
 use crate::spool::{Content, SpooledItem};
-
-/// The list of a node's items with their provenance, below `data/nodes/<node>/`.
-pub const ITEMS_PATH: &str = "items.jsonl";
 
 /// What a node may have between two line ends before it counts as one line: more is no text, and is kept as it is.
 const MAX_LINE: usize = 8 << 20;
@@ -43,7 +37,7 @@ pub enum Body {
     /// Content that was compressed earlier.
     Chunks(Spooled),
     /// An item as it arrived.
-    Item(SpooledItem, Content),
+    Item(Box<SpooledItem>, Content),
 }
 
 /// Chunks of one item, read as they are asked for.
@@ -88,7 +82,7 @@ pub fn entries(
     }
 
     let mut paths = Paths::new(node)?;
-    let list = paths.free(ITEMS_PATH);
+    let list = paths.free(ITEMS_ITEM);
     let (mut entries, mut arrived, mut lines) = (Vec::new(), Vec::new(), Vec::new());
     for (head, tail, body, origin) in bodies {
         let content = match &body {
@@ -98,7 +92,8 @@ pub fn entries(
             Body::Bytes(_) => continue,
         };
         let path = paths.free(head.path.as_str());
-        write_line(&mut lines, &Provenance::of(&path, &head, tail.as_ref(), content))?;
+        let line = ItemLine::new(path.clone(), &head, tail.as_ref(), content.size, content.sha256);
+        lines.extend(item_json(&line)?);
         arrived.push(Arrived { head, tail, kept: content.size, origin });
         entries.push(Entry { path, body });
     }
@@ -107,52 +102,12 @@ pub fn entries(
     Ok((entries, arrived))
 }
 
-/// What is known of one item, for a reader of the archive.
-#[derive(Serialize)]
-struct Provenance<'a> {
-    path: &'a str,
-    kind: ItemKind,
-    source: &'a str,
-    method: &'a str,
-    size: u64,
-    sha256: Digest,
-    whole: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    records: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    covered: Option<Window>,
-    gaps: &'a [Gap],
-}
-
-impl<'a> Provenance<'a> {
-    fn of(path: &'a EntryPath, head: &'a ItemHead, tail: Option<&'a ItemTail>, content: Content) -> Self {
-        Self {
-            path: path.as_str(),
-            kind: head.kind,
-            source: &head.source,
-            method: &head.method,
-            size: content.size,
-            sha256: content.sha256,
-            whole: tail.is_some(),
-            records: tail.map(|t| t.records),
-            covered: tail.and_then(|t| t.covered),
-            gaps: tail.map_or(&[], |t| &t.gaps),
-        }
-    }
-}
-
-fn write_line(out: &mut Vec<u8>, line: &Provenance<'_>) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, line)?;
-    out.push(b'\n');
-    Ok(())
-}
-
 /// A whole item is copied. Of a text that was cut short the last, incomplete line is left out: it would be read as one.
 fn body(item: SpooledItem, trimmed: &Path) -> io::Result<Body> {
     let is_text = matches!(item.head.kind, ItemKind::Log | ItemKind::State);
     if item.tail.is_some() || !is_text {
         let content = item.content()?;
-        return Ok(Body::Item(item, content));
+        return Ok(Body::Item(Box::new(item), content));
     }
     let mut plain = Plain::new(item.chunks()?);
     let ((), content) = spooled(trimmed, Pack::Deflate, |out| copy_lines(&mut plain, out))?;

@@ -12,7 +12,7 @@ use casefile_proto::ids::{IncidentId, NodeName, RequestId};
 use casefile_proto::incident::{IncidentState, IncidentSummary, IncidentView, OpenAsk, SealedArchive};
 use casefile_proto::node::{Link, NodeStatus};
 use casefile_proto::session::CollectionAsk;
-use casefile_proto::time::{BootTime, Window};
+use casefile_proto::time::{BootTime, ClockOffset, Window};
 use casefile_proto::units::Bytes;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -347,6 +347,7 @@ impl Gather {
         let Some(live) = self.live.get_mut(&id) else { return };
         let share = u64::try_from(live.record.members.len().max(1)).unwrap_or(u64::MAX);
         let asked = on_clock_of(&node, live.record.ask.window, &self.parts.fleet.nodes());
+        let scope = live.record.ask.scope.clone();
         let Some(member) = live.record.members.get_mut(&node) else { return };
         member.asked = Some(asked);
         let ask = CollectionAsk {
@@ -354,7 +355,8 @@ impl Gather {
             window: asked.window,
             budget: Bytes(self.parts.budget.0 / share).max(MIN_NODE_BUDGET),
             deadline: live.machine.deadline().since(now),
-            sources: Vec::new(),
+            sources: scope.sources,
+            select: scope.select,
             clock: asked.clock,
         };
         let spool = self.parts.data.spool_of(id, member.number);
@@ -475,12 +477,11 @@ fn items_in(data: &DataDir, record: &Record) -> BTreeMap<NodeName, u64> {
     record.members.iter().map(|(name, m)| (name.clone(), count(m.number))).collect()
 }
 
-/// The window on the clock of a node, by what is known of it now. An offset within its own bound is no sign that the
-/// clocks differ: then the window stays as it was asked, on its whole seconds.
+/// The window on the clock of a node, by what is known of it now. Where the clocks cannot be told apart the window stays as
+/// it was asked, on its whole seconds.
 fn on_clock_of(node: &NodeName, window: Window, status: &[NodeStatus]) -> Asked {
     let clock = status.iter().find(|s| s.node == *node).and_then(|s| s.clock);
-    let apart = clock.filter(|c| c.ahead_nanos.unsigned_abs() > c.bound_nanos);
-    match apart.map(|c| window.shifted(c.ahead_nanos)) {
+    match clock.and_then(ClockOffset::apart).map(|ahead| window.shifted(ahead)) {
         None => Asked { window, clock },
         Some(Some(moved)) => Asked { window: moved, clock },
         // An offset that moves the window off the end of time is no offset.

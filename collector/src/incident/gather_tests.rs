@@ -1,8 +1,10 @@
 //! Incidents end to end, with nodes that the test plays: asked, answered, sealed; failed, restarted, sealed all the same.
 
+use casefile_evidence::archive::layout;
 use casefile_evidence::archive::reader::{Archive, Limits};
 use casefile_proto::incident::{ListAsk, NodePhase};
 use casefile_proto::node::Link::{Away, Connected};
+use casefile_proto::scope::{Scope, Selection};
 use casefile_proto::time::WallTime;
 
 use super::*;
@@ -168,8 +170,32 @@ async fn what_may_not_be_opened_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_node_is_asked_for_what_was_selected_and_the_archive_says_so() {
+    let mut rig = Rig::start(&[("a", Connected)]).await;
+    let scope = Scope {
+        sources: vec!["files".to_owned(), "load".to_owned()],
+        select: Selection { namespaces: vec!["shop".to_owned()], ..Selection::default() },
+    };
+    let mut open = ask(window(0, 50), &[], None);
+    open.ask.scope = scope.clone();
+    let opened = rig.incidents.open(open).await.unwrap();
+    let (node, asked, spool) = rig.asked().await;
+    assert_eq!((&asked.sources, &asked.select), (&scope.sources, &scope.select));
+    rig.answer(&node, &asked, &spool).await;
+    let sealed = rig.ended(opened.id).await.incident;
+    assert_eq!(sealed.ask.scope, scope);
+    let file = rig.incidents.archive(&sealed.archive.unwrap());
+    let mut archive = Archive::open(&file, Limits::default()).unwrap();
+    for document in [layout::INCIDENT, layout::COVERAGE] {
+        let read = archive.read(&layout::path(document), Bytes::mib(1)).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&read).unwrap();
+        assert_eq!(read["scope"], serde_json::to_value(&scope).unwrap(), "{document}");
+    }
+}
+
+#[tokio::test]
 async fn a_window_is_asked_on_the_clock_of_the_node_when_that_is_known_to_differ() {
-    let clock = |ahead_nanos, bound_nanos| casefile_proto::time::ClockOffset { ahead_nanos, bound_nanos };
+    let clock = |ahead_nanos, bound_nanos| ClockOffset { ahead_nanos, bound_nanos };
     let mut rig = Rig::start(&[("a", Connected), ("b", Connected)]).await;
     rig.fleet.nodes.lock().unwrap().get_mut(&name("a")).unwrap().1 = Some(clock(3_000_000_000, 1_000));
     rig.fleet.nodes.lock().unwrap().get_mut(&name("b")).unwrap().1 = Some(clock(900, 1_000));

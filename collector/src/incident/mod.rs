@@ -168,6 +168,7 @@ pub fn title_of(window: Window, nodes: &[NodeName]) -> String {
 mod tests {
     use super::*;
     use casefile_proto::incident::{IncidentAsk, Severity, Trigger};
+    use casefile_proto::scope::Scope;
 
     const NOW: i64 = 1_000_000;
 
@@ -196,6 +197,7 @@ mod tests {
             runbook: None,
             window,
             nodes: names(nodes),
+            scope: Scope::default(),
         };
         OpenAsk { ask, deadline: None }
     }

@@ -120,6 +120,7 @@ fn from_last_words(dir: Option<&Path>, asked: Window, path: &str, scratch: &Path
         path: path.parse().map_err(io::Error::other)?,
         source: SOURCE.to_owned(),
         method: "frames that the node had streamed to the collector, cut to the window".to_owned(),
+        times: None,
     };
     let tail = ItemTail {
         size: content.size,

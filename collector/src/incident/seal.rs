@@ -21,7 +21,7 @@ use casefile_proto::incident::SealedArchive;
 use casefile_proto::item::ItemKind;
 use casefile_proto::session::Collectable;
 
-use super::coverage::{Ended, Expected, FromNode, Received, Roster, coverage};
+use super::coverage::{Ended, Expected, FromNode, Received, Roster, asks_recording, coverage};
 use super::entries::{Body, Entry, entries};
 use super::machine::Answer;
 use super::recorded::recorded;
@@ -150,13 +150,14 @@ fn assembled(job: &SealJob) -> Result<SealedIncident, SealError> {
 
 /// Every entry below the nodes, and what they cover.
 fn gathered(job: &SealJob) -> Result<(Vec<Entry>, Coverage), SealError> {
-    let (mut all, mut roster, mut received) = (Vec::new(), Roster::default(), Received::default());
+    let (mut all, mut received) = (Vec::new(), Received::default());
+    let mut roster = Roster { nodes: Vec::new(), scope: job.title.ask.scope.clone() };
     for (n, node) in job.nodes.iter().enumerate() {
         let scratch = job.scratch.join(n.to_string());
         fs::create_dir_all(&scratch).map_err(io_error("make", &scratch))?;
         let items = spool::read_dir(&node.spool).map_err(io_error("read", &node.spool))?;
         let own = items.iter().find(|i| i.head.kind == ItemKind::Recording);
-        let last_words = node.last_words.as_deref();
+        let last_words = node.last_words.as_deref().filter(|_| asks_recording(&job.title.ask.scope, &node.collectable));
         let recorded = recorded(own, node.answer.is_some(), last_words, node.asked.window, &scratch)
             .map_err(io_error("write below", &scratch))?;
         let (entries, items) =

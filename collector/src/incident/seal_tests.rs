@@ -6,6 +6,7 @@ use casefile_proto::gap::GapReason;
 use casefile_proto::ids::IncidentId;
 use casefile_proto::incident::{IncidentAsk, Severity, Trigger};
 use casefile_proto::item::EntryPath;
+use casefile_proto::scope::Scope;
 use casefile_proto::time::{ClockOffset, WallTime, Window};
 use casefile_proto::units::Bytes;
 use std::io::Read;
@@ -64,6 +65,7 @@ impl Bench {
             runbook: None,
             window: self.window,
             nodes: vec![],
+            scope: Scope::default(),
         };
         let title = Title {
             ask,

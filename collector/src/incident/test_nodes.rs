@@ -168,6 +168,7 @@ pub(crate) fn log(path: &str) -> ItemHead {
         path: path.parse().unwrap(),
         source: "files".to_owned(),
         method: "read by a test".to_owned(),
+        times: None,
     }
 }
 
@@ -177,6 +178,7 @@ pub(crate) fn recording() -> ItemHead {
         path: "recording/window.seg".parse().unwrap(),
         source: "recording".to_owned(),
         method: "cut by a test".to_owned(),
+        times: None,
     }
 }
 

@@ -8,6 +8,7 @@ use casefile_evidence::archive::sign::SigningKey;
 use casefile_proto::ids::{IncidentId, NodeName};
 use casefile_proto::incident::{IncidentAsk, IncidentState, IncidentView, OpenAsk, Severity, Trigger};
 use casefile_proto::node::Link;
+use casefile_proto::scope::Scope;
 use casefile_proto::session::CollectionAsk;
 use casefile_proto::time::{BootTime, Stamp, WallTime, Window};
 use casefile_proto::units::Bytes;
@@ -46,6 +47,7 @@ pub(crate) fn ask(window: Window, nodes: &[&str], deadline: Option<Duration>) ->
         runbook: None,
         window,
         nodes: nodes.iter().map(|n| name(n)).collect(),
+        scope: Scope::default(),
     };
     OpenAsk { ask, deadline }
 }

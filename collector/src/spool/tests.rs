@@ -15,7 +15,13 @@ use super::*;
 const RUN: RunId = RunId(7);
 
 fn head(path: &str) -> ItemHead {
-    ItemHead { kind: ItemKind::Log, path: path.parse().unwrap(), source: "files".to_owned(), method: "read".to_owned() }
+    ItemHead {
+        kind: ItemKind::Log,
+        path: path.parse().unwrap(),
+        source: "files".to_owned(),
+        method: "read".to_owned(),
+        times: None,
+    }
 }
 
 /// Content of several chunks, as an agent cuts it.

@@ -3,6 +3,7 @@
 use casefile_proto::coverage::{NodeCoverage, NodeState};
 use casefile_proto::incident::{SealedArchive, Severity, Trigger};
 use casefile_proto::item::Digest;
+use casefile_proto::scope::{Scope, Selection};
 use casefile_proto::time::{ClockOffset, WallTime, Window};
 
 use super::*;
@@ -27,6 +28,7 @@ fn ask() -> IncidentAsk {
         runbook: None,
         window: window(),
         nodes: vec![],
+        scope: Scope::default(),
     }
 }
 
@@ -61,11 +63,26 @@ fn an_incident_is_found_again_after_a_restart_as_it_was_saved() {
 }
 
 #[test]
+fn an_incident_of_before_there_was_a_scope_asks_for_everything() {
+    let store = SqliteStore::in_memory();
+    let record = open(&store, &["a"]);
+    let kept: String = store.lock().query_row("SELECT ask FROM incidents", [], |row| row.get(0)).unwrap();
+    assert!(!kept.contains("scope"), "what asks for nothing special is kept as it always was: {kept}");
+    assert_eq!(store.incident(record.id).unwrap(), Some(record));
+
+    let select = Selection { pods: vec!["api".to_owned()], ..Selection::default() };
+    let narrow = IncidentAsk { scope: Scope { sources: vec!["pods".to_owned()], select }, ..ask() };
+    let plan = Plan::new(window(), WallTime::from_secs(150), Duration::from_secs(30));
+    let record = store.open_incident(&narrow, &plan, &[name("a")]).unwrap();
+    assert_eq!(store.incident(record.id).unwrap().map(|r| r.ask), Some(narrow));
+}
+
+#[test]
 fn a_sealed_incident_has_its_archive_and_coverage_and_is_finished() {
     let store = SqliteStore::in_memory();
     let mut record = open(&store, &["a"]);
     let node = NodeCoverage { node: name("a"), state: NodeState::Silent, clock: None, sources: vec![], gaps: vec![] };
-    let coverage = Coverage { window: window(), nodes: vec![node] };
+    let coverage = Coverage { window: window(), nodes: vec![node], scope: Scope::default() };
     assert_eq!(store.coverage(record.id).unwrap(), None);
     record.state = IncidentState::Sealed;
     record.archive = Some(SealedArchive {

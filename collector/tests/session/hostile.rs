@@ -134,6 +134,7 @@ fn begin(token: SessionToken, request: u64, item: u32) -> UploadPart {
         path: format!("logs/files/{item}.log").parse().unwrap(),
         source: "files".to_owned(),
         method: String::new(),
+        times: None,
     };
     UploadPart::Begin(UploadBegin { token, request: RequestId(request), run: RunId(9), item: ItemNumber(item), head })
 }

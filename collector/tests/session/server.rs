@@ -10,6 +10,7 @@ use casefile_collector::ingest::{Ingest, IngestConfig, NodeEvent};
 use casefile_collector::last_words::LastWords;
 use casefile_evidence::recording::segment::Retention;
 use casefile_proto::ids::{NodeName, RequestId};
+use casefile_proto::scope::Selection;
 use casefile_proto::session::{CollectionAsk, RedactionKey};
 use casefile_proto::time::{WallTime, Window};
 use casefile_proto::units::Bytes;
@@ -129,6 +130,7 @@ pub(crate) fn ask(request: u64, sources: &[&str]) -> CollectionAsk {
         budget: Bytes::mib(64),
         deadline: super::SOON * 4,
         sources: sources.iter().map(|&s| s.to_owned()).collect(),
+        select: Selection::default(),
         clock: None,
     }
 }

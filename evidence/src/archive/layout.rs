@@ -6,9 +6,11 @@
 use std::io;
 
 use casefile_proto::coverage::Coverage;
+use casefile_proto::gap::Gap;
 use casefile_proto::ids::{IncidentId, NodeName};
 use casefile_proto::incident::{Severity, Trigger};
-use casefile_proto::item::{EntryPath, InvalidPath};
+use casefile_proto::item::{Digest, EntryPath, InvalidPath, ItemHead, ItemKind, ItemTail};
+use casefile_proto::scope::Scope;
 use casefile_proto::time::{ClockOffset, WallTime, Window};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +31,8 @@ pub const NODES: &str = "data/nodes/";
 pub const RECORDING_ITEM: &str = "recording/window.seg";
 /// Where the inventory goes below its node's directory.
 pub const NODE_ITEM: &str = "node.json";
+/// Where the list of a node's items goes below its node's directory: an [`ItemLine`] a line.
+pub const ITEMS_ITEM: &str = "items.jsonl";
 
 /// A path that is known to be right: one of the constants above.
 pub fn path(constant: &'static str) -> EntryPath {
@@ -72,6 +76,9 @@ pub struct IncidentFile {
     pub reason: String,
     /// The nodes that were named; empty: every node that the collector knew.
     pub asked_nodes: Vec<NodeName>,
+    /// What was asked of each node; left out: everything. What was not asked is not missing.
+    #[serde(default, skip_serializing_if = "Scope::is_everything")]
+    pub scope: Scope,
     /// The nodes that were expected, in order of name.
     pub expected_nodes: Vec<NodeName>,
     /// The clock of each expected node against the collector's.
@@ -112,6 +119,7 @@ impl IncidentFile {
             requested_by_verified: false,
             reason: ask.reason.clone(),
             asked_nodes: ask.nodes.clone(),
+            scope: ask.scope.clone(),
             expected_nodes: coverage.nodes.iter().map(|n| n.node.clone()).collect(),
             clocks: coverage.nodes.iter().map(|n| NodeClock { node: n.node.clone(), offset: n.clock }).collect(),
             sealed_by: title.sealed_by.clone(),
@@ -119,6 +127,63 @@ impl IncidentFile {
             signing_key: key.map(SigningKey::fingerprint),
         }
     }
+}
+
+/// One line of a node's `items.jsonl`: where an item comes from and what is known of it. Keys come in this order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemLine {
+    /// Its whole path below the archive's top directory.
+    pub path: EntryPath,
+    /// What it is.
+    pub kind: ItemKind,
+    /// The source or log source that made it.
+    pub source: String,
+    /// What was read and how, for a person.
+    pub method: String,
+    /// How the lines of a log bear their times: [`crate::logtime::times::Times`]. Left out: each line begins with its time,
+    /// or it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<String>,
+    /// The size of what is here.
+    pub size: u64,
+    /// The digest of what is here.
+    pub sha256: Digest,
+    /// Whether all of it is here; `false`: it was cut short, and the fields below are left out.
+    pub whole: bool,
+    /// Records in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<u64>,
+    /// The interval that was really read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covered: Option<Window>,
+    /// What is missing from it.
+    pub gaps: Vec<Gap>,
+}
+
+impl ItemLine {
+    /// Out of what was said before and after its content.
+    pub fn new(path: EntryPath, head: &ItemHead, tail: Option<&ItemTail>, size: u64, sha256: Digest) -> Self {
+        Self {
+            path,
+            kind: head.kind,
+            source: head.source.clone(),
+            method: head.method.clone(),
+            times: head.times.clone(),
+            size,
+            sha256,
+            whole: tail.is_some(),
+            records: tail.map(|t| t.records),
+            covered: tail.and_then(|t| t.covered),
+            gaps: tail.map_or_else(Vec::new, |t| t.gaps.clone()),
+        }
+    }
+}
+
+/// One line of `items.jsonl`, with its line end.
+pub fn item_json(line: &ItemLine) -> io::Result<Vec<u8>> {
+    let mut out = serde_json::to_vec(line)?;
+    out.push(b'\n');
+    Ok(out)
 }
 
 /// `data/incident.json` as bytes.
@@ -148,7 +213,7 @@ mod tests {
             assert!(path(constant).as_str().starts_with(DATA));
         }
         let node: NodeName = "n-1".parse().unwrap();
-        for item in [RECORDING_ITEM, NODE_ITEM] {
+        for item in [RECORDING_ITEM, NODE_ITEM, ITEMS_ITEM] {
             let item = path(item);
             let whole = node_item(&node, &item).unwrap();
             assert_eq!(split_node_item(&whole), Some((node.clone(), item)));

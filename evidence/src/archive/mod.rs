@@ -68,6 +68,7 @@ fn one_line(text: &str) -> String {
 mod tests {
     use super::*;
     use casefile_proto::incident::{Severity, Trigger};
+    use casefile_proto::scope::Scope;
     use casefile_proto::time::Window;
 
     fn title(incident: Option<IncidentId>, nodes: &[&str]) -> Title {
@@ -81,6 +82,7 @@ mod tests {
             runbook: None,
             window,
             nodes: nodes.iter().map(|n| n.parse().unwrap()).collect(),
+            scope: Scope::default(),
         };
         Title { ask, incident, sealed_at: WallTime::from_nanos(1), sealed_by: String::new() }
     }

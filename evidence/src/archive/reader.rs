@@ -174,6 +174,12 @@ impl Archive {
         matches!(&self.form, Form::Walked(Walked { end: WalkEnd::Truncated, .. }))
     }
 
+    /// Whether the entries are found by the index. Without it something is damaged, and entries behind the damage may be
+    /// missing from [`Self::entries`].
+    pub fn indexed(&self) -> bool {
+        matches!(&self.form, Form::Indexed(_))
+    }
+
     /// All entries but the index, in the order of the archive. When the index and something else are damaged, those that
     /// could be reached; [`Self::verify`] says so.
     pub fn entries(&self) -> &[EntryInfo] {

@@ -273,6 +273,7 @@ impl<W: Write> Hashed<W> {
 mod tests {
     use super::*;
     use casefile_proto::incident::{IncidentAsk, Severity, Trigger};
+    use casefile_proto::scope::Scope;
     use casefile_proto::time::{WallTime, Window};
 
     fn title() -> Title {
@@ -285,6 +286,7 @@ mod tests {
             runbook: None,
             window: Window::new(WallTime::from_secs(1), WallTime::from_secs(2)).unwrap(),
             nodes: vec![],
+            scope: Scope::default(),
         };
         Title { ask, incident: None, sealed_at: WallTime::from_secs(3), sealed_by: "a test".to_owned() }
     }

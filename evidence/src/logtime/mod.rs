@@ -5,3 +5,5 @@
 
 pub mod stamp;
 pub mod style;
+pub mod times;
+pub mod zone;

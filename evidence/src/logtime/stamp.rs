@@ -50,7 +50,7 @@ impl Civil {
     }
 
     /// Days are counted from 1 March of year 0, so that the leap day is the last of its year.
-    fn utc_nanos(&self) -> Option<i64> {
+    pub(super) fn utc_nanos(&self) -> Option<i64> {
         if !self.is_date() {
             return None;
         }

@@ -8,6 +8,7 @@ use casefile_proto::time::{NANOS_PER_SEC, WallTime};
 use jiff::tz::TimeZone;
 
 use super::stamp::{Civil, date_time, epoch, klog, syslog, zone_offset, zoned};
+use super::zone::Offsets;
 
 /// A time stands within this many first bytes of its line, or it is not found.
 pub const REACH: usize = 256;
@@ -29,6 +30,28 @@ pub enum Lead {
     Word,
 }
 
+impl Lead {
+    /// Every lead, in the order in which a line is looked at.
+    pub const ALL: [Self; 6] = [Self::None, Self::Bracket, Self::Priority, Self::Key, Self::Json, Self::Word];
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Bracket => "bracket",
+            Self::Priority => "priority",
+            Self::Key => "key",
+            Self::Json => "json",
+            Self::Word => "word",
+        }
+    }
+
+    /// The lead of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|lead| lead.name() == name)
+    }
+}
+
 /// How the time is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form {
@@ -42,6 +65,32 @@ pub enum Form {
     Klog,
     /// Seconds, milli-, micro- or nanoseconds since 1970.
     Epoch,
+}
+
+impl Form {
+    /// Every form, in the order in which a text is tried.
+    pub const ALL: [Self; 5] = [Self::Zoned, Self::Local, Self::Syslog, Self::Klog, Self::Epoch];
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Zoned => "zoned",
+            Self::Local => "local",
+            Self::Syslog => "syslog",
+            Self::Klog => "klog",
+            Self::Epoch => "epoch",
+        }
+    }
+
+    /// The form of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|form| form.name() == name)
+    }
+
+    /// Whether a time in this form does not say its zone.
+    pub const fn lacks_zone(self) -> bool {
+        matches!(self, Self::Local | Self::Syslog | Self::Klog)
+    }
 }
 
 /// What one log was found to use.
@@ -90,10 +139,19 @@ impl HostZone {
 #[derive(Debug, Clone)]
 pub struct Stamper {
     style: Style,
-    zone: TimeZone,
+    zone: Zone,
     /// No line can be later than this by more than a day: the last change of the file.
     changed: WallTime,
     minute: Minute,
+}
+
+/// What makes a local time a time.
+#[derive(Debug, Clone)]
+enum Zone {
+    /// The rules of the host's zone.
+    Rules(TimeZone),
+    /// Its offsets in one window.
+    Offsets(Offsets),
 }
 
 /// The last minute that was computed: logs say the same one thousands of times.
@@ -107,7 +165,12 @@ struct Minute {
 impl Stamper {
     /// For a log of this style that was last changed then.
     pub fn new(style: Style, zone: &HostZone, changed: WallTime) -> Self {
-        Self { style, zone: zone.zone.clone(), changed, minute: Minute::default() }
+        Self { style, zone: Zone::Rules(zone.zone.clone()), changed, minute: Minute::default() }
+    }
+
+    /// The same where the offsets of the zone are all that is known of it.
+    pub(super) fn with_offsets(style: Style, zone: Offsets, changed: WallTime) -> Self {
+        Self { style, zone: Zone::Offsets(zone), changed, minute: Minute::default() }
     }
 
     /// The time that the line bears. Only the first [`REACH`] bytes are looked at.
@@ -154,6 +217,10 @@ impl Stamper {
     }
 
     fn in_zone(&self, minute: Civil) -> Option<i64> {
+        let zone = match &self.zone {
+            Zone::Rules(zone) => zone,
+            Zone::Offsets(offsets) => return offsets.utc_nanos(minute.utc_nanos()?),
+        };
         let Civil { year, month, day, hour, minute } = minute;
         let narrow = |n: u32| i8::try_from(n).ok();
         let civil = jiff::civil::DateTime::new(
@@ -166,7 +233,7 @@ impl Stamper {
             0,
         );
         // A time that the change to summer time skips or repeats: jiff takes the offset before the change.
-        i64::try_from(self.zone.to_timestamp(civil.ok()?).ok()?.as_nanosecond()).ok()
+        i64::try_from(zone.to_timestamp(civil.ok()?).ok()?.as_nanosecond()).ok()
     }
 
     /// The latest year in which this minute is not more than a day after the file was last changed.
@@ -183,23 +250,21 @@ impl Stamper {
 /// Which style most lines of a sample use, if it is enough of them to believe it. The sample is the beginning (or any
 /// other part) of a log; a first and last line that are only partly in it do no harm.
 pub fn detect(sample: &[u8]) -> Option<Style> {
-    const LEADS: [Lead; 6] = [Lead::None, Lead::Bracket, Lead::Priority, Lead::Key, Lead::Json, Lead::Word];
-    const FORMS: [Form; 5] = [Form::Zoned, Form::Local, Form::Syslog, Form::Klog, Form::Epoch];
     let mut found: Vec<(Style, usize)> = Vec::new();
     let mut lines = 0;
     for line in sample.split(|b| *b == b'\n').filter(|l| !l.is_empty()).take(256) {
         let line = &line[..line.len().min(REACH)];
         lines += 1;
-        let style = LEADS.iter().find_map(|lead| {
-            let text = &line[after_lead(*lead, line)?..];
-            let form = FORMS.into_iter().find(|form| match form {
+        let style = Lead::ALL.into_iter().find_map(|lead| {
+            let text = &line[after_lead(lead, line)?..];
+            let form = Form::ALL.into_iter().find(|form| match form {
                 Form::Zoned => zoned(text, &mut [0; 16], &mut 0).is_some(),
                 Form::Local => date_time(text).is_some(),
                 Form::Syslog => syslog(text).is_some(),
                 Form::Klog => klog(text).is_some(),
                 Form::Epoch => epoch(text).is_some(),
             })?;
-            Some(Style { lead: *lead, form })
+            Some(Style { lead, form })
         });
         if let Some(style) = style {
             match found.iter_mut().find(|(s, _)| *s == style) {

@@ -13,6 +13,7 @@ use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::ids::IncidentId;
 use casefile_proto::incident::{IncidentAsk, Severity, Trigger};
 use casefile_proto::item::{Digest, EntryPath};
+use casefile_proto::scope::Scope;
 use casefile_proto::time::{ClockOffset, WallTime, Window};
 
 /// What goes into an archive.
@@ -41,6 +42,7 @@ pub(crate) fn title() -> Title {
             runbook: None,
             window: window(),
             nodes: vec![],
+            scope: Scope::default(),
         },
         incident: Some(IncidentId(123)),
         sealed_at: WallTime::from_secs(1_795_403_700),
@@ -80,6 +82,7 @@ pub(crate) fn coverage() -> Coverage {
                 gaps: vec![silent],
             },
         ],
+        scope: Scope::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::scope::{scope, selection};
 use super::{
     ConvertError, Fields, MAX_COVERED, MAX_GAPS, MAX_KEY_ID, MAX_NODES, MAX_RULES, MAX_SOURCE_NAME, MAX_SOURCES,
     Problem, into_list, number_of, optional,
@@ -191,12 +192,21 @@ impl TryFrom<v1::Coverage> for Coverage {
     type Error = ConvertError;
     fn try_from(c: v1::Coverage) -> Result<Self, ConvertError> {
         let f = Fields("Coverage");
-        Ok(Self { window: f.inner("window", c.window)?, nodes: f.list("nodes", c.nodes, MAX_NODES)? })
+        Ok(Self {
+            window: f.inner("window", c.window)?,
+            nodes: f.list("nodes", c.nodes, MAX_NODES)?,
+            scope: scope(f, c.sources, c.select)?,
+        })
     }
 }
 
 impl From<Coverage> for v1::Coverage {
     fn from(c: Coverage) -> Self {
-        Self { window: Some(c.window.into()), nodes: into_list(c.nodes) }
+        Self {
+            window: Some(c.window.into()),
+            nodes: into_list(c.nodes),
+            sources: c.scope.sources,
+            select: selection(c.scope.select),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Incidents, their progress and their archives: `incident.proto`.
 
 use super::node::text_or_none;
+use super::scope::{scope, selection};
 use super::{
     ConvertError, Fields, MAX_LINE, MAX_NODES, MAX_PAGE, MAX_SOURCE_NAME, MAX_SOURCES, MAX_TEXT, into_list, nanos,
     number_of, optional,
@@ -42,6 +43,7 @@ impl TryFrom<v1::OpenIncidentRequest> for OpenAsk {
                 runbook: text_or_none(f.text("runbook", r.runbook, MAX_LINE)?),
                 window: f.inner("window", r.window)?,
                 nodes: node_names(f, "nodes", &r.nodes)?,
+                scope: scope(f, r.sources, r.select)?,
             },
             deadline: match r.deadline_nanos {
                 0 => None,
@@ -61,6 +63,8 @@ impl From<OpenAsk> for v1::OpenIncidentRequest {
             runbook: o.ask.runbook.unwrap_or_default(),
             window: Some(o.ask.window.into()),
             nodes: into_list(o.ask.nodes),
+            sources: o.ask.scope.sources,
+            select: selection(o.ask.scope.select),
             deadline_nanos: o.deadline.map_or(0, nanos),
         }
     }
@@ -81,6 +85,7 @@ impl TryFrom<v1::Incident> for IncidentSummary {
                 runbook: text_or_none(f.text("runbook", i.runbook, MAX_LINE)?),
                 window: f.inner("window", i.window)?,
                 nodes: node_names(f, "asked_nodes", &i.asked_nodes)?,
+                scope: scope(f, i.sources, i.select)?,
             },
             expected: node_names(f, "expected_nodes", &i.expected_nodes)?,
             state: f.choice("state", &IncidentState::ALL, i.state)?,
@@ -110,6 +115,8 @@ impl From<IncidentSummary> for v1::Incident {
             deadline_unix_nanos: i.deadline.nanos(),
             archive: i.archive.map(Into::into),
             failure: i.failure.unwrap_or_default(),
+            sources: i.ask.scope.sources,
+            select: selection(i.ask.scope.select),
         }
     }
 }

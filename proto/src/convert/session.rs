@@ -2,7 +2,7 @@
 
 use super::{
     ConvertError, Fields, MAX_COLLECTABLE, MAX_GAPS, MAX_SKIPPED, MAX_SOURCE_NAME, MAX_SOURCES, MAX_VERSION, into_list,
-    nanos, number_of,
+    nanos, number_of, optional, scope::selection,
 };
 use crate::coverage::SourceKind;
 use crate::ids::{BootId, FrameSeq, RequestId};
@@ -238,6 +238,7 @@ impl TryFrom<v1::CollectionAsk> for CollectionAsk {
             budget: Bytes(f.quantity("budget_bytes", a.budget_bytes)?),
             deadline: f.duration("deadline_nanos", a.deadline_nanos)?,
             sources: f.names("sources", a.sources, MAX_SOURCES)?,
+            select: optional(a.select)?.unwrap_or_default(),
             clock: a.clock.map(Into::into),
         })
     }
@@ -251,6 +252,7 @@ impl From<CollectionAsk> for v1::CollectionAsk {
             budget_bytes: a.budget.0,
             deadline_nanos: nanos(a.deadline),
             sources: a.sources,
+            select: selection(a.select),
             clock: a.clock.map(Into::into),
         }
     }

@@ -1,5 +1,6 @@
 //! The messages of an upload: the second half of `agent.proto`.
 
+use super::node::text_or_none;
 use super::{ConvertError, Fields, MAX_GAPS, MAX_LINE, MAX_SOURCE_NAME, into_list, number_of, optional};
 use crate::ids::{ItemNumber, RequestId};
 use crate::item::{Digest, ItemHead, ItemKind, ItemTail};
@@ -73,6 +74,7 @@ impl TryFrom<v1::UploadBegin> for UploadBegin {
                 path: f.parsed("path", &b.path)?,
                 source: f.name("source", b.source, MAX_SOURCE_NAME)?,
                 method: f.text("method", b.method, MAX_LINE)?,
+                times: text_or_none(f.text("times", b.times, ItemHead::MAX_TIMES)?),
             },
         })
     }
@@ -88,6 +90,7 @@ impl From<UploadBegin> for v1::UploadBegin {
             path: b.head.path.into(),
             source: b.head.source,
             method: b.head.method,
+            times: b.head.times.unwrap_or_default(),
             run: b.run.0,
         }
     }

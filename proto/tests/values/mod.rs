@@ -13,6 +13,7 @@ use casefile_proto::incident::{
 };
 use casefile_proto::item::{Digest, EntryPath, ItemHead, ItemKind, ItemTail};
 use casefile_proto::node::{Link, NodeList, NodeStatus};
+use casefile_proto::scope::{Scope, Selection};
 use casefile_proto::session::{
     Buffer, ClockAnswer, Collectable, CollectionAsk, CollectionDone, CollectionProgress, Ends, FrameBatch, FromAgent,
     Hello, MAX_PAYLOAD, MAX_WINDOW_BATCHES, Piece, ProbeToken, RedactionKey, RunId, SessionToken, ToAgent,
@@ -111,10 +112,22 @@ fn row() -> impl Strategy<Value = SourceCoverage> {
     )
 }
 
+fn selection() -> impl Strategy<Value = Selection> {
+    (vec(name(), 0..3), vec(name(), 0..3), vec(name(), 0..3)).prop_map(|(namespaces, pods, units)| Selection {
+        namespaces,
+        pods,
+        units,
+    })
+}
+
+fn scope() -> impl Strategy<Value = Scope> {
+    (vec(name(), 0..3), selection()).prop_map(|(sources, select)| Scope { sources, select })
+}
+
 pub(crate) fn coverage() -> impl Strategy<Value = Coverage> {
     let row = (node(), select(&NodeState::ALL[..]), option::of(offset()), vec(row(), 0..3), vec(gap(), 0..3))
         .prop_map(|(node, state, clock, sources, gaps)| NodeCoverage { node, state, clock, sources, gaps });
-    (window(), vec(row, 0..3)).prop_map(|(window, nodes)| Coverage { window, nodes })
+    (window(), vec(row, 0..3), scope()).prop_map(|(window, nodes, scope)| Coverage { window, nodes, scope })
 }
 
 fn seq() -> impl Strategy<Value = FrameSeq> {
@@ -167,13 +180,14 @@ pub(crate) fn from_agent() -> impl Strategy<Value = FromAgent> {
 }
 
 fn ask() -> impl Strategy<Value = CollectionAsk> {
-    (any::<u64>(), window(), 1..=1u64 << 56, quantity(), vec(name(), 0..3), option::of(offset())).prop_map(
-        |(request, window, budget, deadline, sources, clock)| CollectionAsk {
+    (any::<u64>(), window(), 1..=1u64 << 56, quantity(), vec(name(), 0..3), selection(), option::of(offset())).prop_map(
+        |(request, window, budget, deadline, sources, select, clock)| CollectionAsk {
             request: RequestId(request),
             window,
             budget: Bytes(budget),
             deadline: Duration::from_nanos(deadline),
             sources,
+            select,
             clock,
         },
     )
@@ -207,12 +221,8 @@ fn path() -> impl Strategy<Value = EntryPath> {
 }
 
 pub(crate) fn upload_part() -> impl Strategy<Value = UploadPart> {
-    let head = (select(&ItemKind::ALL[..]), path(), name(), text()).prop_map(|(kind, path, source, method)| ItemHead {
-        kind,
-        path,
-        source,
-        method,
-    });
+    let head = (select(&ItemKind::ALL[..]), path(), name(), text(), option::of(name()))
+        .prop_map(|(kind, path, source, method, times)| ItemHead { kind, path, source, method, times });
     let begin = (any::<[u8; 16]>(), any::<u64>(), 1..=u64::MAX, any::<u32>(), head).prop_map(
         |(token, request, run, item, head)| UploadBegin {
             token: SessionToken(token),
@@ -244,8 +254,8 @@ pub(crate) fn incident_id() -> impl Strategy<Value = IncidentId> {
 
 fn incident_ask() -> impl Strategy<Value = IncidentAsk> {
     let texts = (text(), text(), text(), option::of(name()));
-    (texts, select(&Severity::ALL[..]), select(&Trigger::ALL[..]), window(), vec(node(), 0..3)).prop_map(
-        |((title, reason, requested_by, runbook), severity, trigger, window, nodes)| IncidentAsk {
+    (texts, select(&Severity::ALL[..]), select(&Trigger::ALL[..]), window(), vec(node(), 0..3), scope()).prop_map(
+        |((title, reason, requested_by, runbook), severity, trigger, window, nodes, scope)| IncidentAsk {
             title,
             reason,
             requested_by,
@@ -254,6 +264,7 @@ fn incident_ask() -> impl Strategy<Value = IncidentAsk> {
             runbook,
             window,
             nodes,
+            scope,
         },
     )
 }

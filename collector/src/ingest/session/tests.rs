@@ -6,6 +6,7 @@ use casefile_proto::coverage::SourceKind;
 use casefile_proto::sample::{
     MetricDef, MetricIndex, MetricKind, Outcome, Reading, Sample, Schema, SeriesDef, SeriesId, SourceDef, SourceIndex,
 };
+use casefile_proto::scope::Selection;
 use casefile_proto::session::{ClockAnswer, Collectable};
 use casefile_proto::time::WallTime;
 use casefile_proto::units::{Bytes, Scale, Unit};
@@ -375,6 +376,7 @@ fn a_collection_is_asked_once_and_what_nobody_asked_for_is_nobodys() {
         budget: Bytes::mib(1),
         deadline: Duration::from_secs(9),
         sources: Vec::new(),
+        select: Selection::default(),
         clock: None,
     };
     assert!(matches!(&session.ask(ask.clone())[..], [Action::Send(ToAgent::Collect(sent))] if *sent == ask));

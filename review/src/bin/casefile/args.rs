@@ -2,18 +2,21 @@
 
 use std::path::PathBuf;
 
+use casefile_proto::convert::MAX_SOURCE_NAME;
 use casefile_proto::ids::{IncidentId, NodeName};
 use casefile_proto::incident::Severity;
 use casefile_proto::item::EntryPath;
+use casefile_proto::scope::Selection;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 const EXAMPLES: &str = "\
 Examples:
   casefile collect --since 30m --wait            seal the last 30 minutes of every node, and follow it
   casefile collect --around 03:12Z±15m --node n7 only one node, around an instant
+  casefile collect --since 1h -n shop            of the pod logs only those of one namespace
   casefile show INC-000123_….tar.gz              what is in it, and what is missing, worst first
   casefile verify INC-000123_….tar.gz            intact and signed by whom?
-  casefile logs FILE --grep 'oom|segfault'       lines of all logs in it
+  casefile logs FILE --grep 'oom|segfault'       all logs of all nodes, in the order in which it happened
   casefile series FILE node_load1                one metric over the window
   casefile redact --explain < app.log            what would the agents mask in this text?
   casefile replay /var/lib/casefile/agent/ring   a node's own recording, with everything else down
@@ -80,7 +83,7 @@ pub(crate) struct CollectorArgs {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
     /// Open an incident: gather a window from the nodes and seal it.
-    Collect(CollectArgs),
+    Collect(Box<CollectArgs>),
     /// List incidents, newest first.
     Incidents {
         /// Which collector.
@@ -183,24 +186,9 @@ pub(crate) enum Verb {
         #[command(flatten)]
         output: Output,
     },
-    /// The log lines of the window, log by log.
-    Logs {
-        /// The case file.
-        #[arg(value_hint = ValueHint::FilePath)]
-        file: PathBuf,
-        /// Only this node.
-        #[arg(long)]
-        node: Option<NodeName>,
-        /// Only this log source, such as kernel, pods or files.
-        #[arg(long)]
-        source: Option<String>,
-        /// Only lines that this regular expression matches.
-        #[arg(long, value_name = "RE")]
-        grep: Option<regex::bytes::Regex>,
-        /// How to print.
-        #[command(flatten)]
-        output: Output,
-    },
+    /// The records of all logs of all nodes, in the order in which they happened.
+    #[command(after_help = LOGS_EXAMPLES)]
+    Logs(Box<LogsArgs>),
     /// Mask the secrets in a text, as the agents do: standard input to standard output. Rules are tried here before a
     /// cluster's agents get them.
     #[command(after_help = REDACT_EXAMPLES)]
@@ -256,6 +244,104 @@ pub(crate) enum Verb {
     },
 }
 
+const LOGS_EXAMPLES: &str = "\
+Examples:
+  casefile logs FILE --around 03:12Z±30s              everything that was logged around an instant
+  casefile logs FILE -n shop --pod '^api' -c main      one deployment, as with stern
+  casefile logs FILE -i 'oom|segfault' --source kernel what the kernel said of it
+  casefile logs FILE --unit kubelet --tail 50          the last words of a unit
+  casefile logs FILE -n shop -o raw | jq .             texts only, byte for byte
+
+Times are the nodes' times moved to the collector's clock, in UTC; `!` after a container marks its standard error; further
+lines of a record are indented. --since, --until and --around count lengths back from the end of the window.";
+
+/// How records are printed.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Table,
+    /// One JSON document.
+    Json,
+    /// One JSON object a line.
+    Jsonl,
+    /// The texts alone, byte for byte; escaped on a terminal.
+    Raw,
+}
+
+/// When to colour.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Colour {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always, such as for `less -R`.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What `logs` is told. The flags that stern has mean here what they mean there.
+#[derive(Args, Debug)]
+pub(crate) struct LogsArgs {
+    /// The case file.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// Only this node; may be given again.
+    #[arg(long = "node", value_name = "NAME")]
+    pub(crate) nodes: Vec<NodeName>,
+    /// Only this log source (kernel, journal, files, pods); may be given again. `journal-entries` is the journal once more, as
+    /// JSON with all fields.
+    #[arg(long = "source", value_name = "NAME")]
+    pub(crate) sources: Vec<String>,
+    /// Only this unit of the journal, with or without .service; may be given again.
+    #[arg(long = "unit", value_name = "NAME")]
+    pub(crate) units: Vec<String>,
+    /// Only pods of this namespace; may be given again.
+    #[arg(short = 'n', long = "namespace", value_name = "NAME")]
+    pub(crate) namespaces: Vec<String>,
+    /// Only pods whose name this regular expression matches; may be given again.
+    #[arg(long = "pod", value_name = "RE")]
+    pub(crate) pods: Vec<regex::Regex>,
+    /// Not pods whose name this regular expression matches; may be given again.
+    #[arg(long = "exclude-pod", value_name = "RE")]
+    pub(crate) exclude_pods: Vec<regex::Regex>,
+    /// Only containers whose name this regular expression matches; may be given again.
+    #[arg(short = 'c', long = "container", value_name = "RE")]
+    pub(crate) containers: Vec<regex::Regex>,
+    /// Not containers whose name this regular expression matches; may be given again.
+    #[arg(short = 'E', long = "exclude-container", value_name = "RE")]
+    pub(crate) exclude_containers: Vec<regex::Regex>,
+    /// Only records that this regular expression matches; given again: that one of them matches.
+    #[arg(short = 'i', long = "include", visible_alias = "grep", value_name = "RE")]
+    pub(crate) include: Vec<regex::bytes::Regex>,
+    /// No record that this regular expression matches; may be given again.
+    #[arg(short = 'e', long = "exclude", value_name = "RE")]
+    pub(crate) exclude: Vec<regex::bytes::Regex>,
+    /// Mark what this regular expression matches; may be given again. What --include matches is marked anyway.
+    #[arg(short = 'H', long = "highlight", value_name = "RE")]
+    pub(crate) highlight: Vec<regex::bytes::Regex>,
+    /// From this time on: 5m (before the end of the window), 2026-11-23T03:12:00Z, 03:12Z.
+    #[arg(short = 's', long, value_name = "TIME", conflicts_with = "around")]
+    pub(crate) since: Option<String>,
+    /// Up to this time, which is not in it.
+    #[arg(long, value_name = "TIME", conflicts_with = "around")]
+    pub(crate) until: Option<String>,
+    /// A window around an instant, such as 03:12Z±30s.
+    #[arg(long, value_name = "TIME±LENGTH")]
+    pub(crate) around: Option<String>,
+    /// Of each log only so many records from its end; -1: all.
+    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
+    pub(crate) tail: i64,
+    /// Times with -o raw too; the other forms always have them.
+    #[arg(short = 't', long)]
+    pub(crate) timestamps: bool,
+    /// When to colour.
+    #[arg(long, value_enum, default_value_t = Colour::Auto, value_name = "WHEN")]
+    pub(crate) color: Colour,
+    /// How to print.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = LogFormat::Table, value_name = "FORM")]
+    pub(crate) format: LogFormat,
+}
+
 /// A window that may be left out.
 #[derive(Args, Debug)]
 pub(crate) struct ReplayWindow {
@@ -282,6 +368,18 @@ pub(crate) struct CollectArgs {
     /// Only this node; may be given again. Without it: every node that the collector knows.
     #[arg(long = "node", value_name = "NAME")]
     pub(crate) nodes: Vec<NodeName>,
+    /// Only pod logs of this namespace; may be given again. Everything else is still collected.
+    #[arg(short = 'n', long = "namespace", value_name = "NAME", value_parser = selected)]
+    pub(crate) namespaces: Vec<String>,
+    /// Only logs of this pod, by its whole name; may be given again. Everything else is still collected.
+    #[arg(long = "pod", value_name = "NAME", value_parser = selected)]
+    pub(crate) pods: Vec<String>,
+    /// Only this unit of the journal, with or without .service; may be given again. Everything else is still collected.
+    #[arg(long = "unit", value_name = "NAME", value_parser = selected)]
+    pub(crate) units: Vec<String>,
+    /// Only this source, log source or table (recording, inventory, state, kernel, pods, …); may be given again.
+    #[arg(long = "source", value_name = "NAME", value_parser = source)]
+    pub(crate) sources: Vec<String>,
     /// One line for people; made from window and nodes when left out.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) title: String,
@@ -306,6 +404,22 @@ pub(crate) struct CollectArgs {
     /// How to print.
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+fn selected(name: &str) -> Result<String, String> {
+    named(name, Selection::MAX_NAME)
+}
+
+fn source(name: &str) -> Result<String, String> {
+    named(name, MAX_SOURCE_NAME)
+}
+
+fn named(name: &str, at_most: usize) -> Result<String, String> {
+    match name.len() {
+        0 => Err("a name has at least one letter".to_owned()),
+        len if len <= at_most => Ok(name.to_owned()),
+        len => Err(format!("a name has at most {at_most} bytes, and this has {len}")),
+    }
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use casefile_proto::incident::{
     IncidentAsk, IncidentDetail, IncidentState, IncidentSummary, IncidentView, OpenAsk, Trigger,
 };
+use casefile_proto::scope::{Scope, Selection};
 use casefile_proto::time::{WallTime, Window};
 use casefile_proto::units::Bytes;
 use casefile_proto::wire::v1::incident_service_client::IncidentServiceClient;
@@ -99,6 +100,14 @@ fn ask(args: &CollectArgs, now: WallTime) -> Result<OpenAsk> {
             runbook: args.runbook.clone(),
             window,
             nodes: args.nodes.clone(),
+            scope: Scope {
+                sources: args.sources.clone(),
+                select: Selection {
+                    namespaces: args.namespaces.clone(),
+                    pods: args.pods.clone(),
+                    units: args.units.clone(),
+                },
+            },
         },
         deadline,
     })

@@ -7,6 +7,7 @@ mod contents;
 mod download;
 mod generate;
 mod incidents;
+mod logs;
 mod nodes;
 mod output;
 mod progress;
@@ -70,7 +71,7 @@ fn run(cli: Cli) -> Result<Ended> {
         Verb::Series { file, metric, node, labels, output } => {
             recordings::series(&file, metric, node.as_ref(), labels, output.format)
         }
-        Verb::Logs { file, node, source, grep, output } => show::logs(&file, node, source, grep, output.format),
+        Verb::Logs(args) => logs::run(&args),
         Verb::Redact { list: true, rules, output, .. } => redact::list(&rules, output.format),
         Verb::Redact { explain, rules, pseudonyms, output, .. } => {
             redact::run(explain, &rules, &pseudonyms, output.format)

@@ -5,6 +5,7 @@
 use std::io::{self, Write};
 
 use anyhow::{Context, Result};
+use casefile_review::display::safe_json;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
@@ -38,7 +39,7 @@ pub(crate) fn list<T: Serialize>(
 pub(crate) fn one<T: Serialize>(format: Format, item: &T, text: impl FnOnce() -> String) -> Result<()> {
     match format {
         Format::Table => text_out(&text()),
-        Format::Json => text_out(&(serde_json::to_string_pretty(item).context("write JSON")? + "\n")),
+        Format::Json => text_out(&(safe_json(serde_json::to_string_pretty(item).context("write JSON")?) + "\n")),
         Format::Jsonl => json_line(item),
     }
 }
@@ -60,7 +61,7 @@ impl Stream {
     pub(crate) fn push<T: Serialize>(&mut self, item: &T, text: impl FnOnce() -> String) -> Result<()> {
         let line = match self.format {
             Format::Table => text(),
-            Format::Json | Format::Jsonl => serde_json::to_string(item).context("write JSON")?,
+            Format::Json | Format::Jsonl => safe_json(serde_json::to_string(item).context("write JSON")?),
         };
         let before = match (self.format, self.first) {
             (Format::Json, true) => "[\n",
@@ -103,7 +104,7 @@ pub(crate) fn text_out(text: &str) -> Result<()> {
 }
 
 fn json_line<T: Serialize>(item: &T) -> Result<()> {
-    text_out(&(serde_json::to_string(item).context("write JSON")? + "\n"))
+    text_out(&(safe_json(serde_json::to_string(item).context("write JSON")?) + "\n"))
 }
 
 /// Whether the error is that whoever read our output has gone.
