@@ -26,6 +26,7 @@ pub mod uplink;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use casefile_evidence::recording::Header;
@@ -181,6 +182,7 @@ impl Agent {
                 (None, None)
             }
         };
+        stats.boot_was_recorded.store(matches!(last, Some(Some(_))), Ordering::Relaxed);
         let next = match last {
             Some(last) => last.map_or(FrameSeq::FIRST, FrameSeq::next),
             None => beyond_this_boot(&setup),

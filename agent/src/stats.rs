@@ -1,7 +1,7 @@
 //! What the recorder knows about itself, as counters that any thread may read: the `agent` source turns them into
 //! readings, collection into notes. Atomics only; nothing here decides anything.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::sources::SourceSpec;
 
@@ -57,6 +57,9 @@ pub struct SourceStats {
 #[derive(Debug, Default)]
 pub struct Stats {
     sources: Box<[(&'static str, SourceStats)]>,
+    /// Whether an agent before this one recorded since this machine booted, as its ring says: what an earlier boot left
+    /// was told by that one.
+    pub boot_was_recorded: AtomicBool,
     /// Frames taken.
     pub frames: Figure,
     /// Ticks that were due and not taken: the machine was suspended or overloaded.

@@ -1,5 +1,5 @@
-//! FORMAT.md is right: a reader in Python that was written from it reads what was recorded, and the recording of
-//! version 1 in `testdata` is still read as it was.
+//! FORMAT.md is right: a reader in Python that was written from it reads what was recorded, and the recordings of
+//! every version in `testdata` are still read as they were.
 
 #![expect(clippy::unwrap_used, reason = "what helps a test may panic as the test does")]
 
@@ -71,6 +71,7 @@ fn event(event: &Event) -> Value {
         EventKind::Source { source } => (3, json!(source)),
         EventKind::ClockStepped { by_nanos } => (4, json!(by_nanos)),
         EventKind::Lost { count } => (5, json!(count)),
+        EventKind::PreviousBoot { found_in } => (6, json!(found_in)),
     };
     json!([[event.at.boot.nanos(), event.at.wall.nanos()], kind, what, event.text])
 }
@@ -114,8 +115,8 @@ fn lines(recording: &mut Recording) -> Vec<Value> {
     lines
 }
 
-fn testdata() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/v1/recording")
+fn testdata(version: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata").join(version).join("recording")
 }
 
 fn assert_same(found: &[Value], expected: &[Value]) {
@@ -149,23 +150,26 @@ fn a_reader_written_from_the_description_reads_what_was_recorded() {
 }
 
 #[test]
-fn a_recording_of_version_1_is_still_read_as_it_was() {
-    let dir = testdata();
+fn a_recording_of_every_version_is_still_read_as_it_was() {
+    ["v1", "v2"].iter().for_each(|version| is_read_as_it_was(&testdata(version)));
+}
+
+fn is_read_as_it_was(dir: &Path) {
     let golden = dir.join("frames.jsonl");
     if std::env::var_os("UPDATE_GOLDEN").is_some() && !dir.exists() {
         let made = tempfile::tempdir().unwrap();
         record(made.path());
-        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::create_dir_all(dir).unwrap();
         for name in ["00000001.seg", "tail"] {
             std::fs::copy(made.path().join(name), dir.join(name)).unwrap();
         }
-        let text: String = lines(&mut Recording::open_dir(&dir).unwrap()).iter().map(|l| format!("{l}\n")).collect();
+        let text: String = lines(&mut Recording::open_dir(dir).unwrap()).iter().map(|l| format!("{l}\n")).collect();
         std::fs::write(&golden, text).unwrap();
     }
     let text = String::from_utf8(std::fs::read(&golden).unwrap()).unwrap();
     let expected: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(expected.len(), 76);
-    assert_same(&lines(&mut Recording::open_dir(&dir).unwrap()), &expected);
+    assert_same(&lines(&mut Recording::open_dir(dir).unwrap()), &expected);
 }
 
 #[test]

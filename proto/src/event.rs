@@ -30,6 +30,12 @@ pub enum EventKind {
         /// Positive: forwards.
         by_nanos: i64,
     },
+    /// Something that an earlier boot left and this one found when the agent started: a line of the kernel's last words.
+    /// The event's time is that of the finding wherever the line has none of its own.
+    PreviousBoot {
+        /// What it was found in: `/sys/fs/pstore/dmesg-efi-…`.
+        found_in: String,
+    },
     /// Records were lost before they could be read, as the reader noticed (kernel log overrun).
     Lost {
         /// How many; `None` where the kernel does not say.

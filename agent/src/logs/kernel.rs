@@ -1,4 +1,6 @@
-//! The kernel log of this boot: from `dev/kmsg` below the host root, else by `syslog(2)` where the machine is the running
+//! The kernel log of this boot, and what crashes of earlier boots left of theirs in persistent storage ([`pstore`]).
+//!
+//! This boot's is read from `dev/kmsg` below the host root, else by `syslog(2)` where the machine is the running
 //! one (a container without the device).
 //!
 //! In the archive a record is `TIME facility=F level=L seq=N user=B TEXT`, followed by its properties, each on a line that
@@ -7,6 +9,10 @@
 //!
 //! The kernel counts microseconds since boot, suspend not included; the wall time of all records is computed with one
 //! and the same difference of the two clocks, that of the time of reading.
+//!
+//! A dump is an item of its own, `logs/pstore/…`, its lines as they are. It is given when it was written in the window;
+//! and the last one before this boot, when the window reaches back to where no other kernel log is: its lines have no
+//! date, and its item covers nothing and says why.
 
 use std::fmt::Write as _;
 use std::io;
@@ -16,8 +22,10 @@ use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::time::{NANOS_PER_SEC, WallTime, Window};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
+use super::lines::LINE_CAP;
+use super::pstore::{self, Dump};
 use super::sink::{Before, Flow, Giving, Item};
-use super::{Covered, LogAsk, LogSink, LogSource, LogSpec, item_path, now, open};
+use super::{Covered, LogAsk, LogSink, LogSource, LogSpec, component, item_path, now, open};
 use crate::host::Host;
 use crate::kmsg::reader::{KmsgReader, Next};
 use crate::kmsg::{Record, parse_record, parse_syslog_line};
@@ -26,7 +34,7 @@ use crate::{calls, text};
 /// The log source.
 pub(super) const SPEC: LogSpec = LogSpec {
     name: "kernel",
-    about: "The kernel log of this boot, from /dev/kmsg or syslog(2)",
+    about: "The kernel log of this boot, from /dev/kmsg or syslog(2), and what a crash left in pstore",
     open: |host, _config| Box::new(Kernel { host: host.clone() }),
 };
 
@@ -46,14 +54,27 @@ struct Kernel {
 
 impl LogSource for Kernel {
     fn read(&mut self, ask: &LogAsk, out: &mut dyn LogSink) -> Covered {
-        let mut giving = Giving::new(SPEC.name, ask, now(&self.host), 1, out);
-        let mut log = match open_log(&self.host) {
-            Ok(log) => log,
-            Err(gap) => return giving.nothing(gap),
-        };
-        let booted = match booted(&self.host, &log) {
-            Ok(booted) => booted,
-            Err(gap) => return giving.nothing(gap),
+        let log = open_log(&self.host);
+        let booted = booted(&self.host, log.as_ref().ok());
+        let (dumps, gaps) = pstore::find(&self.host, booted.as_ref().ok().copied());
+        let dumps = pstore::of_window(dumps, ask.window, booted.as_ref().ok().copied());
+        let mut giving = Giving::new(SPEC.name, ask, now(&self.host), 1 + dumps.len(), out);
+        // Where this boot's own log covers the window, nothing is missing because a dump is.
+        if booted.as_ref().map_or(true, |booted| ask.window.from() < *booted) {
+            gaps.into_iter().for_each(|gap| giving.gap(gap));
+        }
+        let mut unread = 1 + dumps.len();
+        // They are small, and the log is not.
+        for dump in &dumps {
+            if giving.is_stopped() {
+                return giving.finish(unread);
+            }
+            unread -= 1;
+            give_dump(&self.host, dump, &mut giving);
+        }
+        let (mut log, booted) = match (log, booted) {
+            (Ok(log), Ok(booted)) => (log, booted),
+            (Err(gap), _) | (_, Err(gap)) => return giving.nothing(gap),
         };
         let path = item_path("kernel.log");
         let method = format!("{}, times computed from the time since boot", log.describe());
@@ -65,6 +86,34 @@ impl LogSource for Kernel {
         item.end(reading.oldest, reading.before);
         giving.finish(0)
     }
+}
+
+fn give_dump(host: &Host, dump: &Dump, giving: &mut Giving<'_>) {
+    let (text, missing) = match dump.read(host) {
+        Ok(read) => read,
+        Err(gap) => return giving.gap(gap),
+    };
+    let path = dump.place().fold(item_path("pstore"), |path, part| path.child(&component(part)));
+    let written = dump.written.describe();
+    let method = format!("/{}, {written}, its lines as they are", dump.path().display());
+    let Some(mut item) = giving.item(path, method) else { return };
+    missing.into_iter().for_each(|gap| item.gap(gap));
+    let window = item.window();
+    // Its records are filed under the instant of the window that is nearest to when it was written.
+    let at = dump.written.latest().clamp(window.from(), window.until().offset(-1));
+    let mut record = Vec::new();
+    for line in text.split_inclusive(|b| *b == b'\n') {
+        let kept = &line[..line.len().min(LINE_CAP)];
+        record.clear();
+        record.extend_from_slice(kept.strip_suffix(b"\n").unwrap_or(kept));
+        record.push(b'\n');
+        item.cut_record(at, (line.len() - kept.len()) as u64);
+        // Whatever stopped it, the item knows.
+        if item.record(at, &record).is_break() {
+            break;
+        }
+    }
+    item.end_undated(format!("a kernel's last words, {written}: its lines bear seconds since its boot and no date"));
 }
 
 /// Where the records come from.
@@ -105,10 +154,13 @@ fn open_log(host: &Host) -> Result<Log, Gap> {
 }
 
 /// The wall time at which the clock of the records was zero.
-fn booted(host: &Host, log: &Log) -> Result<WallTime, Gap> {
-    if let Log::Kmsg(reader) = log
-        && !reader.is_device()
-    {
+fn booted(host: &Host, log: Option<&Log>) -> Result<WallTime, Gap> {
+    let in_a_tree = match log {
+        Some(Log::Kmsg(reader)) => !reader.is_device(),
+        Some(Log::Syslog(_)) => false,
+        None => !host.is_live(),
+    };
+    if in_a_tree {
         // A tree of files: the time of boot is what it says, to the second.
         let mut stat = Vec::new();
         host.read("proc/stat", &mut stat, STAT_CAP).map_err(|e| open::gap(&e))?;

@@ -14,6 +14,7 @@ mod kernel;
 mod lines;
 mod open;
 mod pods;
+pub(crate) mod pstore;
 mod rotation;
 mod sink;
 mod text;

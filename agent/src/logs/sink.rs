@@ -307,6 +307,24 @@ impl Item<'_, '_> {
         }
         if let Some(cut) = self.allowance.cut() {
             until = until.min(cut.first.max(begin));
+        }
+        if self.giving.stopped.is_some() && self.cut_by.is_none() {
+            // Stopped between two records: how far it had come cannot be said, so nothing counts as covered.
+            until = begin;
+        }
+        self.close(Window::new(begin, until).ok());
+    }
+
+    /// Ends a log whose records bear no date: which part of the window they are of cannot be said, and that is said.
+    pub(super) fn end_undated(mut self, why: String) {
+        self.gaps.push(Gap::new(GapReason::ClockUncertain, why).over(self.giving.window));
+        self.close(None);
+    }
+
+    /// Puts into words what was cut, left out and damaged, and hands it over.
+    fn close(mut self, covered: Option<Window>) {
+        let window = self.giving.window;
+        if let Some(cut) = self.allowance.cut() {
             let (reason, why) = match self.cut_by {
                 Some(stop) => (reason(stop), stop.why().to_owned()),
                 None => (
@@ -321,8 +339,6 @@ impl Item<'_, '_> {
         if let Some(stop) = self.giving.stopped
             && self.cut_by.is_none()
         {
-            // Stopped between two records: how far it had come cannot be said, so nothing counts as covered.
-            until = begin;
             self.gaps.push(Gap::new(reason(stop), stop.why()).over(window));
         }
         for (damage, reason, what) in [
@@ -334,7 +350,6 @@ impl Item<'_, '_> {
                 self.gaps.push(over(gap.counting(damage.lines), damage.interval(window)));
             }
         }
-        let covered = Window::new(begin, until).ok();
         let totals = &mut self.giving.covered;
         totals.covered.extend(covered);
         totals.items += 1;

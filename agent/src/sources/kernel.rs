@@ -1,18 +1,20 @@
 //! The kernel log as it happens: each record an event, with sequence number, facility, level and time; and counters of
 //! what was seen and what was lost.
 //!
-//! Read from `/dev/kmsg` where it can be opened, else by `syslog(2)`. What the log says is for review; the window of an
+//! Read from `/dev/kmsg` where it can be opened, else by `syslog(2)`; what the boot before left, once (`previous.rs`). What the log says is for review; the window of an
 //! incident is cut out of the log by the log source of the same name. The text of a record is parsed in [`crate::kmsg`].
 
+mod previous;
 mod syslog;
 mod times;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use casefile_proto::event::{Event, EventKind};
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::sample::MetricSpec;
-use casefile_proto::time::BootTime;
+use casefile_proto::time::{BootTime, WallTime};
 
 use super::kept::unreadable;
 use super::spec::{count, named};
@@ -81,6 +83,7 @@ fn open(host: &Host) -> Result<Opened, SourceError> {
         host: host.clone(),
         clock: clock::system(),
         from,
+        looked_back: false,
         times: None,
         all_read_at: None,
         last_seq: None,
@@ -101,6 +104,8 @@ struct Kernel {
     host: Host,
     clock: clock::Clock,
     from: From,
+    /// Whether it was seen to what the boot before this one left.
+    looked_back: bool,
     /// `None` before the first measurement.
     times: Option<Times>,
     /// When the last reading began that reached the end of the log: what is new since is not older.
@@ -137,6 +142,9 @@ impl Heard {
 
 impl Source for Kernel {
     fn measure(&mut self, out: &mut Measurement) -> Result<(), SourceError> {
+        if !std::mem::replace(&mut self.looked_back, true) {
+            self.look_back(out);
+        }
         let room = out.room_for_events();
         let mut bad = Unparsed::default();
         let first = self.times.is_none();
@@ -217,6 +225,21 @@ fn backlog(mut heard: Vec<Heard>, times: &Times) -> Vec<Heard> {
 }
 
 impl Kernel {
+    /// Tells what the boot before this one left, unless an agent did so since this boot.
+    fn look_back(&self, out: &mut Measurement) {
+        if self.host.stats().boot_was_recorded.load(Ordering::Relaxed) {
+            return;
+        }
+        let now = if self.host.is_live() {
+            (self.clock)()
+        } else {
+            Times::fixture(&self.host, &mut Unparsed::default()).now()
+        };
+        let since_boot = i64::try_from(now.boot.nanos()).unwrap_or(i64::MAX);
+        let booted = Some(now.wall.offset(-since_boot)).filter(|at| *at > WallTime::from_secs(0));
+        previous::tell(&self.host, booted, now, out);
+    }
+
     fn tell(&mut self, heard: Heard, times: &Times, out: &mut Measurement) {
         let record = match heard {
             Heard::Record(record) => record,

@@ -9,6 +9,7 @@ mod journal_damage;
 mod journal_file;
 mod journal_tools;
 mod kernel;
+mod pstore;
 mod real_node;
 mod tree;
 mod window;

@@ -15,8 +15,8 @@ use super::bytes::{Cursor, put_i64, put_len, put_text, put_u64};
 use super::delta::DecodeError;
 use super::{Header, Hole};
 
-/// The version of the format that is written, and the only one there is.
-pub(crate) const VERSION: u8 = 1;
+/// The version of the format that is written; every earlier one is read. 2 added events of the kind 6.
+pub(crate) const VERSION: u8 = 2;
 
 /// Sources of one schema.
 pub(crate) const MAX_SOURCES: usize = 256;
@@ -73,7 +73,7 @@ pub(crate) fn put_header(out: &mut Vec<u8>, header: &Header) {
 
 pub(crate) fn header(body: &[u8]) -> Result<Header, DecodeError> {
     let mut at = Cursor::new(body);
-    if at.byte()? != VERSION {
+    if !(1..=VERSION).contains(&at.byte()?) {
         return malformed("a version of the format that this build does not know");
     }
     let node = at.text(MAX_TEXT)?.parse().map_err(|_| DecodeError::Malformed("a node name that is none"))?;
@@ -214,6 +214,10 @@ pub(crate) fn put_event(out: &mut Vec<u8>, event: &Event, frame: Stamp) {
             out.push(5);
             put_maybe(out, *count);
         }
+        EventKind::PreviousBoot { found_in } => {
+            out.push(6);
+            put_text(out, found_in, MAX_TEXT);
+        }
     }
     put_text(out, &event.text, Event::MAX_TEXT);
 }
@@ -230,6 +234,7 @@ pub(crate) fn event(at: &mut Cursor<'_>, frame: Stamp) -> Result<Event, DecodeEr
         3 => EventKind::Source { source: at.text(MAX_TEXT)?.to_owned() },
         4 => EventKind::ClockStepped { by_nanos: at.i64()? },
         5 => EventKind::Lost { count: maybe(at)? },
+        6 => EventKind::PreviousBoot { found_in: at.text(MAX_TEXT)?.to_owned() },
         _ => return malformed("an event of no kind"),
     };
     Ok(Event { at: Stamp { wall, boot }, kind, text: at.text(Event::MAX_TEXT)?.to_owned() })

@@ -53,7 +53,7 @@ def wrap(value):
 
 
 def header(b):
-    assert b.u8() == 1, "version"
+    assert b.u8() in (1, 2), "version"
     h = {"node": b.text(), "boot": b.take(16).hex(), "agent": b.text()}
 
     def metric():
@@ -91,7 +91,7 @@ def events(b, boot, wall):
         if kind == 1:
             what = [b.u8(), b.u8(), b.maybe()]
         else:
-            what = {2: lambda: None, 3: b.text, 4: b.signed, 5: b.maybe}[kind]()
+            what = {2: lambda: None, 3: b.text, 4: b.signed, 5: b.maybe, 6: b.text}[kind]()
         return [at, kind, what, b.text()]
 
     return b.many(event)

@@ -94,6 +94,29 @@ fn garbage_is_a_gap_and_the_records_beside_it_are_told() {
 }
 
 #[test]
+fn what_the_boot_before_left_is_told_once_and_not_by_an_agent_that_is_started_again() {
+    let pstore = |log: &Log| {
+        let dir = log.dir.path().join("sys/fs/pstore");
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("dmesg-efi-179540185001001"), "Panic#1 Part1\n<0>[ 9.2] Kernel panic\n").unwrap();
+    };
+    let mut first = log("6,1,1,-;hello\n");
+    pstore(&first);
+    let told: Vec<_> = first
+        .measure()
+        .into_iter()
+        .map(|(kind, text)| (matches!(kind, EventKind::PreviousBoot { .. }), text))
+        .collect();
+    assert_eq!(told[2..], [(true, "<0>[ 9.2] Kernel panic".to_owned()), (false, "hello".to_owned())]);
+    assert!(first.measure().is_empty());
+    let again = Host::new(first.dir.path()).unwrap();
+    again.stats().boot_was_recorded.store(true, Ordering::Relaxed);
+    let Ok(Opened::Ready(source)) = open(&again) else { panic!() };
+    let mut again = Log { source, ..first };
+    assert_eq!(again.measure(), [said(1, 0, 6, "hello")]);
+}
+
+#[test]
 fn no_kernel_log_in_a_tree_means_absent() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(open(&Host::new(dir.path()).unwrap()), Ok(Opened::Absent { .. })));
@@ -106,7 +129,7 @@ fn this_machine_is_read_or_says_why_not() {
         let mut out = Measurement::new(&METRICS);
         out.begin();
         source.measure(&mut out).unwrap();
-        assert!(out.events().len() <= MAX_BACKLOG);
+        assert!(out.events().len() <= MAX_BACKLOG + previous::MAX_LINES);
         assert!(out.find(LOST.name, &[]).is_some() || !out.gaps().is_empty());
     }
 }
