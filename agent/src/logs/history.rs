@@ -13,7 +13,7 @@ use super::lines::{Lines, PlainFeed};
 use super::open::LogFile;
 use super::rotation::{Found, Place};
 use super::sink::{Flow, Item};
-use super::window::{Begin, Ended, Grammar, Order, SLACK, begin, estimate, read_up_to, scan};
+use super::window::{Approach, Begin, Ended, Grammar, Order, SLACK, begin, estimate, read_up_to, scan};
 
 /// How much of a file is looked at to recognise it.
 pub(super) const SAMPLE: usize = 16 << 10;
@@ -181,8 +181,16 @@ fn read_piece<G: Grammar>(
     let file = &piece.file;
     if piece.place.packed {
         let mut lines = Lines::new(GzipFeed::new(&file.file), 0, u64::MAX);
-        let ended = scan(&mut lines, order, grammar, item);
-        return told(ended, piece, order, next, item);
+        let ended = scan(&mut lines, Approach::Leaps, order, grammar, item);
+        let leapt = lines.leapt();
+        told(ended, piece, order, next, item)?;
+        if order.broken && leapt > 0 {
+            grammar.break_off(item)?;
+            let mut lines = Lines::new(GzipFeed::new(&file.file), 0, leapt);
+            let ended = scan(&mut lines, Approach::Line, order, grammar, item);
+            told(ended, piece, order, next, item)?;
+        }
+        return Continue(());
     }
     // What is written from now on is not part of what was asked when it was asked.
     let size = match file.size_now() {
@@ -190,7 +198,7 @@ fn read_piece<G: Grammar>(
         Err(e) => return told(Ended::Broken(e), piece, order, next, item),
     };
     let mut lines = Lines::new(PlainFeed::new(&file.file, begin.offset), begin.offset, size);
-    let ended = scan(&mut lines, order, grammar, item);
+    let ended = scan(&mut lines, Approach::Line, order, grammar, item);
     if matches!(ended, Ended::AtEnd) && lines.offset() < size {
         let why = format!(
             "/{} was truncated while it was read: {} were lost",
@@ -208,7 +216,7 @@ fn read_piece<G: Grammar>(
         // Only now it is known that the bisection could not be trusted.
         grammar.break_off(item)?;
         let mut lines = Lines::new(PlainFeed::new(&file.file, 0), 0, begin.offset);
-        let ended = scan(&mut lines, order, grammar, item);
+        let ended = scan(&mut lines, Approach::Line, order, grammar, item);
         told(ended, piece, order, next, item)?;
     }
     Continue(())

@@ -16,6 +16,9 @@ pub(super) const LINE_CAP: usize = 1 << 20;
 /// How much is read at once.
 const BLOCK: usize = 128 << 10;
 
+/// So many of the last lines of a block are looked at for one that bears a time: stack traces are not much longer.
+const LOOK_BACK: usize = 64;
+
 /// After so many bytes without a line, the caller is given the chance to stop.
 const PATIENCE: u64 = 8 << 20;
 
@@ -113,6 +116,10 @@ pub(super) struct Lines<F> {
     begun: bool,
     since_line: u64,
     ended: bool,
+    /// An error that was met while looking ahead: told when what was read before it has been given.
+    failed: Option<io::Error>,
+    /// Lines that begin before this offset may have been passed over.
+    leapt: u64,
 }
 
 impl<F: Feed> Lines<F> {
@@ -131,12 +138,52 @@ impl<F: Feed> Lines<F> {
             begun: false,
             since_line: 0,
             ended: false,
+            failed: None,
+            leapt: 0,
         }
     }
 
     /// Where the next line begins; at the end, how far the feed went.
     pub(super) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// The offset before which lines may have been passed over by [`Lines::leap`]; 0 when none were.
+    pub(super) fn leapt(&self) -> u64 {
+        self.leapt
+    }
+
+    /// Passes over all lines of the next block but its last ones, if the caller can say of one of those that nothing
+    /// before it is wanted; what `early` says of it is given back. `None`: nothing was passed over.
+    pub(super) fn leap<T>(&mut self, mut early: impl FnMut(&[u8]) -> Option<T>) -> Option<T> {
+        if self.offset >= self.until || self.begun || self.zeros > 0 || self.left_out > 0 {
+            return None;
+        }
+        while !self.ended && self.failed.is_none() && self.end - self.start < BLOCK {
+            if let Err(e) = self.fill() {
+                self.failed = Some(e);
+            }
+        }
+        // Zeros that a truncation left are counted by whoever reads on from here.
+        if self.zeros > 0 {
+            return None;
+        }
+        let block = &self.buf[self.start..self.end];
+        let mut end = last_line_feed(block)?;
+        for _ in 0..LOOK_BACK {
+            let begin = last_line_feed(&block[..end])? + 1;
+            if self.offset + begin as u64 >= self.until {
+                return None;
+            }
+            if let Some(said) = early(&block[begin..end]) {
+                self.start += begin;
+                self.offset += begin as u64;
+                (self.searched, self.since_line, self.leapt) = (0, 0, self.offset);
+                return Some(said);
+            }
+            end = begin - 1;
+        }
+        None
     }
 
     /// The next line. An error is not the end: what was read before it has been given.
@@ -183,6 +230,9 @@ impl<F: Feed> Lines<F> {
 
     /// Reads on behind what is there; beyond [`LINE_CAP`] the bytes of the same line make room for those that follow.
     fn fill(&mut self) -> io::Result<()> {
+        if let Some(e) = self.failed.take() {
+            return Err(e);
+        }
         self.buf.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
@@ -209,6 +259,11 @@ fn line_feed(bytes: &[u8]) -> Option<usize> {
     // Reading from a slice never fails.
     let passed = rest.skip_until(b'\n').unwrap_or(0);
     passed.checked_sub(1).filter(|at| bytes[*at] == b'\n')
+}
+
+/// Where the last line feed lies.
+fn last_line_feed(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().rposition(|b| *b == b'\n')
 }
 
 #[cfg(test)]

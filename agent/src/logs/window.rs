@@ -239,16 +239,56 @@ pub(super) enum Ended {
     Broken(io::Error),
 }
 
+/// How a feed is read up to the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Approach {
+    /// Line by line: where to begin was found by bisection, or the log is not in order.
+    Line,
+    /// From block to block by the time of each block's last line, for what cannot be bisected: it is the same argument
+    /// as that of the bisection, with a probe in every block.
+    Leaps,
+}
+
+/// After a block in which no time was found, or none before the window, so many bytes are read line by line.
+const LEAP_AGAIN: u64 = 128 << 10;
+
 /// Reads lines on until nothing of the window can follow, or to the end if the log is not in order.
 pub(super) fn scan<G: Grammar, F: Feed>(
     lines: &mut Lines<F>,
+    approach: Approach,
     order: &mut Order,
     grammar: &mut G,
     item: &mut Item<'_, '_>,
 ) -> Ended {
     let past = item.window().until().after(SLACK);
+    let early = item.window().from().before(SLACK);
     let (mut unchecked, mut beyond) = (0, 0);
+    let mut leap_at = if approach == Approach::Leaps { 0 } else { u64::MAX };
     loop {
+        if unchecked > CHECK_EVERY {
+            unchecked = 0;
+            if let Break(halt) = item.check() {
+                return Ended::Halted(halt);
+            }
+        }
+        if lines.offset() >= leap_at {
+            let from = lines.offset();
+            let last = match order.broken || grammar.unfinished(item) {
+                true => None,
+                false => lines.leap(|line| grammar.stamp(&line[..line.len().min(REACH)]).filter(|at| *at < early)),
+            };
+            match last {
+                Some(at) => {
+                    order.see(at);
+                    unchecked += lines.offset() - from;
+                    if let Break(halt) = grammar.break_off(item) {
+                        return Ended::Halted(halt);
+                    }
+                    continue;
+                }
+                None => leap_at = from + LEAP_AGAIN,
+            }
+        }
         let line = match lines.next() {
             Ok(Next::Line(line)) => line,
             Ok(Next::Busy) => match item.check() {
@@ -261,6 +301,9 @@ pub(super) fn scan<G: Grammar, F: Feed>(
         let at = grammar.stamp(&line.bytes[..line.bytes.len().min(REACH)]);
         if let Some(at) = at {
             order.see(at);
+            if at >= early {
+                leap_at = u64::MAX;
+            }
             if at >= past && !order.broken {
                 if beyond > BEYOND || !grammar.unfinished(item) {
                     return Ended::Past;
@@ -271,12 +314,6 @@ pub(super) fn scan<G: Grammar, F: Feed>(
         unchecked += line.bytes.len() as u64 + line.left_out;
         if let Break(halt) = grammar.line(at, &line, item) {
             return Ended::Halted(halt);
-        }
-        if unchecked > CHECK_EVERY {
-            unchecked = 0;
-            if let Break(halt) = item.check() {
-                return Ended::Halted(halt);
-            }
         }
     }
 }
