@@ -39,6 +39,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "evidence/benches/",
             "evidence/tests/",
             "agent/src/logs/",
+            "agent/benches/logs/",
             "agent/tests/",
             "tests/e2e/hostile_file.rs",
             "tests/e2e/secrets.rs",
