@@ -108,12 +108,9 @@ impl Style {
         match self.form {
             Form::Zoned => "times with a zone".to_owned(),
             Form::Epoch => "times in seconds since 1970".to_owned(),
-            Form::Local => format!("times without a zone: {} inferred", zone.name),
+            Form::Local => format!("times without a zone: {}", zone.name),
             Form::Syslog | Form::Klog => {
-                format!(
-                    "times without year and zone: year inferred from the file's change time, {} inferred",
-                    zone.name
-                )
+                format!("times without year and zone: year inferred from the file's change time, {}", zone.name)
             }
         }
     }
@@ -124,7 +121,7 @@ impl Style {
 pub struct HostZone {
     /// The rules.
     pub zone: TimeZone,
-    /// How they were found, for the `method` of an item: `UTC`, `Europe/Berlin`, `UTC (zone X not readable)`.
+    /// How they were found, for the `method` of an item: `UTC inferred`, `Europe/Berlin as configured`.
     pub name: String,
 }
 
@@ -247,9 +244,27 @@ impl Stamper {
     }
 }
 
+/// Every lead, in the order in which a line is looked at.
+
+/// Every form, in the order in which a text is tried.
+
 /// Which style most lines of a sample use, if it is enough of them to believe it. The sample is the beginning (or any
 /// other part) of a log; a first and last line that are only partly in it do no harm.
 pub fn detect(sample: &[u8]) -> Option<Style> {
+    let (style, hits, lines) = most_used(sample, |_| true)?;
+    // Most lines of a log full of stack traces bear no time. A date that parses to the second is one; ten digits may be
+    // anything, and are believed where there are many.
+    let enough = hits * if style.form == Form::Epoch { 8 } else { 50 } >= lines;
+    enough.then_some(style)
+}
+
+/// Which of the styles that somebody says it may be most lines of a sample use; one line is enough.
+pub fn detect_among(sample: &[u8], may_be: impl Fn(Style) -> bool) -> Option<Style> {
+    most_used(sample, may_be).map(|(style, ..)| style)
+}
+
+/// The style that most lines use, how many these are, and of how many.
+fn most_used(sample: &[u8], may_be: impl Fn(Style) -> bool) -> Option<(Style, usize, usize)> {
     let mut found: Vec<(Style, usize)> = Vec::new();
     let mut lines = 0;
     for line in sample.split(|b| *b == b'\n').filter(|l| !l.is_empty()).take(256) {
@@ -257,14 +272,15 @@ pub fn detect(sample: &[u8]) -> Option<Style> {
         lines += 1;
         let style = Lead::ALL.into_iter().find_map(|lead| {
             let text = &line[after_lead(lead, line)?..];
-            let form = Form::ALL.into_iter().find(|form| match form {
+            let style = |form: Form| Style { lead, form };
+            let form = Form::ALL.into_iter().filter(|form| may_be(style(*form))).find(|form| match form {
                 Form::Zoned => zoned(text, &mut [0; 16], &mut 0).is_some(),
                 Form::Local => date_time(text).is_some(),
                 Form::Syslog => syslog(text).is_some(),
                 Form::Klog => klog(text).is_some(),
                 Form::Epoch => epoch(text).is_some(),
             })?;
-            Some(Style { lead, form })
+            Some(style(form))
         });
         if let Some(style) = style {
             match found.iter_mut().find(|(s, _)| *s == style) {
@@ -274,10 +290,7 @@ pub fn detect(sample: &[u8]) -> Option<Style> {
         }
     }
     let (style, hits) = found.into_iter().max_by_key(|(style, n)| (*n, std::cmp::Reverse(*style)))?;
-    // Most lines of a log full of stack traces bear no time. A date that parses to the second is one; ten digits may be
-    // anything, and are believed where there are many.
-    let enough = hits * if style.form == Form::Epoch { 8 } else { 50 } >= lines;
-    enough.then_some(style)
+    Some((style, hits, lines))
 }
 
 /// Where the time begins in a line with such a lead.
