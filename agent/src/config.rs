@@ -14,6 +14,7 @@ use casefile_proto::units::Bytes;
 use casefile_redact::{Pseudonyms, RuleSet};
 use serde::Deserialize;
 
+use crate::logs::declared::Declared;
 use crate::logs::{FilesConfig, LogConfig};
 use crate::redaction::Masking;
 
@@ -43,6 +44,10 @@ ring_hours = 168                 the oldest that the ring holds; at least 1
 [[files]]                        log files besides those that every agent knows
 glob       = \"var/log/a/*.log\"   below host_root; `*` never crosses a `/`
 except     = [\"var/log/a/x.log\"] what is left out of it
+times      = \"iso\"               how their times are written, where that is not found out by itself: rfc3339, iso
+                                 (with or without a zone), syslog, klog, epoch
+lead       = \"word\"              what stands before the time: none, bracket, priority (<34>), key (ts=), json, word
+zone       = \"Europe/Berlin\"     of times that name none [the host's]; also UTC, +01:00
 [redaction]                      secrets are always masked; here is what is added to that
 rules      = [\"/etc/rules.toml\"] rule files, in our own format or that of gitleaks
 pseudonyms = [\"addresses\"]      what becomes a pseudonym: addresses, hosts, users";
@@ -173,6 +178,9 @@ impl Config {
                     problems.push(format!("files {}: {key}: {why}", number + 1));
                 }
             }
+            for (key, why) in Declared::of(files).err().into_iter().flatten() {
+                problems.push(format!("files {}: {key}: {why}", number + 1));
+            }
         }
         let masking = masking(&file.redaction).map_err(|p| problems.extend(p)).ok();
         match node.zip(masking) {
@@ -286,6 +294,7 @@ mod tests {
     fn every_key_is_taken() {
         let text = "collector = \"http://[::1]:7443\"\nnode = \"n\"\ndata_dir = \"/d\"\nhost_root = \"/h\"\n\
                     ring_mib = 8\nring_hours = 1\n[[files]]\nglob = \"var/log/*.log\"\n\
+                    times = \"iso\"\nlead = \"word\"\nzone = \"+01:00\"\n\
                     [redaction]\nrules = []\npseudonyms = [\"addresses\"]\n";
         let config = Config::parse(text, &Surroundings { node: Some("env".to_owned()), ..around() }).unwrap();
         assert_eq!((config.node.as_str(), config.logs.files.len()), ("n", 1 + LogConfig::builtin().files.len()));
@@ -307,9 +316,11 @@ mod tests {
     #[test]
     fn all_problems_are_named_at_once() {
         let text = "collector = \"ftp://x\"\nnode = \"a/b\"\ndata_dir = \"d\"\nhost_root = \"h\"\nring_mib = 1\n\
-                    ring_hours = 0\n[[files]]\nglob = \"../etc/shadow\"\n[[files]]\nglob = \"/abs\"\n[[files]]\nglob = \"a[\"\n";
+                    ring_hours = 0\n[[files]]\nglob = \"../etc/shadow\"\n[[files]]\nglob = \"/abs\"\n[[files]]\nglob = \"a[\"\n\
+                    [[files]]\nglob = \"x\"\ntimes = \"dmy\"\nlead = \"x\"\nzone = \"CET-ish!\"\n";
         let problems = Config::parse(text, &around()).unwrap_err();
-        assert_eq!(problems.len(), 9, "{problems:#?}");
+        assert_eq!(problems.len(), 12, "{problems:#?}");
+        assert_eq!(problems[9], "files 4: times: is none of rfc3339, iso, syslog, klog, epoch");
     }
 
     #[test]

@@ -5,18 +5,18 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-use casefile_evidence::logtime::style::{HostZone, Stamper, Style, detect};
+use casefile_evidence::logtime::style::HostZone;
 use casefile_evidence::logtime::times::Times;
 use casefile_proto::gap::{Gap, GapReason};
 use globset::{GlobBuilder, GlobMatcher};
-use jiff::tz::TimeZone;
 
-use super::history::{History, Recognised, SAMPLE};
-use super::open::{Dir, LogFile, gap, too_many};
+use super::declared::Declared;
+use super::history::History;
+use super::open::{Dir, gap, too_many};
+use super::recognise::{differ, recognise};
 use super::rotation::{gather, rotated_name};
 use super::sink::{Before, Giving};
 use super::text::{Text, TextForm};
-use super::window::read_up_to;
 use super::{Covered, FilesConfig, LogAsk, LogSink, LogSource, LogSpec, MAX_LOGS, component, item_path, now};
 use crate::host::{EntryKind, Host};
 
@@ -26,9 +26,6 @@ pub(super) const SPEC: LogSpec = LogSpec {
     about: "Plain log files below var/log, their times recognised file by file",
     open: |host, config| Box::new(Files { host: host.clone(), families: config.files.clone() }),
 };
-
-/// The most that a file of zone rules may have; the largest of the tz database has 3.5 KiB.
-const ZONE_CAP: usize = 64 << 10;
 
 struct Files {
     host: Host,
@@ -41,26 +38,36 @@ struct Log {
     need: u64,
     dir: PathBuf,
     name: OsString,
+    /// The position of its family.
+    family: usize,
+}
+
+/// What is said of the times of a family, and the zone of those that name none.
+struct FamilyTimes {
+    declared: Declared,
+    zone: Result<HostZone, Gap>,
 }
 
 impl LogSource for Files {
     fn read(&mut self, ask: &LogAsk, out: &mut dyn LogSink) -> Covered {
         let mut gaps = Vec::new();
         let mut logs = BTreeSet::new();
-        for family in &self.families {
-            if let Err(gap) = Search::new(family).and_then(|search| search.run(&self.host, &mut logs, &mut gaps)) {
+        // Where two globs name one file, the later counts: an operator's stanzas come after those that every agent knows.
+        for (at, family) in self.families.iter().enumerate().rev() {
+            if let Err(gap) = Search::new(family, at).and_then(|search| search.run(&self.host, &mut logs, &mut gaps)) {
                 gaps.push(gap);
             }
         }
         if logs.is_empty() && gaps.is_empty() {
             gaps.push(Gap::new(GapReason::SourceAbsent, "no file matches the globs of the configuration"));
         }
-        let zone = host_zone(&self.host);
+        let times: Vec<_> = self.families.iter().map(|family| FamilyTimes::of(family, &self.host)).collect();
         let mut logs: Vec<Log> = logs.into_iter().take(MAX_LOGS).collect();
         let mut quiet = Vec::new();
         if logs.iter().map(|l| l.need).fold(0, u64::saturating_add) > ask.budget.0 {
             for log in &mut logs {
-                if let Ok(history) = open(&self.host, log, ask, &zone, &mut quiet) {
+                let times = &times[log.family];
+                if let Ok((history, zone)) = open(&self.host, log, ask, times, &mut quiet) {
                     log.need = history.need(ask.window, &mut Text::new(zone.clone()));
                 }
             }
@@ -74,19 +81,41 @@ impl LogSource for Files {
                 break;
             }
             unread -= 1;
-            give(&self.host, log, ask, &zone, &mut giving);
+            give(&self.host, log, ask, &times[log.family], &mut giving);
         }
         giving.finish(unread)
     }
 }
 
-fn open(host: &Host, log: &Log, ask: &LogAsk, zone: &HostZone, gaps: &mut Vec<Gap>) -> Result<History<TextForm>, Gap> {
+impl FamilyTimes {
+    fn of(family: &FilesConfig, host: &Host) -> Self {
+        match Declared::of(family) {
+            Ok(declared) => Self { zone: declared.zone(host), declared },
+            Err(problems) => {
+                let why = problems.iter().map(|(key, why)| format!("{key}: {why}")).collect::<Vec<_>>().join("; ");
+                let gap = Gap::new(GapReason::SourceFailed, format!("the configuration of {:?}: {why}", family.glob));
+                Self { zone: Err(gap), declared: Declared::default() }
+            }
+        }
+    }
+}
+
+fn open<'t>(
+    host: &Host,
+    log: &Log,
+    ask: &LogAsk,
+    times: &'t FamilyTimes,
+    gaps: &mut Vec<Gap>,
+) -> Result<(History<TextForm>, &'t HostZone), Gap> {
+    let zone = times.zone.as_ref().map_err(|gap| {
+        Gap::new(gap.reason, format!("/{} was not read: {}", log.dir.join(&log.name).display(), gap.detail))
+    })?;
     let mut dir = Dir::base(host, &log.dir).map_err(|e| gap(&e))?;
     let (found, refused) = gather(&mut dir, |name| rotated_name(&log.name, name)).map_err(|e| gap(&e))?;
     gaps.extend(refused);
     let mut before = None;
-    Ok(History::survey(found, |sample, file| {
-        let recognised = recognise(sample, file, zone, before);
+    let mut history = History::survey(found, |sample, file, place| {
+        let recognised = recognise(sample, file, place.packed, zone, &times.declared, before);
         match recognised {
             Ok(recognised) => {
                 before = recognised.form.style.or(before);
@@ -99,43 +128,19 @@ fn open(host: &Host, log: &Log, ask: &LogAsk, zone: &HostZone, gaps: &mut Vec<Ga
                 None
             }
         }
-    }))
-}
-
-/// `before`: what the file before it in the same log was found to use.
-fn recognise(
-    sample: &[u8],
-    file: &LogFile,
-    zone: &HostZone,
-    before: Option<Style>,
-) -> Result<Recognised<TextForm>, &'static str> {
-    let changed = file.facts.modified;
-    if file.facts.size == 0 {
-        return Ok(Recognised { form: TextForm { style: None, changed }, first: None });
-    }
-    let style = detect(sample).or_else(|| {
-        // Its beginning may be one endless line, or the zeros that a truncation left.
-        let mut end = vec![0; sample.len()];
-        let at = file.facts.size.saturating_sub(end.len() as u64);
-        let read = read_up_to(&file.file, &mut end, at).unwrap_or(0);
-        let line = end[..read].iter().position(|b| *b == b'\n')?;
-        detect(&end[line..read])
     });
-    let binary = sample.iter().filter(|b| **b == 0).count() * 100 > sample.len();
-    // A short file that is nothing but the rest of a record whose begin was rotated away.
-    let style = style.or(before.filter(|_| !binary && sample.len() < SAMPLE));
-    let Some(style) = style else {
-        return Err(if binary { "is not text" } else { "bears no times that are understood" });
-    };
-    let mut stamper = Stamper::new(style, zone, changed);
-    let first = sample.split(|b| *b == b'\n').find_map(|line| stamper.stamp(line));
-    Ok(Recognised { form: TextForm { style: Some(style), changed }, first })
+    // Of a compressed file the end was not looked at: if it went over to another form, the file after it is of that form.
+    history.each_packed(|older, newer| {
+        let changed = older.style.zip(newer.style).filter(|(old, new)| differ(*old, *new));
+        older.other = older.other.or(changed.map(|(_, new)| new));
+    });
+    Ok((history, zone))
 }
 
-fn give(host: &Host, log: &Log, ask: &LogAsk, zone: &HostZone, giving: &mut Giving<'_>) {
+fn give(host: &Host, log: &Log, ask: &LogAsk, times: &FamilyTimes, giving: &mut Giving<'_>) {
     let mut gaps = Vec::new();
-    let mut history = match open(host, log, ask, zone, &mut gaps) {
-        Ok(history) => history,
+    let (mut history, zone) = match open(host, log, ask, times, &mut gaps) {
+        Ok(opened) => opened,
         Err(gap) => return giving.gap(gap),
     };
     if history.is_empty() {
@@ -150,7 +155,8 @@ fn give(host: &Host, log: &Log, ask: &LogAsk, zone: &HostZone, giving: &mut Givi
     }
     let rotated = history.places().count() > 1 || history.places().any(|p| p.age != super::rotation::Age::Current);
     let method = format!("/{}, {form}, {how}", log.dir.join(&log.name).display());
-    let times = Times::new(history.planned_forms().filter_map(|f| f.style), &zone.zone, giving.window());
+    let times =
+        Times::new(history.planned_forms().flat_map(|f| [f.style, f.other]).flatten(), &zone.zone, giving.window());
     let Some(mut item) = giving.dated_item(path, method, times) else { return };
     gaps.into_iter().for_each(|gap| item.gap(gap));
     let oldest = history.read(&mut grammar, &mut item);
@@ -161,13 +167,14 @@ fn give(host: &Host, log: &Log, ask: &LogAsk, zone: &HostZone, giving: &mut Givi
 
 /// One glob, taken apart at its slashes.
 struct Search {
+    family: usize,
     base: PathBuf,
     parts: Vec<GlobMatcher>,
     except: Vec<GlobMatcher>,
 }
 
 impl Search {
-    fn new(family: &FilesConfig) -> Result<Self, Gap> {
+    fn new(family: &FilesConfig, at: usize) -> Result<Self, Gap> {
         let bad = |glob: &str, why: &str| {
             Gap::new(GapReason::SourceFailed, format!("glob {glob:?} of the configuration: {why}"))
         };
@@ -188,7 +195,7 @@ impl Search {
         let fixed = names.iter().take_while(|n| !wild(n)).count().min(names.len() - 1);
         let parts = names.split_off(fixed).into_iter().map(matcher).collect::<Result<_, _>>()?;
         let except = family.except.iter().map(|e| matcher(e)).collect::<Result<_, _>>()?;
-        Ok(Self { base: names.iter().collect(), parts, except })
+        Ok(Self { family: at, base: names.iter().collect(), parts, except })
     }
 
     fn run(&self, host: &Host, logs: &mut BTreeSet<Log>, gaps: &mut Vec<Gap>) -> Result<(), Gap> {
@@ -229,7 +236,7 @@ impl Search {
     fn found(&self, dir: &Dir, name: OsString, logs: &mut BTreeSet<Log>, gaps: &mut Vec<Gap>) {
         // Everything but a regular file is refused when it is opened; here it is only about the size.
         let need = dir.stat(&name).map_or(0, |f| f.size);
-        let log = Log { need, dir: dir.path().to_owned(), name };
+        let log = Log { need, dir: dir.path().to_owned(), name, family: self.family };
         if logs.iter().any(|l| (&l.dir, &l.name) == (&log.dir, &log.name)) {
             return;
         }
@@ -241,49 +248,24 @@ impl Search {
     }
 }
 
-/// The zone of the host: where `etc/localtime` points, or what it holds; UTC when it does not say.
-fn host_zone(host: &Host) -> HostZone {
-    if let Ok(link) = host.link("etc/localtime") {
-        let text = link.to_string_lossy();
-        let name = text.rsplit_once("zoneinfo/").map_or(&*text, |(_, name)| name).to_owned();
-        if matches!(&*name, "UTC" | "Etc/UTC" | "Universal" | "Zulu" | "Etc/UCT" | "UCT") {
-            return HostZone::utc(name);
-        }
-        let path = Path::new("usr/share/zoneinfo").join(&name);
-        let rules = path.parent().zip(path.file_name()).and_then(|(dir, file)| zone_file(host, dir, file, &name));
-        return match rules {
-            Some(zone) => HostZone { zone, name },
-            None => HostZone::utc(format!("UTC (the rules of zone {name} could not be read)")),
-        };
-    }
-    match zone_file(host, Path::new("etc"), "localtime".as_ref(), "localtime") {
-        Some(zone) => HostZone { zone, name: "the zone of etc/localtime".to_owned() },
-        None => HostZone::utc("UTC"),
-    }
-}
-
-fn zone_file(host: &Host, dir: &Path, file: &std::ffi::OsStr, name: &str) -> Option<TimeZone> {
-    let file = Dir::base(host, dir).ok()?.file(file).ok()?;
-    let mut rules = vec![0; ZONE_CAP];
-    let read = read_up_to(&file.file, &mut rules, 0).ok()?;
-    TimeZone::tzif(name, &rules[..read]).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::logs::LogConfig;
 
+    fn search(glob: &str) -> Result<Search, String> {
+        let family = FilesConfig { glob: glob.to_owned(), ..FilesConfig::default() };
+        Search::new(&family, 0).map_err(|gap| gap.detail)
+    }
+
     #[test]
     fn a_glob_that_leads_elsewhere_is_an_error_of_the_configuration() {
         for bad in ["/var/log/x", "../x", "var/../x", "var/**/x", "var/log/[", ""] {
-            assert!(Search::new(&FilesConfig { glob: bad.to_owned(), except: Vec::new() }).is_err(), "{bad}");
+            assert!(search(bad).is_err(), "{bad}");
         }
-        let search = Search::new(&FilesConfig { glob: "var/log/*/x.log".to_owned(), except: Vec::new() });
-        let search = search.map_err(|g| g.detail).unwrap();
-        assert_eq!((search.base.to_str(), search.parts.len()), (Some("var/log"), 2));
-        let literal = Search::new(&FilesConfig { glob: "var/log/syslog".to_owned(), except: Vec::new() });
-        assert_eq!(literal.map_err(|g| g.detail).unwrap().base, Path::new("var/log"));
+        let wild = search("var/log/*/x.log").unwrap();
+        assert_eq!((wild.base.to_str(), wild.parts.len()), (Some("var/log"), 2));
+        assert_eq!(search("var/log/syslog").unwrap().base, Path::new("var/log"));
     }
 
     #[test]
@@ -291,7 +273,8 @@ mod tests {
         let config = LogConfig::builtin();
         assert!(!config.files.is_empty());
         for family in &config.files {
-            Search::new(family).map_err(|g| g.detail).unwrap();
+            Search::new(family, 0).map_err(|g| g.detail).unwrap();
+            Declared::of(family).unwrap();
         }
     }
 }

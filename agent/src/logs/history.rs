@@ -43,11 +43,11 @@ pub(super) struct History<F> {
 }
 
 impl<F> History<F> {
-    /// Looks at the beginning of every file. `recognise` is given the sample and the file; files that it cannot make
+    /// Looks at the beginning of every file. `recognise` is given the sample, the file and its place; files that it cannot make
     /// sense of are left out, and it says itself what that means.
     pub(super) fn survey(
         found: Vec<Found>,
-        mut recognise: impl FnMut(&[u8], &LogFile) -> Option<Recognised<F>>,
+        mut recognise: impl FnMut(&[u8], &LogFile, &Place) -> Option<Recognised<F>>,
     ) -> Self {
         let mut sample = vec![0; SAMPLE];
         let mut pieces = Vec::new();
@@ -58,7 +58,7 @@ impl<F> History<F> {
                 // An error is met again, and told, when the file is read.
                 read_up_to(&file.file, &mut sample, 0).unwrap_or(0)
             };
-            if let Some(recognised) = recognise(&sample[..read], &file) {
+            if let Some(recognised) = recognise(&sample[..read], &file, &place) {
                 pieces.push(Piece { file, place, recognised, begin: None });
             }
         }
@@ -73,6 +73,18 @@ impl<F> History<F> {
     /// The files, oldest first.
     pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
         self.pieces.iter().map(|p| &p.place)
+    }
+
+    /// Each compressed file but the newest one of all, and the file after it.
+    pub(super) fn each_packed(&mut self, mut each: impl FnMut(&mut F, &F)) {
+        for at in 1..self.pieces.len() {
+            let (older, newer) = self.pieces.split_at_mut(at);
+            if let (Some(older), Some(newer)) = (older.last_mut(), newer.first())
+                && older.place.packed
+            {
+                each(&mut older.recognised.form, &newer.recognised.form);
+            }
+        }
     }
 
     /// What was recognised of the newest file.

@@ -6,6 +6,7 @@
 
 mod budget;
 mod cri;
+pub(crate) mod declared;
 mod files;
 mod history;
 mod inflate;
@@ -15,6 +16,7 @@ mod lines;
 mod open;
 mod pods;
 pub(crate) mod pstore;
+mod recognise;
 mod rotation;
 mod sink;
 mod text;
@@ -65,7 +67,7 @@ pub struct LogConfig {
 }
 
 /// A family of plain log files.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FilesConfig {
     /// Where they lie, relative to the host root: `var/log/*.log`. `*` never crosses a `/`.
@@ -73,6 +75,16 @@ pub struct FilesConfig {
     /// Globs of what is left out of it, whole paths relative to the host root.
     #[serde(default)]
     pub except: Vec<String>,
+    /// How times are written, where it is not to be found out: `rfc3339`, `iso` (with or without a zone), `syslog`, `klog`,
+    /// `epoch`.
+    #[serde(default)]
+    pub times: Option<String>,
+    /// What stands before the time: `none`, `bracket`, `priority`, `key`, `json`, `word`.
+    #[serde(default)]
+    pub lead: Option<String>,
+    /// The zone of times that name none, where it is not the host's: `UTC`, `+01:00`, `Europe/Berlin`.
+    #[serde(default)]
+    pub zone: Option<String>,
 }
 
 impl LogConfig {

@@ -16,6 +16,8 @@ use super::window::Grammar;
 pub(super) struct TextForm {
     /// How its times are written; `None` for a file that is empty.
     pub(super) style: Option<Style>,
+    /// A second style, where the log went over from one to another.
+    pub(super) other: Option<Style>,
     /// When it was last changed, for times without a year.
     pub(super) changed: WallTime,
 }
@@ -24,7 +26,8 @@ pub(super) struct TextForm {
 #[derive(Debug)]
 pub(super) struct Text {
     zone: HostZone,
-    stamper: Option<Stamper>,
+    /// The one that read the last time first.
+    stampers: [Option<Stamper>; 2],
     /// The time of the record that is being gathered.
     at: Option<WallTime>,
     record: Vec<u8>,
@@ -36,7 +39,7 @@ pub(super) struct Text {
 impl Text {
     /// For a host in this zone.
     pub(super) fn new(zone: HostZone) -> Self {
-        Self { zone, stamper: None, at: None, record: Vec::new(), left_out: 0, orphaned: 0 }
+        Self { zone, stampers: [None, None], at: None, record: Vec::new(), left_out: 0, orphaned: 0 }
     }
 
     /// Gives what was held back when the log was read to its end.
@@ -58,11 +61,16 @@ impl Grammar for Text {
     type Form = TextForm;
 
     fn enter(&mut self, form: &TextForm) {
-        self.stamper = form.style.map(|style| Stamper::new(style, &self.zone, form.changed));
+        self.stampers = [form.style, form.other].map(|style| style.map(|s| Stamper::new(s, &self.zone, form.changed)));
     }
 
     fn stamp(&mut self, line: &[u8]) -> Option<WallTime> {
-        self.stamper.as_mut()?.stamp(line)
+        let [first, second] = &mut self.stampers;
+        first.as_mut()?.stamp(line).or_else(|| {
+            let at = second.as_mut()?.stamp(line)?;
+            std::mem::swap(first, second);
+            Some(at)
+        })
     }
 
     fn line(&mut self, at: Option<WallTime>, line: &Line<'_>, item: &mut Item<'_, '_>) -> Flow {

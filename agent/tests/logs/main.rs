@@ -11,5 +11,6 @@ mod journal_tools;
 mod kernel;
 mod pstore;
 mod real_node;
+mod times;
 mod tree;
 mod window;

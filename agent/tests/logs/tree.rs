@@ -37,6 +37,13 @@ impl Tree {
         read(self.dir.path(), source, ask, &mut |_, _| Continue(()))
     }
 
+    /// The same, with stanzas of an operator after those that every agent knows.
+    pub(crate) fn read_configured(&self, stanzas: &str, ask: &LogAsk) -> Reading {
+        let mut config = LogConfig::builtin();
+        config.files.extend(toml::from_str::<LogConfig>(stanzas).unwrap().files);
+        read_as(self.dir.path(), &config, "files", ask, &mut |_, _| Continue(()))
+    }
+
     /// The same; `each` is called with every record and may do things to the tree or stop.
     pub(crate) fn read_with(&self, source: &str, ask: &LogAsk, each: Each<'_>) -> Reading {
         read(self.dir.path(), source, ask, each)
@@ -120,10 +127,14 @@ impl LogSink for Keep<'_> {
 }
 
 pub(crate) fn read(root: &Path, source: &str, ask: &LogAsk, each: Each<'_>) -> Reading {
+    read_as(root, &LogConfig::builtin(), source, ask, each)
+}
+
+fn read_as(root: &Path, config: &LogConfig, source: &str, ask: &LogAsk, each: Each<'_>) -> Reading {
     let spec = ALL.iter().find(|s| s.name == source).unwrap();
     let host = Host::new(root).unwrap();
     let mut keep = Keep { items: Vec::new(), each };
-    let covered = (spec.open)(&host, &LogConfig::builtin()).read(ask, &mut keep);
+    let covered = (spec.open)(&host, config).read(ask, &mut keep);
     let reading = Reading { items: keep.items, covered };
     // What holds of every reading, whatever was read.
     assert!(reading.items.iter().all(|i| i.ended && i.head.source == source));

@@ -171,7 +171,7 @@ impl Node {
             clock: Arc::clone(&clock),
             ring_dir: Some(self.dir.join("ring")),
             sources: vec!["load"],
-            logs: LogConfig { files: vec![FilesConfig { glob: "var/log/*.log".to_owned(), except: Vec::new() }] },
+            logs: LogConfig { files: vec![FilesConfig { glob: "var/log/*.log".to_owned(), ..FilesConfig::default() }] },
             redaction: Arc::clone(self.redaction.get_or_insert_with(|| {
                 Arc::new(Redaction::open(Masking::default(), self.dir.join("redaction.key")).unwrap())
             })),

@@ -244,10 +244,6 @@ impl Stamper {
     }
 }
 
-/// Every lead, in the order in which a line is looked at.
-
-/// Every form, in the order in which a text is tried.
-
 /// Which style most lines of a sample use, if it is enough of them to believe it. The sample is the beginning (or any
 /// other part) of a log; a first and last line that are only partly in it do no harm.
 pub fn detect(sample: &[u8]) -> Option<Style> {
