@@ -2,7 +2,7 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p casefile-review --test logs` writes the goldens anew; read the diff before you commit it.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test everything that fails ends the test")]
+#![expect(clippy::unwrap_used, reason = "in a test everything that fails ends the test")]
 
 mod sealed;
 

@@ -311,6 +311,22 @@ mod tests {
         assert_eq!(parts.iter().map(|p| p.1).sum::<usize>(), 3 * MAX_RECORD - 28);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_records_in_order_of_their_lines(
+            bytes in proptest::collection::vec(proptest::sample::select(&b"2026-11-23T02:4Zstdoutre {}\"\n\n\0\xff"[..]), 0..400),
+        ) {
+            for (source, times) in [("pods", None), ("kernel", None), ("files", None), ("files", Some("syslog lead=none zone=+01:00")), (JOURNAL_ENTRIES, None)] {
+                let given = of(source, times, &bytes);
+                assert!(given.is_sorted_by(|a, b| a.1 < b.1), "{given:?}");
+                let lines = bytes.split_inclusive(|b| *b == b'\n').count() as u64;
+                assert!(given.last().is_none_or(|last| last.1 <= lines), "{given:?}");
+                // Nothing but the times that the agent wrote is left out.
+                assert!(source != "files" || given.iter().map(|r| r.3.matches('o').count()).sum::<usize>() == bytes.iter().filter(|b| **b == b'o').count());
+            }
+        }
+    }
+
     #[test]
     fn hostile_bytes_are_records_or_parts_of_one_and_nothing_is_lost() {
         for source in ["pods", "kernel", "journal", "files", JOURNAL_ENTRIES, "pstore"] {
