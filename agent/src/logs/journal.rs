@@ -7,9 +7,9 @@
 //! - `logs/journal/entries.jsonl`: everything ([`json`]). It is always there, also when nothing was logged.
 //!
 //! The first reading finds out which units there are and how much they say, and keeps the lines if they fit into a few
-//! megabytes; they do for minutes, not for days. If they do not, the places of the entries are kept instead, for as many
-//! units at a time as there is room for. So the smallest come first and the entries last, whatever the size, and memory is
-//! fixed: [`held::HELD_CAP`] and the caches of the reader, about 14 MiB in all.
+//! megabytes; they do for minutes, not for days. If they do not, the files are read again, and the lines are kept of as many
+//! units at a time as there is room for; of days, only the places of the entries. So the smallest come first and the entries
+//! last, whatever the size, and memory is fixed: [`held::HELD_CAP`] and the caches of the reader, about 14 MiB in all.
 
 mod fields;
 mod found;
@@ -47,6 +47,9 @@ pub(super) const SPEC: LogSpec = LogSpec {
 /// So many entries, or bytes of their fields, may pass before the sink is asked whether to go on.
 const CHECK_EVERY: u64 = 4096;
 const CHECK_BYTES: u64 = 16 << 20;
+
+/// Up to this many times what can be held, reading everything again and again costs less than reading entry by entry.
+const READ_AGAIN: u64 = 4;
 
 /// A place of an entry: the number of its file and its offset.
 const PLACE: usize = 2 + 8;
@@ -105,8 +108,8 @@ struct Reading<'a> {
     numbers: Numbers,
     units: Vec<Unit>,
     held: Held,
-    /// Whether all lines fit.
-    whole: bool,
+    /// Whether what is held are lines, not places.
+    lines: bool,
     /// Logs that were not begun.
     unread: usize,
 }
@@ -124,7 +127,7 @@ impl<'a> Reading<'a> {
             numbers: Numbers::default(),
             units: Vec::new(),
             held: Held::new(),
-            whole: true,
+            lines: true,
             unread: 0,
         }
     }
@@ -137,7 +140,7 @@ impl<'a> Reading<'a> {
             self.numbers = Numbers::default();
             self.units.clear();
             self.held.clear();
-            self.whole = true;
+            self.lines = true;
             let (mut walk, mut count) = (self.found.journals.walk(), 0_u64);
             loop {
                 match walk.next(&mut self.found.journals) {
@@ -180,10 +183,10 @@ impl<'a> Reading<'a> {
         unit.bytes += self.line.len() as u64;
         unit.dropped.see(&self.seen, unit.last, entry.realtime);
         unit.last = Some(entry.realtime);
-        if self.whole {
+        if self.lines {
             let kept = Kept { at: entry.realtime, left_out, bytes: &self.line };
-            self.whole = self.held.push(number, kept);
-            if !self.whole {
+            self.lines = self.held.push(number, kept);
+            if !self.lines {
                 self.held.clear();
             }
         }
@@ -198,8 +201,9 @@ impl<'a> Reading<'a> {
         self.unread = order.len() + 1;
         let mut paths = Paths::new(item_path("journal"));
         let mut rest = order.as_slice();
+        let whole = self.lines;
         while !rest.is_empty() && !giving.is_stopped() {
-            let batch = if self.whole { rest.len() } else { self.gather(rest) };
+            let batch = if whole { rest.len() } else { self.gather(rest, giving) };
             let (now, later) = rest.split_at(batch);
             for number in now {
                 if giving.is_stopped() {
@@ -230,14 +234,18 @@ impl<'a> Reading<'a> {
         )
     }
 
-    /// Keeps the places of the entries of as many units as there is room for, and says how many; of the first at least, for
-    /// which there may be no room: it is then read without.
-    fn gather(&mut self, rest: &[usize]) -> usize {
+    /// Reads again and keeps the lines, or else the places, of as many units as there is room for, and says how many; of the
+    /// first at least, for which there may be no room: it is then read without.
+    fn gather(&mut self, rest: &[usize], giving: &mut Giving<'_>) -> usize {
         self.held.clear();
-        let room = |n: &usize| self.units[*n].records.saturating_mul(Held::room(PLACE) as u64);
+        let lines = |unit: &Unit| unit.bytes.saturating_add(unit.records.saturating_mul(Held::room(0) as u64));
+        let places = |unit: &Unit| unit.records.saturating_mul(Held::room(PLACE) as u64);
+        let left: u64 = rest.iter().map(|n| lines(&self.units[*n])).sum();
+        self.lines = left <= READ_AGAIN * HELD_CAP as u64 && lines(&self.units[rest[0]]) <= HELD_CAP as u64;
         let mut total = 0_u64;
         let fit = rest.iter().take_while(|n| {
-            total = total.saturating_add(room(n));
+            let unit = &self.units[**n];
+            total = total.saturating_add(if self.lines { lines(unit) } else { places(unit) });
             total <= HELD_CAP as u64
         });
         let batch = &rest[..fit.count()];
@@ -246,21 +254,37 @@ impl<'a> Reading<'a> {
         }
         let mut wanted = vec![false; self.units.len()];
         batch.iter().for_each(|n| wanted[*n] = true);
-        let mut walk = self.found.journals.walk();
-        loop {
+        let (mut walk, mut count) = (self.found.journals.walk(), 0_u64);
+        while !giving.is_stopped() {
             match walk.next(&mut self.found.journals) {
                 Walked::Entry(entry) => {
-                    let Some(number) = self.look(&entry).filter(|n| wanted.get(*n) == Some(&true)) else { continue };
-                    let (file, at) = entry.place();
-                    let mut place = [0; PLACE];
-                    place[..2].copy_from_slice(&u16::try_from(file).unwrap_or(0).to_le_bytes());
-                    place[2..].copy_from_slice(&at.to_le_bytes());
-                    // There is room: as many entries were counted.
-                    self.held.push(number, Kept { at: entry.realtime, left_out: 0, bytes: &place });
+                    let number = self.look(&entry).filter(|n| wanted.get(*n) == Some(&true));
+                    if let Some(number) = number {
+                        self.hold(number, &entry);
+                    }
+                    count += 1;
+                    if count.is_multiple_of(CHECK_EVERY) || self.found.journals.did(CHECK_BYTES) {
+                        giving.check();
+                    }
                 }
-                Walked::Busy | Walked::Again => {}
-                Walked::End => return batch.len(),
+                Walked::Busy | Walked::Again => giving.check(),
+                Walked::End => break,
             }
+        }
+        batch.len()
+    }
+
+    /// There is room: as much was counted.
+    fn hold(&mut self, number: usize, entry: &Entry) {
+        if self.lines {
+            let left_out = line(entry, &self.seen, &mut self.clock, &mut self.line);
+            self.held.push(number, Kept { at: entry.realtime, left_out, bytes: &self.line });
+        } else {
+            let (file, at) = entry.place();
+            let mut place = [0; PLACE];
+            place[..2].copy_from_slice(&u16::try_from(file).unwrap_or(0).to_le_bytes());
+            place[2..].copy_from_slice(&at.to_le_bytes());
+            self.held.push(number, Kept { at: entry.realtime, left_out: 0, bytes: &place });
         }
     }
 
@@ -282,7 +306,7 @@ impl<'a> Reading<'a> {
     }
 
     fn give_records(&mut self, number: usize, item: &mut Item<'_, '_>) -> Flow {
-        if self.whole {
+        if self.lines {
             for kept in self.held.of(number) {
                 item.cut_record(wall(kept.at), kept.left_out);
                 item.record(wall(kept.at), kept.bytes)?;

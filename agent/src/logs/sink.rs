@@ -97,9 +97,16 @@ impl<'a> Giving<'a> {
         Some(Item { giving: self, allowance, records: 0, gaps: Vec::new(), long, bad, is_cut: false, cut_by: None })
     }
 
-    /// Something stopped it before the first log: none is begun.
+    /// Something stopped it between two logs: no further one is begun.
     pub(super) fn stop(&mut self, stop: Stop) {
         self.stopped.get_or_insert(stop);
+    }
+
+    /// To be called now and then while much is read between two logs.
+    pub(super) fn check(&mut self) {
+        if let Break(stop) = self.out.check() {
+            self.stop(stop);
+        }
     }
 
     /// Whether everything was stopped.

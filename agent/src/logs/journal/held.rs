@@ -2,7 +2,7 @@
 //! other. Records of all files lie mixed in one buffer, as they came, each with the place of the next one of its file.
 
 /// The most that is held.
-pub(super) const HELD_CAP: usize = 6 << 20;
+pub(super) const HELD_CAP: usize = 10 << 20;
 
 /// Of a record, before its bytes: the place of the next, how long it is, how much is left out, its time.
 const HEAD: usize = 4 + 4 + 4 + 8;
@@ -53,7 +53,7 @@ impl Held {
         if self.bytes.capacity() < HELD_CAP && self.bytes.len() + Self::room(record.bytes.len()) > self.bytes.capacity()
         {
             // Not by doubling: it would end above the cap.
-            self.bytes.reserve_exact((HELD_CAP / 6).max(Self::room(record.bytes.len())).min(HELD_CAP - at));
+            self.bytes.reserve_exact((HELD_CAP / 10).max(Self::room(record.bytes.len())).min(HELD_CAP - at));
         }
         let as_u32 = |n: usize| u32::try_from(n).unwrap_or(NONE);
         if self.ends.len() <= file {

@@ -54,7 +54,10 @@ pub(super) fn line(entry: &Entry, seen: &Seen, clock: &mut Clock, out: &mut Vec<
     out.extend_from_slice(b": ");
     let message = seen.get(Message).unwrap_or_default();
     let mut rest = message;
-    while let Some(at) = rest.iter().position(|b| *b == b'\n') {
+    // Most are of one line, and looking for a byte is faster than asking where it is.
+    while rest.contains(&b'\n')
+        && let Some(at) = rest.iter().position(|b| *b == b'\n')
+    {
         out.extend_from_slice(&rest[..=at]);
         out.push(b' ');
         rest = &rest[at + 1..];
