@@ -54,6 +54,7 @@ fn rows(node: &Node) -> NodeCoverage {
         items: 1,
         gaps,
         cost: Cost::default(),
+        redaction: None,
     };
     let clock = node.ahead.map(|s| ClockOffset { ahead_nanos: s * 1_000_000_000, bound_nanos: 1_000_000 });
     let sources = vec![row("files", vec![]), row("kernel", vec![]), row("pods", node.gaps.clone())];
