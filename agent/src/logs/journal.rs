@@ -9,7 +9,7 @@
 //! The first reading finds out which units there are and how much they say, and keeps the lines if they fit into a few
 //! megabytes; they do for minutes, not for days. If they do not, the files are read again, and the lines are kept of as many
 //! units at a time as there is room for; of days, only the places of the entries. So the smallest come first and the entries
-//! last, whatever the size, and memory is fixed: [`held::HELD_CAP`] and the caches of the reader, about 14 MiB in all.
+//! last, whatever the size, and memory is fixed: [`held::HELD_CAP`] and the caches of the reader, about 16 MiB in all.
 
 mod fields;
 mod found;
