@@ -2,9 +2,13 @@
 
 use std::ops::ControlFlow::{Break, Continue};
 
+use casefile_agent::host::Host;
 use casefile_agent::logs::Stop;
+use casefile_agent::sources::{Measurement, Opened};
+use casefile_proto::event::EventKind;
 use casefile_proto::gap::GapReason;
 
+use crate::journal_file::{COMPACT, Writer, record};
 use crate::tree::{Tree, ask, at, whole_day, window};
 
 /// Booted at 2026-11-23T00:00:00Z.
@@ -118,4 +122,50 @@ fn the_kernel_log_of_this_machine_is_read_or_says_why_not() {
         }
         _ => panic!("{reading:#?}"),
     }
+}
+
+/// What the metric source of the same name tells at an agent's first tick of a boot that began at this time.
+fn told_of_the_previous_boot(tree: &Tree, booted: &str) -> Vec<(String, String, String)> {
+    tree.write("proc/stat", format!("btime {}\n", at(booted).nanos() / 1_000_000_000));
+    tree.write("dev/kmsg", "5,0,0,-;Linux version 6.18\n");
+    let spec = casefile_agent::sources::ALL.iter().find(|s| s.name == "kernel").unwrap();
+    let Opened::Ready(mut source) = (spec.open)(&Host::new(&tree.path("")).unwrap()).unwrap() else {
+        panic!("no kernel log")
+    };
+    let mut out = Measurement::new(spec.metrics);
+    out.begin();
+    source.measure(&mut out).unwrap();
+    assert!(out.gaps().is_empty(), "{:?}", out.gaps());
+    let told = out.events().iter().filter_map(|event| match &event.kind {
+        EventKind::PreviousBoot { found_in } => Some((event.at.wall.to_string(), found_in.clone(), event.text.clone())),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn the_last_words_of_the_kernel_before_this_boot_are_taken_out_of_the_journal() {
+    let tree = Tree::new();
+    let mut journal = Writer::new(COMPACT, 1);
+    // BEGIN is 02:44:10; what a service says is not the kernel's.
+    for (seqnum, seconds, transport) in [(1, 0, "kernel"), (2, 60, "stdout"), (3, 61, "kernel")] {
+        let message = format!("MESSAGE=line {seqnum}");
+        let fields = [&format!("_TRANSPORT={transport}"), "SYSLOG_IDENTIFIER=kernel", "PRIORITY=3", &message];
+        journal.entry(&record(seqnum, seconds, &fields));
+    }
+    // Of this boot, but for a boot that begins later.
+    journal.entry(&record(
+        4,
+        700,
+        &["_TRANSPORT=kernel", "SYSLOG_IDENTIFIER=kernel", "PRIORITY=3", "MESSAGE=up again"],
+    ));
+    tree.write("var/log/journal/0123/system.journal", &journal.bytes);
+    let told = told_of_the_previous_boot(&tree, "2026-11-23T02:50:00Z");
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[0].2.contains("in the journal, before the boot at 2026-11-23T02:50:00Z; the last 2 of its 2 lines"));
+    assert_eq!((told[1].0.as_str(), told[2].0.as_str()), ("2026-11-23T02:44:10Z", "2026-11-23T02:45:11Z"));
+    assert!(told[2].1 == "logs/journal/kernel.log" && told[2].2.ends_with("line 3"), "{told:?}");
+    // Up to an hour before the boot, where the ten minutes before it hold nothing; never farther.
+    assert_eq!(told_of_the_previous_boot(&tree, "2026-11-23T03:40:00Z").len(), 4);
+    assert_eq!(told_of_the_previous_boot(&tree, "2026-11-23T09:00:00Z"), []);
 }

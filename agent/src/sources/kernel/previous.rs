@@ -5,12 +5,18 @@
 //! How to add a place: a [`Place`] with a function that gives the last lines, and its line in [`PLACES`]. What a crash left
 //! in pstore is there; the window of an incident is cut out of the same places by the log sources.
 
+use std::collections::VecDeque;
+use std::ops::ControlFlow::{self, Break, Continue};
+use std::time::Duration;
+
 use casefile_proto::event::{Event, EventKind};
 use casefile_proto::gap::{Gap, GapReason};
-use casefile_proto::time::{Stamp, WallTime};
+use casefile_proto::item::ItemHead;
+use casefile_proto::time::{Stamp, WallTime, Window};
+use casefile_proto::units::Bytes;
 
 use crate::host::Host;
-use crate::logs::pstore;
+use crate::logs::{self, LogAsk, LogConfig, LogSink, Selection, Stop, pstore};
 use crate::sources::Measurement;
 
 /// Lines that are taken along from all places together: what a kernel says while it dies, several times over.
@@ -43,7 +49,7 @@ struct Line {
 }
 
 /// In the order in which they are told; each gets what those before it left of the caps.
-const PLACES: &[Place] = &[Place { look: in_pstore }];
+const PLACES: &[Place] = &[Place { look: in_pstore }, Place { look: in_journal }];
 
 /// Tells it all. `booted`: when the running kernel started. `now` is the time of what has none of its own.
 pub(super) fn tell(host: &Host, booted: Option<WallTime>, now: Stamp, out: &mut Measurement) {
@@ -110,6 +116,71 @@ fn in_pstore(host: &Host, booted: Option<WallTime>) -> (Vec<Left>, Vec<Gap>) {
         });
     }
     (left, gaps)
+}
+
+/// How far before the boot the journal is looked at: not farther than needed, because all of its entries are passed over.
+/// A machine that was off for longer left its last words long before, and a window there finds them.
+const REACH: [Duration; 2] = [Duration::from_mins(10), Duration::from_hours(1)];
+
+/// The kernel's part of the journal, as the log source names it.
+const KERNEL_LOG: &str = "logs/journal/kernel.log";
+
+fn in_journal(host: &Host, booted: Option<WallTime>) -> (Vec<Left>, Vec<Gap>) {
+    let journal = logs::ALL.iter().find(|spec| spec.name == "journal");
+    let (Some(booted), Some(journal)) = (booted, journal) else { return (Vec::new(), Vec::new()) };
+    for reach in REACH {
+        let Ok(window) = Window::new(booted.before(reach), booted) else { break };
+        let select = Selection { units: vec!["kernel".to_owned()], ..Selection::default() };
+        let mut tail = Tail::default();
+        let ask = LogAsk { window, budget: Bytes::mib(64), select };
+        let covered = (journal.open)(host, &LogConfig::default()).read(&ask, &mut tail);
+        if tail.all > 0 {
+            let left = Left {
+                found_in: KERNEL_LOG.to_owned(),
+                written: format!("in the journal, before the boot at {booted}"),
+                all: tail.all,
+                lines: tail.lines.into(),
+            };
+            // That the journal was not read on to its other entries is our own doing.
+            let gaps = covered.gaps.into_iter().filter(|gap| gap.reason != GapReason::Cancelled);
+            return (vec![left], gaps.collect());
+        }
+    }
+    (Vec::new(), Vec::new())
+}
+
+/// Keeps the last lines of the kernel's part.
+#[derive(Default)]
+struct Tail {
+    is_kernel: bool,
+    all: usize,
+    lines: VecDeque<Line>,
+}
+
+impl LogSink for Tail {
+    fn begin(&mut self, head: ItemHead) -> ControlFlow<Stop> {
+        // A program that calls itself kernel has a log of its own.
+        self.is_kernel = head.path.as_str() == KERNEL_LOG;
+        if self.all > 0 { Break(Stop::Cancelled) } else { Continue(()) }
+    }
+
+    fn record(&mut self, at: WallTime, bytes: &[u8]) -> ControlFlow<Stop> {
+        if !self.is_kernel {
+            return Continue(());
+        }
+        if self.lines.len() == MAX_LINES {
+            self.lines.pop_front();
+        }
+        self.all += 1;
+        let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let text = String::from_utf8_lossy(&text[..text.len().min(Event::MAX_TEXT)]).into_owned();
+        self.lines.push_back(Line { at: Some(at), text });
+        Continue(())
+    }
+
+    fn end(&mut self, _covered: Option<Window>, _gaps: Vec<Gap>) -> ControlFlow<Stop> {
+        Continue(())
+    }
 }
 
 #[cfg(test)]
