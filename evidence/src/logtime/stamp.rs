@@ -95,13 +95,16 @@ fn seconds(text: &[u8]) -> Option<(i64, usize)> {
 
 /// `.123456789` in nanoseconds, and its length; digits after the ninth are passed over.
 fn fraction(text: &[u8]) -> (i64, usize) {
+    const POWERS: [i64; 10] = [1_000_000_000, 100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1_000, 100, 10, 1];
     let [b'.' | b',', digits @ ..] = text else { return (0, 0) };
-    let (mut nanos, mut unit, mut used) = (0, NANOS_PER_SEC / 10, 0);
+    let (mut nanos, mut used) = (0, 0);
     for n in digits.iter().map_while(|b| digit(*b)) {
-        nanos += i64::from(n) * unit;
-        unit /= 10;
+        if used < 9 {
+            nanos = nanos * 10 + i64::from(n);
+        }
         used += 1;
     }
+    let nanos = nanos * POWERS[used.min(9)];
     if used == 0 { (0, 0) } else { (nanos, used + 1) }
 }
 
