@@ -3,8 +3,9 @@
 //! This boot's is read from `dev/kmsg` below the host root, else by `syslog(2)` where the machine is the running
 //! one (a container without the device).
 //!
-//! In the archive a record is `TIME facility=F level=L seq=N user=B TEXT`, followed by its properties, each on a line that
-//! begins with a blank, as `/dev/kmsg` has them. TEXT is in the kernel's own escaping (`\x1b`), so that it is always one line.
+//! In the archive a record is `TIME facility=F level=L seq=N [caller=C] [fragment=true] user=B TEXT`, followed by its properties, each on a line that
+//! begins with a blank, as `/dev/kmsg` has them. The caller (`T123`, a thread; `C0`, a CPU) is there where the kernel says it; a
+//! fragment is a record whose text goes on in, or began in, another one: they stay apart, as the kernel numbers them. TEXT is in the kernel's own escaping (`\x1b`), so that it is always one line.
 //! `user=true` says that a program wrote it, not the kernel. `seq=-` where `syslog(2)` gave none.
 //!
 //! The kernel counts microseconds since boot, suspend not included; the wall time of all records is computed with one
@@ -287,6 +288,12 @@ fn begin(record: &Record, at: WallTime, line: &mut String) {
         Some(seq) => write!(line, "{seq}"),
         None => write!(line, "-"),
     };
+    if let Some(caller) = &record.caller {
+        let _ = write!(line, " caller={caller}");
+    }
+    if record.fragment {
+        line.push_str(" fragment=true");
+    }
     let _ = write!(line, " user={} ", record.facility > 0);
 }
 

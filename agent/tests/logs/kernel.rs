@@ -24,7 +24,8 @@ fn a_record_is_one_line_with_its_properties_below_and_says_who_wrote_it() {
     let tree = machine(
         "4,6801,6860814103,-;yes invoked oom-killer: order=0\n SUBSYSTEM=mem\n\
          12,6802,6860914103,-,caller=T1;Out of memory: Killed process 1 (fake)\\x0a4,1,1,-;x\n\
-         187,6803,6861000000,-;local\n",
+         187,6803,6861000000,-;local\n\
+         6,6804,6861000001,c,caller=C3;begun and \n6,6805,6861000002,+,caller=C3;ended\n",
     );
     let reading = tree.read("kernel", &whole_day());
     let item = reading.item("logs/kernel.log");
@@ -32,8 +33,10 @@ fn a_record_is_one_line_with_its_properties_below_and_says_who_wrote_it() {
         item.text(),
         "2026-11-23T01:54:20.814103Z facility=kern level=warn seq=6801 user=false yes invoked oom-killer: order=0\n \
          SUBSYSTEM=mem\n\
-         2026-11-23T01:54:20.914103Z facility=user level=warn seq=6802 user=true Out of memory: Killed process 1 (fake)\\x0a4,1,1,-;x\n\
-         2026-11-23T01:54:21.000000Z facility=local7 level=err seq=6803 user=true local\n"
+         2026-11-23T01:54:20.914103Z facility=user level=warn seq=6802 caller=T1 user=true Out of memory: Killed process 1 (fake)\\x0a4,1,1,-;x\n\
+         2026-11-23T01:54:21.000000Z facility=local7 level=err seq=6803 user=true local\n\
+         2026-11-23T01:54:21.000001Z facility=kern level=info seq=6804 caller=C3 fragment=true user=false begun and \n\
+         2026-11-23T01:54:21.000002Z facility=kern level=info seq=6805 caller=C3 fragment=true user=false ended\n"
     );
     assert_eq!(item.head.method, "/dev/kmsg, times computed from the time since boot");
 }

@@ -263,7 +263,10 @@ fn kernel_log(steps: &[Step]) -> Case {
         let level = ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"][usize::from(level)];
         let name = ["kern", "user", "mail"][usize::from(facility)];
         let time = format!("{}.{:06}Z", &at.to_string()[..19], at.nanos() % NANOS_PER_SEC / 1000);
-        let line = format!("{time} facility={name} level={level} seq={seq} user={} {text}\n{properties}", facility > 0);
+        let line = format!(
+            "{time} facility={name} level={level} seq={seq} caller=T1 user={} {text}\n{properties}",
+            facility > 0
+        );
         records.push((at, line.into_bytes()));
     }
     tree.write("dev/kmsg", &kmsg);
