@@ -29,7 +29,7 @@ fn every_mount_names_sources_that_exist() {
     known.extend(casefile_agent::logs::ALL.iter().map(|l| l.name));
     known.extend(["state", "ring"]);
     let mounts = mounts();
-    assert_eq!(mounts.len(), 6, "{mounts:?}");
+    assert_eq!(mounts.len(), 7, "{mounts:?}");
     for (path, needs) in mounts {
         for source in needs {
             assert!(known.contains(&source.as_str()), "{path} is for {source}, which is no source");

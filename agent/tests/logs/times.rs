@@ -151,20 +151,8 @@ impl InForm for casefile_proto::time::WallTime {
 
 #[test]
 fn a_log_that_goes_over_to_another_form_keeps_every_record_at_its_own_time() {
-    let edges = [
-        "2026-11-23T05:00:00Z",
-        "2026-11-23T07:30:00Z",
-        "2026-11-23T12:00:00Z",
-        "2026-11-23T16:01:00Z",
-        "2026-11-23T19:00:00Z",
-    ];
-    for (old, new, padding) in [
-        ("syslog", "zoned", 400),
-        ("zoned", "local", 400),
-        ("local", "epoch", 30),
-        ("syslog", "zoned", 3),
-        ("epoch", "syslog", 900),
-    ] {
+    let edges = ["2026-11-23T05:00:00Z", "2026-11-23T07:30:00Z", "2026-11-23T16:01:00Z", "2026-11-23T19:00:00Z"];
+    for (old, new, padding) in [("syslog", "zoned", 400), ("zoned", "local", 3), ("epoch", "syslog", 100)] {
         let records = upgraded(old, new, padding);
         let text: String = records.iter().map(|(_, record)| record.as_str()).collect();
         for packed in [false, true] {

@@ -2,7 +2,7 @@
 //! holds it even when somebody clears the place where it was found. Told once: an agent that is merely started again
 //! finds frames of this boot in its ring and says nothing of it.
 //!
-//! How to add a place: a [`Place`] with a function that gives the last lines, and its line in [`PLACES`]. What a crash left
+//! How to add a place: a [`Look`] that gives the last lines, and its line in [`PLACES`]. What a crash left
 //! in pstore is there; the window of an incident is cut out of the same places by the log sources.
 
 use std::collections::VecDeque;
@@ -25,11 +25,9 @@ pub(super) const MAX_LINES: usize = 384;
 /// Bytes of these lines.
 const MAX_BYTES: usize = 128 << 10;
 
-/// A place where an earlier boot may have left something.
-struct Place {
-    /// Its last lines. A gap: they are there, or may be, and could not be read.
-    look: fn(&Host, Option<WallTime>) -> (Vec<Left>, Vec<Gap>),
-}
+/// Looks at a place where an earlier boot may have left something. A gap: it is there, or may be, and could not be read.
+/// The time is that of this boot.
+type Look = fn(&Host, Option<WallTime>) -> (Vec<Left>, Vec<Gap>);
 
 /// What was left in one file of a place.
 struct Left {
@@ -49,13 +47,13 @@ struct Line {
 }
 
 /// In the order in which they are told; each gets what those before it left of the caps.
-const PLACES: &[Place] = &[Place { look: in_pstore }, Place { look: in_journal }];
+const PLACES: &[Look] = &[in_pstore, in_journal];
 
 /// Tells it all. `booted`: when the running kernel started. `now` is the time of what has none of its own.
 pub(super) fn tell(host: &Host, booted: Option<WallTime>, now: Stamp, out: &mut Measurement) {
     let (mut lines_left, mut bytes_left) = (MAX_LINES, MAX_BYTES);
-    for place in PLACES {
-        let (found, gaps) = (place.look)(host, booted);
+    for look in PLACES {
+        let (found, gaps) = look(host, booted);
         // That there is no such place is how most machines are.
         gaps.into_iter().filter(|gap| gap.reason != GapReason::SourceAbsent).for_each(|gap| out.gap(gap));
         // The end of the last one is where the kernel died: filled from there.
