@@ -2,6 +2,7 @@
 //! of memory, write long lines and are rotated in the middle of one.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use casefile_agent::logs::{LogAsk, Selection};
@@ -39,6 +40,90 @@ fn files_of(item: &str) -> Vec<String> {
     names.iter().map(|n| String::from_utf8(fs::read(n).unwrap()).unwrap()).collect()
 }
 
+/// The text of a file as it was before kubelet compressed it.
+fn plain(file: &Path) -> Vec<u8> {
+    let bytes = fs::read(file).unwrap();
+    if file.extension().is_none_or(|e| e != "gz") {
+        return bytes;
+    }
+    let mut text = Vec::new();
+    flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut text).unwrap();
+    text
+}
+
+/// The lines of a container by way of another reader: all files in the order of their times, each line split at its
+/// blanks, parts put behind the one that the same stream began.
+fn joined(dir: &Path) -> Vec<u8> {
+    let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort_by_key(|n| (n.extension().is_some_and(|e| e == "log"), n.clone()));
+    let mut records: Vec<(Vec<u8>, Vec<u8>, bool)> = Vec::new();
+    for file in files {
+        let text = plain(&file);
+        for line in text.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+            let mut fields = line.splitn(4, |b| *b == b' ');
+            let (time, stream, tag) = (fields.next().unwrap(), fields.next().unwrap(), fields.next().unwrap());
+            let (text, ended) = (fields.next().unwrap_or_default(), tag == b"F");
+            match records.iter_mut().find(|(_, of, ended)| !ended && of == stream) {
+                Some((record, _, whole)) => {
+                    record.extend_from_slice(text);
+                    *whole = ended;
+                }
+                None => records.push(([time, b" ", stream, b" ", text].concat(), stream.to_vec(), ended)),
+            }
+        }
+    }
+    records.into_iter().flat_map(|(record, ..)| [record, b"\n".to_vec()].concat()).collect()
+}
+
+#[test]
+fn every_container_of_the_node_is_there_to_the_byte() {
+    let reading = reading(&whole_day());
+    let mut containers = 0;
+    for pod in fs::read_dir(node().join("var/log/pods")).unwrap().map(|e| e.unwrap()) {
+        for container in fs::read_dir(pod.path()).unwrap().map(|e| e.unwrap()) {
+            let (pod, name) = (pod.file_name().into_string().unwrap(), container.file_name().into_string().unwrap());
+            let item = reading.item(&format!("logs/pods/{pod}/{name}.log"));
+            let given = item.records.iter().map(|(_, b)| b.as_slice()).collect::<Vec<_>>().concat();
+            assert!(given == joined(&container.path()), "{pod}/{name}");
+            containers += 1;
+        }
+    }
+    assert_eq!((containers, reading.items.len()), (5, 5));
+    assert!(reading.covered.gaps.is_empty(), "{:?}", reading.covered.gaps);
+}
+
+#[test]
+fn both_restarts_that_kubelet_keeps_are_one_log_and_a_container_without_a_file_is_named() {
+    let tree = Tree::new();
+    let pods = "var/log/pods";
+    // As on the node: a pod that could not be pulled, a container that has not written, one without a file.
+    tree.path(&format!("{pods}/shop_nopull_4ffde201-4304-41d1-895f-4632c4644964/none"));
+    tree.write(&format!("{pods}/shop_probe-vt74q_6c75473a-f2c3-43f2-ba33-df71461b3be7/p/0.log"), "");
+    tree.path(&format!("{pods}/shop_probe-ddcvk_2fcc4fec-06ca-460e-8f95-56abc8d60f4e/p/none"));
+    let crasher = format!("{pods}/shop_crasher-546f4c8c5f-ndxm9_307a3af4-ad68-4919-9241-74193ba49cd7/app");
+    let real = fs::read(node().join(&crasher).join("4.log")).unwrap();
+    tree.write(&format!("{crasher}/4.log"), &real);
+    tree.write(
+        &format!("{crasher}/3.log"),
+        "2026-11-23T14:42:51.1Z stdout F starting\n2026-11-23T14:42:51.2Z stderr P panic: ",
+    );
+    let reading = tree.read("pods", &whole_day());
+    let text = String::from_utf8(real).unwrap().replace(" F ", " ");
+    // What the older one had begun when it died is not joined with what the newer one said.
+    assert_eq!(
+        reading.item(CRASHER).text(),
+        format!("2026-11-23T14:42:51.1Z stdout starting\n2026-11-23T14:42:51.2Z stderr panic: \n{text}")
+    );
+    let silent = reading.item("logs/pods/shop_probe-vt74q_6c75473a-f2c3-43f2-ba33-df71461b3be7/p.log");
+    assert!(silent.records.is_empty());
+    assert_eq!(reading.items.len(), 2);
+    assert!(
+        reading.gap(GapReason::NotRecorded).unwrap().detail.contains("shop_probe-ddcvk"),
+        "{:?}",
+        reading.covered.gaps
+    );
+}
+
 #[test]
 fn every_line_of_a_rotated_log_is_there_once_and_in_order() {
     let files = files_of(GATEWAY);
@@ -58,10 +143,16 @@ fn every_line_of_a_rotated_log_is_there_once_and_in_order() {
 fn a_line_that_was_rotated_in_its_middle_is_joined() {
     let reading = reading(&whole_day());
     let item = reading.item(LONG_LINES);
+    // Each of the four files but the last ends in the middle of a line.
+    assert!(
+        item.gaps.iter().all(|g| g.interval.is_none_or(|i| i.from() < at("2026-11-23T14:42:40.689780902Z"))),
+        "{:#?}",
+        item.gaps
+    );
     let record = item.records.iter().find(|(t, _)| *t == at("2026-11-23T14:44:22.504131686Z")).unwrap();
     let text = String::from_utf8_lossy(&record.1).into_owned();
     assert!(text.starts_with(r"2026-11-23T14:44:22.504131686Z stdout no newline at end\033[31mred"), "{}", &text[..90]);
-    assert_eq!(item.records.len(), 4);
+    assert_eq!(item.records.len(), 7 + 7 + 4);
     // Its last part lies in a file that holds nothing else of this window, and is read all the same.
     let narrow = window("2026-11-23T14:44:22Z", "2026-11-23T14:44:23Z");
     assert_eq!(crate::real_node::reading(&ask(narrow)).item(LONG_LINES).text(), text);
