@@ -21,6 +21,7 @@ const AFTER_HELP: &str = "\
 Examples:
   casefile-agent run --config /etc/casefile/agent.toml
   casefile-agent extract --since-time 2026-11-23T02:44:00Z --until-time 2026-11-23T03:14:00Z -o node.tar.gz
+  casefile-agent extract --since-time 2026-11-23T02:44:00Z --source kernel -o - | less
 
 Environment:
   CASEFILE_NODE   the node's name, where the configuration does not say it
@@ -75,7 +76,7 @@ pub struct Extract {
     /// Only this unit of the journal, with or without .service; may be given again. Everything else is still collected.
     #[arg(long = "unit", value_name = "NAME", value_parser = selected)]
     pub units: Vec<String>,
-    /// The archive to write.
+    /// The archive to write; `-` prints the text of what --source names to standard output instead.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     /// Replace the archive if it is there.

@@ -137,6 +137,13 @@ pub(crate) fn names(context: &Context) -> impl Iterator<Item = &'static str> {
     [RECORDING, INVENTORY, STATE].into_iter().chain(state).chain(logs).chain(context.sources.clone())
 }
 
+/// Whether text has this name: a log source, a table of the state, the inventory. The kernel log and its source of
+/// metrics share theirs.
+pub(crate) fn is_text(name: &str) -> bool {
+    let tables = state::ALL.iter().map(|s| s.name);
+    [INVENTORY, STATE].into_iter().chain(tables).chain(logs::ALL.iter().map(|s| s.name)).any(|known| known == name)
+}
+
 /// Collects. Returns when everything is delivered, the deadline is near, or `stop` turned true.
 pub fn collect(context: &Context, ask: &Ask, stop: &AtomicBool, out: &mut dyn ItemSink) -> Collected {
     let deadline = Instant::now() + ask.deadline * COLLECTING.0 / COLLECTING.1;

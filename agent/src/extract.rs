@@ -3,6 +3,8 @@
 //! Items are gathered as compressed chunks in a directory beside the archive and then only put together, so that memory
 //! does not grow with the window. The archive gets its name when it is whole.
 
+pub mod console;
+
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write};
@@ -38,6 +40,9 @@ use crate::sources;
 /// A window by hand has all the time that it needs; this only bounds what hangs.
 const DEADLINE: Duration = Duration::from_mins(30);
 
+/// What `--output` says for standard output instead of an archive.
+const CONSOLE: &str = "-";
+
 /// Why there is no archive.
 #[derive(Debug, thiserror::Error)]
 pub enum ExtractError {
@@ -60,6 +65,9 @@ pub enum ExtractError {
         /// What can be.
         known: String,
     },
+    /// A console shows text, and what was asked is none, or everything.
+    #[error("standard output takes text: say with --source which of {0}; for everything else give -o a file")]
+    NoText(String),
     /// The archive is there already.
     #[error("{0} is there already: give another name, or --force to replace it")]
     Exists(PathBuf),
@@ -100,7 +108,15 @@ pub enum ExtractError {
 impl ExtractError {
     /// Whether the command line is at fault, not the machine.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Window(_) | Self::Future { .. } | Self::Exists(_) | Self::Source { .. } | Self::Node(_))
+        matches!(
+            self,
+            Self::Window(_)
+                | Self::Future { .. }
+                | Self::Exists(_)
+                | Self::Source { .. }
+                | Self::Node(_)
+                | Self::NoText(_)
+        )
     }
 }
 
@@ -124,6 +140,13 @@ pub struct Plan {
     ask: Ask,
     reason: String,
     output: PathBuf,
+}
+
+impl Plan {
+    /// Whether it goes to standard output as text ([`console::show`]) and not into an archive ([`run`]).
+    pub fn is_for_a_console(&self) -> bool {
+        self.output.as_os_str() == CONSOLE
+    }
 }
 
 /// What was done; prints as the lines that a person reads at the end.
@@ -168,7 +191,8 @@ pub fn plan(args: &Extract, around: &Surroundings) -> Result<Plan, ExtractError>
         return Err(ExtractError::Future { from: args.since_time, now });
     }
     let window = Window::new(args.since_time, args.until_time.unwrap_or(now))?;
-    if !args.force && args.output.symlink_metadata().is_ok() {
+    let to_console = args.output.as_os_str() == CONSOLE;
+    if !to_console && !args.force && args.output.symlink_metadata().is_ok() {
         return Err(ExtractError::Exists(args.output.clone()));
     }
     let config = match &args.config {
@@ -185,7 +209,7 @@ pub fn plan(args: &Extract, around: &Surroundings) -> Result<Plan, ExtractError>
     let redaction = Redaction::for_once(config.masking.clone(), &config.data_dir.join(REDACTION_KEY));
     let redaction = redaction.map_err(ExtractError::Key)?;
     let host = Host::new(args.host_root.as_ref().unwrap_or(&config.host_root))?;
-    let context = Context {
+    let mut context = Context {
         boot: crate::boot_id(&host),
         host,
         node: config.node,
@@ -199,8 +223,16 @@ pub fn plan(args: &Extract, around: &Surroundings) -> Result<Plan, ExtractError>
     let strange = |name: &&String| !collect::knows(&context, name);
     let names: Vec<_> = args.sources.iter().filter(strange).map(|name| format!("{name:?}")).collect();
     if !names.is_empty() {
-        let known = collect::names(&context).collect::<Vec<_>>().join(", ");
+        let known = unique(collect::names(&context)).join(", ");
         return Err(ExtractError::Source { names, known });
+    }
+    if to_console {
+        if args.sources.is_empty() || !args.sources.iter().all(|name| collect::is_text(name)) {
+            let known = collect::names(&context).filter(|name| collect::is_text(name));
+            return Err(ExtractError::NoText(unique(known).join(", ")));
+        }
+        // The recording is no text, and whoever asks for the kernel's log here does not mean its metrics.
+        context.sources.clear();
     }
     let ask = Ask {
         window,
@@ -211,6 +243,17 @@ pub fn plan(args: &Extract, around: &Surroundings) -> Result<Plan, ExtractError>
         clock: None,
     };
     Ok(Plan { context, ask, reason: args.reason.clone(), output: args.output.clone() })
+}
+
+/// Each name once: some are of two things.
+fn unique(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+    let mut seen = Vec::new();
+    names.for_each(|name| {
+        if !seen.contains(&name) {
+            seen.push(name);
+        }
+    });
+    seen
 }
 
 /// Collects and writes the archive. When `stop` turns true, what was found by then is sealed.

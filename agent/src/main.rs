@@ -1,6 +1,6 @@
 //! `casefile-agent`: records one machine, or cuts a window of it by hand.
 
-use std::io::{IsTerminal, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use casefile_agent::args::{self, Extract, Verb};
 use casefile_agent::config::{Config, Surroundings};
-use casefile_agent::extract::{self, ExtractError};
+use casefile_agent::extract::console::{self, Form};
+use casefile_agent::extract::{self, ExtractError, Plan};
 use casefile_agent::{Agent, Setup};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -99,16 +100,31 @@ fn extract_by_hand(args: &Extract) -> anyhow::Result<ExitCode> {
     let told = Arc::clone(&stop);
     runtime()?.block_on(async move {
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut work = tokio::task::spawn_blocking(move || extract::run(&plan, &told));
-        let done = loop {
+        let mut work = tokio::task::spawn_blocking(move || {
+            if plan.is_for_a_console() { Ok(show(&plan, &told)) } else { to_archive(&plan, &told) }
+        });
+        loop {
             tokio::select! {
                 // What was found so far is sealed, with what is missing.
                 _ = interrupt.recv() => stop.store(true, Ordering::Relaxed),
                 // Safe to drop: the work goes on, and is looked at again.
-                done = &mut work => break done.context("the extraction failed")??,
+                done = &mut work => break done.context("the extraction failed")?,
             }
-        };
-        say(format_args!("{done}"));
-        Ok(if done.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(PARTIAL) })
+        }
     })
+}
+
+fn to_archive(plan: &Plan, stop: &AtomicBool) -> anyhow::Result<ExitCode> {
+    let done = extract::run(plan, stop)?;
+    say(format_args!("{done}"));
+    Ok(if done.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(PARTIAL) })
+}
+
+/// Text on standard output; a reader that had enough, as `head` has, is no failure.
+fn show(plan: &Plan, stop: &AtomicBool) -> ExitCode {
+    let stdout = std::io::stdout();
+    let form = if stdout.is_terminal() { Form::Harmless } else { Form::Plain };
+    let mut talk = anstream::stderr();
+    let shown = console::show(plan, form, stop, &mut BufWriter::new(stdout.lock()), &mut talk);
+    if shown.reader_left || shown.coverage.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(PARTIAL) }
 }

@@ -109,3 +109,60 @@ fn a_place_that_cannot_be_written_is_an_error_and_leaves_nothing() {
     let error = run(&plan, &AtomicBool::new(false)).unwrap_err();
     assert!(matches!(error, ExtractError::Io { .. }), "{error}");
 }
+
+fn shown(args: &Extract, form: console::Form) -> (String, String, console::Shown) {
+    let plan = plan(args, &around()).unwrap();
+    assert!(plan.is_for_a_console());
+    let (mut out, mut talk) = (Vec::new(), Vec::new());
+    let shown = console::show(&plan, form, &AtomicBool::new(false), &mut out, &mut talk);
+    (String::from_utf8(out).unwrap(), String::from_utf8(talk).unwrap(), shown)
+}
+
+#[test]
+fn a_console_gets_the_records_alone_and_is_told_on_the_side_what_they_are() {
+    let tmp = machine();
+    fs::write(tmp.path().join("host/var/log/app.log"), "2026-11-23T03:36:41Z hello \x1b[31mred\n").unwrap();
+    let args = Extract { output: "-".into(), sources: vec!["files".to_owned()], ..args(tmp.path()) };
+    let (out, talk, whole) = shown(&args, console::Form::Plain);
+    assert_eq!(out, "2026-11-23T03:36:41Z hello \x1b[31mred\n");
+    assert!(talk.starts_with("==> logs/files/var/log/app.log: /var/log/app.log, times with a zone"), "{talk}");
+    assert!(talk.contains("files: 1 records in 1 items") && talk.contains("missing (not-recorded)"), "{talk}");
+    assert!(!whole.coverage.is_whole() && !whole.reader_left);
+    assert_eq!(shown(&args, console::Form::Harmless).0, "2026-11-23T03:36:41Z hello \\x1b[31mred\n");
+    // Nothing was written beside it.
+    assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_extraction_and_is_no_failure() {
+    struct Gone;
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let tmp = machine();
+    let args = Extract { output: "-".into(), sources: vec!["files".to_owned()], ..args(tmp.path()) };
+    let plan = plan(&args, &around()).unwrap();
+    assert!(console::show(&plan, console::Form::Plain, &AtomicBool::new(false), &mut Gone, &mut Gone).reader_left);
+}
+
+#[test]
+fn a_console_takes_text_and_the_kernel_log_is_text_though_a_source_of_metrics_has_its_name() {
+    let tmp = machine();
+    let asked = |sources: &[&str]| {
+        let sources = sources.iter().map(|s| (*s).to_owned()).collect();
+        plan(&Extract { output: "-".into(), sources, ..args(tmp.path()) }, &around()).err()
+    };
+    for sources in [&[][..], &["recording"], &["files", "cpu"]] {
+        let error = asked(sources).unwrap();
+        assert!(
+            error.is_usage() && error.to_string().contains("say with --source which of inventory, state"),
+            "{error}"
+        );
+    }
+    assert!(asked(&["kernel"]).is_none() && asked(&["state", "pods"]).is_none());
+}
