@@ -28,12 +28,13 @@ use casefile_redact::Redactor;
 
 use crate::clock::Clock;
 use crate::host::Host;
+use crate::logs::budget::part_of;
 use crate::logs::{self, LogAsk, LogConfig, LogSpec, Selection};
 use crate::redaction::Redaction;
 use crate::runner::lane::chain;
 use crate::sources::inventory;
 use crate::state::{self, StateSpec};
-use items::{Content, Records};
+use items::{Content, OnlyAsked, Records};
 pub use step::LeftBehind;
 use step::{Delivery, Feed, Gone, Until, Went};
 
@@ -158,22 +159,10 @@ pub fn collect(context: &Context, ask: &Ask, stop: &AtomicBool, out: &mut dyn It
         left: ask.budget,
         collected: Collected::default(),
     };
-    let logs = steps.iter().filter(|s| matches!(s, Step::Log(_))).count();
-    let mut logs_left = logs;
-    for step in steps {
-        // Everything but the logs is small; what it leaves is shared evenly, and what one log source does not need is
-        // left to those after it.
-        let budget = match step {
-            Step::Log(_) => {
-                logs_left -= 1;
-                Bytes(run.left.0 / (logs_left as u64 + 1))
-            }
-            _ => run.left,
-        };
-        if let Err(Gone(error)) = run.step(step, budget) {
-            run.collected.gaps.push(Gap::new(GapReason::Cancelled, chain(&error)));
-            break;
-        }
+    // Everything but the logs is small; all logs of all log sources share fairly what it leaves.
+    let (logs, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(|s| matches!(s, Step::Log(_)));
+    if let Err(Gone(error)) = run.steps(others).and_then(|()| run.logs(logs)) {
+        run.collected.gaps.push(Gap::new(GapReason::Cancelled, chain(&error)));
     }
     for name in &ask.sources {
         if knows(context, name) {
@@ -240,6 +229,45 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn steps(&mut self, steps: Vec<Step>) -> Result<(), Gone> {
+        steps.into_iter().try_for_each(|step| self.step(step, self.left))
+    }
+
+    /// The log sources, the one with the least to read first: no other waits for the one with the most.
+    fn logs(&mut self, steps: Vec<Step>) -> Result<(), Gone> {
+        let enough = Bytes(self.left.0 / steps.len().max(1) as u64);
+        let mut weighed = Vec::new();
+        for step in &steps {
+            weighed.push((*step, self.needs(*step, enough)?));
+        }
+        weighed.sort_by_key(|(_, needs)| needs.iter().fold(0_u64, |sum, need| sum.saturating_add(*need)));
+        let begun = self.collected.sources.len();
+        for (turn, (step, own)) in weighed.iter().enumerate() {
+            let others: Vec<u64> = weighed[turn + 1..].iter().flat_map(|(_, needs)| needs).copied().collect();
+            self.step(*step, part_of(self.left, own, &others))?;
+        }
+        // Their rows stand in the order of the list, whatever was read first.
+        let place = |row: &SourceCoverage| steps.iter().position(|s| s.name() == row.source);
+        self.collected.sources[begun..].sort_by_key(place);
+        Ok(())
+    }
+
+    /// What the logs of a log source need; one without end where it cannot be said, which is told when it is read.
+    fn needs(&mut self, step: Step, enough: Bytes) -> Result<Vec<u64>, Gone> {
+        let unknown = vec![u64::MAX];
+        let Step::Log(spec) = step else { return Ok(unknown) };
+        if self.until.is_over() || self.context.left_behind.is_full() {
+            return Ok(unknown);
+        }
+        let context = self.context.clone();
+        let ask = LogAsk { window: self.ask.window, budget: enough, select: self.ask.select.clone() };
+        let went = self.delivery.run(spec.name, &self.until, move |feed| {
+            let needs = (spec.open)(&context.host, &context.logs).needs(&ask, &mut OnlyAsked(feed));
+            step::Result { needs, ..Default::default() }
+        })?;
+        Ok(if let Went::Done(done) = went { done.needs } else { unknown })
+    }
+
     fn step(&mut self, step: Step, budget: Bytes) -> Result<(), Gone> {
         if self.until.is_over() {
             let gap = self.why_over("it was not begun");
@@ -364,13 +392,13 @@ fn recording(context: &Context, feed: &Feed, window: Window, budget: Bytes) -> s
             for row in &mut cut.sources {
                 row.items = items.min(row.records);
             }
-            step::Result { rows: cut.sources, gaps: cut.gaps, bytes }
+            step::Result { rows: cut.sources, gaps: cut.gaps, bytes, ..Default::default() }
         }
         Err(error) => {
             let (reason, bytes) = (stopped(&content, GapReason::SourceFailed), content.bytes);
             let gap = Gap::new(reason, format!("cutting the recording ended early: {}", chain(&error))).over(window);
             content.finish(0, None, vec![gap.clone()]);
-            step::Result { rows: vec![], gaps: vec![gap], bytes }
+            step::Result { rows: vec![], gaps: vec![gap], bytes, ..Default::default() }
         }
     }
 }
@@ -428,7 +456,7 @@ fn inventory_item(
     row.redaction = content.redaction(redactor);
     let bytes = content.bytes;
     row.items = u64::from(content.finish(row.records, None, gaps));
-    step::Result { rows: vec![row], gaps: vec![], bytes }
+    step::Result { rows: vec![row], bytes, ..Default::default() }
 }
 
 /// One table of the state at collection time.
@@ -444,7 +472,7 @@ fn table(
     let mut row = row(spec.name, SourceKind::State, window);
     let Ok(path): Result<EntryPath, _> = format!("{STATE}/{}", spec.file).parse() else {
         row.gaps.push(Gap::new(GapReason::SourceFailed, format!("{} is no name of a file", spec.file)));
-        return step::Result { rows: vec![row], gaps: vec![], bytes: 0 };
+        return step::Result { rows: vec![row], ..Default::default() };
     };
     let head =
         ItemHead { kind: ItemKind::State, path, source: STATE.to_owned(), method: spec.about.to_owned(), times: None };
@@ -466,7 +494,7 @@ fn table(
     let bytes = content.bytes;
     row.items = u64::from(content.finish(row.records, None, row.gaps.clone()));
     feed.progress(spec.name, row.records, bytes);
-    step::Result { rows: vec![row], gaps: vec![], bytes }
+    step::Result { rows: vec![row], bytes, ..Default::default() }
 }
 
 /// One log source.
@@ -487,5 +515,5 @@ fn log(context: &Context, feed: &Feed, spec: &'static LogSpec, ask: LogAsk, reda
     row.gaps = std::mem::take(&mut records.gaps).finish();
     row.cost = Cost { took_nanos: nanos(began), bytes };
     row.redaction = Some(records.redaction);
-    step::Result { rows: vec![row], gaps: vec![], bytes }
+    step::Result { rows: vec![row], bytes, ..Default::default() }
 }

@@ -61,6 +61,24 @@ impl RowGaps {
     }
 }
 
+/// Is asked whether to go on, by a log source that says what it needs, and takes nothing.
+pub(super) struct OnlyAsked<'a>(pub(super) &'a Feed);
+
+impl LogSink for OnlyAsked<'_> {
+    fn begin(&mut self, _head: ItemHead) -> ControlFlow<Stop> {
+        Break(Stop::Budget)
+    }
+    fn record(&mut self, _at: WallTime, _bytes: &[u8]) -> ControlFlow<Stop> {
+        Break(Stop::Budget)
+    }
+    fn end(&mut self, _covered: Option<Window>, _gaps: Vec<Gap>) -> ControlFlow<Stop> {
+        Break(Stop::Budget)
+    }
+    fn check(&mut self) -> ControlFlow<Stop> {
+        self.0.check()
+    }
+}
+
 /// Takes the records of one log source.
 pub(super) struct Records<'a> {
     source: &'static str,

@@ -77,6 +77,8 @@ pub(super) struct Result {
     pub(super) gaps: Vec<Gap>,
     /// Plain bytes that it gave out.
     pub(super) bytes: u64,
+    /// What each log of a log source needs, when that was the question.
+    pub(super) needs: Vec<u64>,
 }
 
 /// How a step went.

@@ -144,6 +144,91 @@ fn a_receiver_that_is_gone_ends_the_collection() {
     assert_eq!(sink.items.len(), 1);
 }
 
+/// A record of exactly 50 bytes in the archive.
+fn record(n: u64) -> String {
+    format!("2026-11-23T{:02}:{:02}:{:02}Z stdout {n:021}\n", n / 3600, n / 60 % 60, n % 60)
+}
+
+/// What each of these logs, by the number of its records, is given of a budget: `files` and `pods` in one collection.
+fn given(files: &[u64], pods: &[u64], budget: u64) -> (Vec<u64>, Vec<u64>) {
+    let (tmp, mut context) = machine();
+    let root = tmp.path();
+    std::fs::remove_file(root.join("var/log/app.log")).unwrap();
+    for (n, records) in files.iter().enumerate() {
+        let text: String = (0..*records).map(record).collect();
+        std::fs::write(root.join(format!("var/log/{n}.log")), text).unwrap();
+    }
+    for (n, records) in pods.iter().enumerate() {
+        let dir = root.join(format!("var/log/pods/shop_pod-{n}_u/app"));
+        std::fs::create_dir_all(&dir).unwrap();
+        let text: String = (0..*records).map(|r| record(r).replace("stdout ", "stdout F ")).collect();
+        std::fs::write(dir.join("0.log"), text).unwrap();
+    }
+    context.host = Host::new(root).unwrap();
+    let day = Window::new("2026-11-23T00:00:00Z".parse().unwrap(), "2026-11-24T00:00:00Z".parse().unwrap()).unwrap();
+    let sources = vec!["files".to_owned(), "pods".to_owned()];
+    let ask = Ask { window: day, budget: Bytes(budget), sources, ..ask() };
+    let mut sink = Sink::default();
+    let collected = collect(&context, &ask, &AtomicBool::new(false), &mut sink);
+    assert_eq!(names(&collected, SourceKind::Logs), ["files", "pods"], "rows stand in the order of the list");
+    let total: u64 = sink.items.iter().map(|i| i.2.len() as u64).sum();
+    assert!(total <= budget, "{total} of {budget}");
+    let records = |path: String, has: u64| {
+        let Some((_, _, bytes, tail)) = sink.items.iter().find(|i| i.1.path.as_str() == path) else { return 0 };
+        let tail = tail.as_ref().unwrap();
+        assert_eq!(bytes.len() as u64, tail.records * 50, "{path} is cut within a record");
+        let left_out = tail.gaps.iter().find(|g| g.reason == GapReason::Budget);
+        // What is left out is said, with its number, its bytes and from when on.
+        assert_eq!(left_out.and_then(|g| g.count), (tail.records < has).then_some(has - tail.records), "{path}");
+        if let Some(gap) = left_out {
+            assert!(gap.detail.contains(&format!("{} records, ", has - tail.records)), "{gap:?}");
+            assert_eq!(gap.interval.map(|i| i.from()), Some(day.from().after(Duration::from_secs(tail.records))));
+        }
+        tail.records
+    };
+    let in_files = files.iter().enumerate().map(|(n, has)| records(format!("logs/files/var/log/{n}.log"), *has));
+    let in_files = in_files.collect();
+    let in_pods = pods.iter().enumerate().map(|(n, has)| records(format!("logs/pods/shop_pod-{n}_u/app.log"), *has));
+    (in_files, in_pods.collect())
+}
+
+#[test]
+fn one_log_source_leaves_to_the_other_what_it_does_not_need() {
+    // Nine tenths and a hundredth, either way: all of it fits.
+    assert_eq!(given(&[900], &[10], 50_000), (vec![900], vec![10]));
+    assert_eq!(given(&[10], &[900], 50_000), (vec![10], vec![900]));
+    // One log of one source and many of the other: one level for all of them.
+    let (files, pods) = given(&[2000], &[10; 99], 50_000);
+    assert_eq!((pods, files[0]), (vec![10; 99], 10));
+    let (files, pods) = given(&[40; 9], &[40, 5000], 100_000);
+    assert_eq!((files, pods[0]), (vec![40; 9], 40));
+    assert!((1590..=1600).contains(&pods[1]), "{pods:?}");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_log_that_needs_no_more_than_its_fair_share_over_all_log_sources_is_whole(
+        files in proptest::collection::vec(1_u64..200, 0..5),
+        pods in proptest::collection::vec(1_u64..200, 0..6),
+        budget in 0_u64..60_000,
+    ) {
+        let (in_files, in_pods) = given(&files, &pods, budget);
+        // The level of sizes as they lie on the disk: two bytes more for each record of a pod.
+        let mut sizes: Vec<u64> = files.iter().map(|n| n * 50).chain(pods.iter().map(|n| n * 52)).collect();
+        sizes.sort_unstable();
+        let fits = |level: u64| sizes.iter().map(|s| level.min(*s)).sum::<u64>() <= budget;
+        let level = (0..=budget).rev().find(|level| fits(*level)).unwrap_or(0);
+        for (has, got) in files.iter().zip(&in_files) {
+            proptest::prop_assert!(*got >= (*has).min(level / 50), "{got} of {has} in files, the level is {level}");
+        }
+        for (has, got) in pods.iter().zip(&in_pods) {
+            proptest::prop_assert!(*got >= (*has).min(level / 52), "{got} of {has} in pods, the level is {level}");
+        }
+    }
+}
+
 fn head(path: &str) -> ItemHead {
     ItemHead {
         kind: ItemKind::State,

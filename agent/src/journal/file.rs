@@ -121,6 +121,11 @@ impl<S: ReadAt> JournalFile<S> {
         Ok(file)
     }
 
+    /// How many bytes it has.
+    pub fn size(&self) -> u64 {
+        self.blocks.size()
+    }
+
     /// The row of sequence numbers that its entries are numbered in.
     pub fn seqnum_id(&self) -> Id {
         self.header.seqnum_id

@@ -13,6 +13,7 @@ use casefile_evidence::logtime::stamp::zoned;
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::time::WallTime;
 
+use super::fuzzing::CriLine;
 use super::lines::{LINE_CAP, Line};
 use super::sink::{Flow, Item};
 use super::window::Grammar;
@@ -155,6 +156,15 @@ impl Grammar for Cri {
 }
 
 impl Cri {
+    /// The line that was stamped last, taken apart.
+    pub(super) fn rest_of<'l>(&self, line: &'l [u8]) -> Option<CriLine<'l>> {
+        let (stamp, rest) = line.split_at_checked(self.stamp)?;
+        let (at, _) = zoned(line, &mut [0; 16], &mut 0)?;
+        let Rest { stream, partial, text } = parse_rest(rest)?;
+        let stream = if stream == Stream::Out { "stdout" } else { "stderr" };
+        Some(CriLine { at, stamp, stream, partial, text })
+    }
+
     /// Says which records had not been ended when the log was read to its end, and gives them as they are.
     pub(super) fn finish(&mut self, item: &mut Item<'_, '_>) -> Flow {
         item.damaged(None, std::mem::take(&mut self.orphaned));

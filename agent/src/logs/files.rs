@@ -1,8 +1,9 @@
 //! Plain log files named by globs below the host root, with the files that logrotate left of them. The form of their
 //! times is found out for each file by itself; a file in which none is found is named as a gap, never guessed at.
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use casefile_evidence::logtime::style::HostZone;
@@ -11,14 +12,15 @@ use casefile_proto::gap::{Gap, GapReason};
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::declared::Declared;
+use super::gaps::Gaps;
 use super::history::History;
-use super::open::{Dir, gap, too_many};
+use super::open::{Dir, Listing, Version, gap, too_many};
 use super::recognise::{differ, recognise};
-use super::rotation::{gather, rotated_name};
+use super::rotation::{gather_from, log_of, rotated_name};
 use super::sink::{Before, Giving};
 use super::text::{Text, TextForm};
 use super::{Covered, FilesConfig, LogAsk, LogSink, LogSource, LogSpec, MAX_LOGS, component, item_path, now};
-use crate::host::{EntryKind, Host};
+use crate::host::{EntryKind, Host, HostError};
 
 /// The log source.
 pub(super) const SPEC: LogSpec = LogSpec {
@@ -48,42 +50,73 @@ struct FamilyTimes {
     zone: Result<HostZone, Gap>,
 }
 
+/// What was found: directory and name of each log, its family, and how large its files are.
+type Sizes = BTreeMap<(PathBuf, OsString), (usize, u64)>;
+
 impl LogSource for Files {
+    fn needs(&mut self, ask: &LogAsk, out: &mut dyn LogSink) -> Vec<u64> {
+        // What is wrong is told when it is read.
+        let mut logs = self.list(&mut Gaps::default());
+        self.look_closer(&mut logs, ask, &self.times(), out);
+        logs.into_iter().map(|l| l.need).collect()
+    }
+
     fn read(&mut self, ask: &LogAsk, out: &mut dyn LogSink) -> Covered {
-        let mut gaps = Vec::new();
-        let mut logs = BTreeSet::new();
-        // Where two globs name one file, the later counts: an operator's stanzas come after those that every agent knows.
-        for (at, family) in self.families.iter().enumerate().rev() {
-            if let Err(gap) = Search::new(family, at).and_then(|search| search.run(&self.host, &mut logs, &mut gaps)) {
-                gaps.push(gap);
-            }
-        }
+        let mut gaps = Gaps::default();
+        let mut logs = self.list(&mut gaps);
         if logs.is_empty() && gaps.is_empty() {
             gaps.push(Gap::new(GapReason::SourceAbsent, "no file matches the globs of the configuration"));
         }
-        let times: Vec<_> = self.families.iter().map(|family| FamilyTimes::of(family, &self.host)).collect();
-        let mut logs: Vec<Log> = logs.into_iter().take(MAX_LOGS).collect();
-        let mut quiet = Vec::new();
-        if logs.iter().map(|l| l.need).fold(0, u64::saturating_add) > ask.budget.0 {
-            for log in &mut logs {
-                let times = &times[log.family];
-                if let Ok((history, zone)) = open(&self.host, log, ask, times, &mut quiet) {
-                    log.need = history.need(ask.window, &mut Text::new(zone.clone()));
-                }
-            }
-        }
+        let times = self.times();
+        self.look_closer(&mut logs, ask, &times, out);
         logs.sort();
         let mut giving = Giving::new(SPEC.name, ask, now(&self.host), logs.len(), out);
-        gaps.into_iter().for_each(|gap| giving.gap(gap));
-        let mut unread = logs.len();
+        giving.gaps(gaps);
+        let (mut unread, mut listed) = (logs.len(), Listed::of(&logs));
         for log in &logs {
             if giving.is_stopped() {
                 break;
             }
             unread -= 1;
-            give(&self.host, log, ask, &times[log.family], &mut giving);
+            give(&self.host, log, ask, &times[log.family], &mut listed, &mut giving);
         }
         giving.finish(unread)
+    }
+}
+
+impl Files {
+    /// Every log that the globs find.
+    fn list(&self, gaps: &mut Gaps) -> Vec<Log> {
+        let mut sizes = Sizes::new();
+        // Where two globs name one file, the later counts: an operator's stanzas come after those that every agent knows.
+        for (at, family) in self.families.iter().enumerate().rev() {
+            if let Err(gap) = Search::new(family, at).and_then(|search| search.run(&self.host, &mut sizes, gaps)) {
+                gaps.push(gap);
+            }
+        }
+        sizes.into_iter().map(|((dir, name), (family, need))| Log { need, dir, name, family }).collect()
+    }
+
+    /// What is said of the times of each family.
+    fn times(&self) -> Vec<FamilyTimes> {
+        self.families.iter().map(|family| FamilyTimes::of(family, &self.host)).collect()
+    }
+
+    /// Only when not everything fits is it worth looking how much of each log is asked for.
+    fn look_closer(&self, logs: &mut [Log], ask: &LogAsk, times: &[FamilyTimes], out: &mut dyn LogSink) {
+        if logs.iter().map(|l| l.need).fold(0, u64::saturating_add) <= ask.budget.0 {
+            return;
+        }
+        let (mut quiet, mut listed) = (Gaps::default(), Listed::of(logs));
+        for log in logs {
+            if out.check().is_break() {
+                return;
+            }
+            let times = &times[log.family];
+            if let Ok((history, zone)) = open(&self.host, log, ask, times, &mut listed, &mut quiet) {
+                log.need = history.need(ask.window, &mut Text::new(zone.clone()));
+            }
+        }
     }
 }
 
@@ -100,18 +133,69 @@ impl FamilyTimes {
     }
 }
 
+/// Logs of one directory from which on it is listed once for all of them: each for itself would be a square of names where
+/// somebody makes very many.
+const LISTED_ONCE: usize = 16;
+
+/// The directory that was listed last for many logs in it.
+#[derive(Default)]
+struct Listed {
+    /// How many logs lie in each directory, and their names.
+    logs: BTreeMap<PathBuf, BTreeSet<OsString>>,
+    last: Option<(PathBuf, Listing)>,
+}
+
+impl Listed {
+    fn of(logs: &[Log]) -> Self {
+        let mut all: BTreeMap<PathBuf, BTreeSet<OsString>> = BTreeMap::new();
+        for log in logs {
+            all.entry(log.dir.clone()).or_default().insert(log.name.clone());
+        }
+        all.retain(|_, names| names.len() >= LISTED_ONCE);
+        Self { logs: all, last: None }
+    }
+
+    /// The names that rotation may have given to files of this log, if its directory is listed once for all.
+    fn names<'n>(
+        &'n mut self,
+        dir: &mut Dir,
+        log: &'n Log,
+        gaps: &mut Gaps,
+    ) -> Result<Option<(Vec<&'n OsStr>, Version)>, HostError> {
+        let Some(logs) = self.logs.get(&log.dir) else { return Ok(None) };
+        if !self.last.as_ref().is_some_and(|(path, listing)| *path == log.dir && dir.is_still(listing.version)) {
+            let listing = dir.list(|name| is_of_any(logs, name))?;
+            if listing.names.more {
+                gaps.push(too_many(dir.path()));
+            }
+            self.last = Some((log.dir.clone(), listing));
+        }
+        Ok(self.last.as_ref().map(|(_, l)| (l.names.beginning_with(&log.name).collect(), l.version)))
+    }
+}
+
+/// Whether a name is that of one of these logs, or one that rotation may have made of it.
+fn is_of_any(logs: &BTreeSet<OsString>, name: &OsStr) -> bool {
+    let bytes = name.as_bytes();
+    let ends = bytes.iter().enumerate().filter(|(_, b)| matches!(b, b'.' | b'-')).map(|(at, _)| at);
+    ends.chain([bytes.len()]).any(|end| logs.contains(OsStr::from_bytes(&bytes[..end])))
+}
+
 fn open<'t>(
     host: &Host,
     log: &Log,
     ask: &LogAsk,
     times: &'t FamilyTimes,
-    gaps: &mut Vec<Gap>,
+    listed: &mut Listed,
+    gaps: &mut Gaps,
 ) -> Result<(History<TextForm>, &'t HostZone), Gap> {
     let zone = times.zone.as_ref().map_err(|gap| {
         Gap::new(gap.reason, format!("/{} was not read: {}", log.dir.join(&log.name).display(), gap.detail))
     })?;
     let mut dir = Dir::base(host, &log.dir).map_err(|e| gap(&e))?;
-    let (found, refused) = gather(&mut dir, |name| rotated_name(&log.name, name)).map_err(|e| gap(&e))?;
+    let names = listed.names(&mut dir, log, gaps).map_err(|e| gap(&e))?;
+    let place = |name: &OsStr| rotated_name(&log.name, name);
+    let (found, refused) = gather_from(&mut dir, place, names).map_err(|e| gap(&e))?;
     gaps.extend(refused);
     let mut before = None;
     let mut history = History::survey(found, |sample, file, place| {
@@ -137,12 +221,13 @@ fn open<'t>(
     Ok((history, zone))
 }
 
-fn give(host: &Host, log: &Log, ask: &LogAsk, times: &FamilyTimes, giving: &mut Giving<'_>) {
-    let mut gaps = Vec::new();
-    let (mut history, zone) = match open(host, log, ask, times, &mut gaps) {
+fn give(host: &Host, log: &Log, ask: &LogAsk, times: &FamilyTimes, listed: &mut Listed, giving: &mut Giving<'_>) {
+    let mut gaps = Gaps::default();
+    let (mut history, zone) = match open(host, log, ask, times, listed, &mut gaps) {
         Ok(opened) => opened,
         Err(gap) => return giving.gap(gap),
     };
+    let gaps = gaps.finish();
     if history.is_empty() {
         return gaps.into_iter().for_each(|gap| giving.gap(gap));
     }
@@ -163,6 +248,11 @@ fn give(host: &Host, log: &Log, ask: &LogAsk, times: &FamilyTimes, giving: &mut 
     // Whatever stopped it, the item knows; what is held back is given as far as it is taken.
     let _ = grammar.finish(&mut item);
     item.end(oldest, if rotated { Before::RotatedAway } else { Before::NotRecorded });
+}
+
+/// What is wrong with a family, if anything.
+pub(super) fn check(family: &FilesConfig) -> Result<(), Gap> {
+    Search::new(family, 0).map(|_| ())
 }
 
 /// One glob, taken apart at its slashes.
@@ -198,7 +288,7 @@ impl Search {
         Ok(Self { family: at, base: names.iter().collect(), parts, except })
     }
 
-    fn run(&self, host: &Host, logs: &mut BTreeSet<Log>, gaps: &mut Vec<Gap>) -> Result<(), Gap> {
+    fn run(&self, host: &Host, logs: &mut Sizes, gaps: &mut Gaps) -> Result<(), Gap> {
         match Dir::base(host, &self.base) {
             Ok(mut dir) => self.walk(&mut dir, &self.parts, logs, gaps),
             // Most globs are for some distribution that this is not.
@@ -208,21 +298,27 @@ impl Search {
         Ok(())
     }
 
-    fn walk(&self, dir: &mut Dir, parts: &[GlobMatcher], logs: &mut BTreeSet<Log>, gaps: &mut Vec<Gap>) {
+    fn walk(&self, dir: &mut Dir, parts: &[GlobMatcher], logs: &mut Sizes, gaps: &mut Gaps) {
         let [part, deeper @ ..] = parts else { return };
-        let names = match dir.names() {
+        // A log whose current file is not there at the moment is found by what rotation left of it.
+        let log_of = |name: &OsStr| {
+            let rotated = log_of(name).filter(|log| deeper.is_empty() && part.is_match(log));
+            rotated.or_else(|| part.is_match(name).then_some(name)).map(OsStr::to_owned)
+        };
+        let names = match dir.names(|name| log_of(name).is_some()) {
             Ok(names) => names,
             Err(e) => return gaps.push(gap(&e)),
         };
         if names.more {
             gaps.push(too_many(dir.path()));
         }
-        for (name, kind) in names.entries.into_iter().filter(|(name, _)| part.is_match(name)) {
-            if self.except.iter().any(|e| e.is_match(dir.path().join(&name))) {
+        for (name, kind) in names.entries {
+            let Some(log) = log_of(&name) else { continue };
+            if self.except.iter().any(|e| e.is_match(dir.path().join(&log))) {
                 continue;
             }
             if deeper.is_empty() {
-                self.found(dir, name, logs, gaps);
+                self.found(dir, &name, log, logs, gaps);
             } else if matches!(kind, EntryKind::Dir | EntryKind::Other) {
                 match dir.dir(&name) {
                     Ok(mut inner) => self.walk(&mut inner, deeper, logs, gaps),
@@ -233,18 +329,18 @@ impl Search {
         }
     }
 
-    fn found(&self, dir: &Dir, name: OsString, logs: &mut BTreeSet<Log>, gaps: &mut Vec<Gap>) {
-        // Everything but a regular file is refused when it is opened; here it is only about the size.
-        let need = dir.stat(&name).map_or(0, |f| f.size);
-        let log = Log { need, dir: dir.path().to_owned(), name, family: self.family };
-        if logs.iter().any(|l| (&l.dir, &l.name) == (&log.dir, &log.name)) {
-            return;
-        }
-        if logs.len() == MAX_LOGS {
-            let why = format!("more than {MAX_LOGS} files: /{} was not looked at", log.dir.join(&log.name).display());
+    fn found(&self, dir: &Dir, name: &OsStr, log: OsString, logs: &mut Sizes, gaps: &mut Gaps) {
+        let log = (dir.path().to_owned(), log);
+        if logs.len() >= MAX_LOGS && !logs.contains_key(&log) {
+            let why = format!("more than {MAX_LOGS} files: /{} was not looked at", log.0.join(&log.1).display());
             return gaps.push(Gap::new(GapReason::Budget, why));
         }
-        logs.insert(log);
+        // Everything but a regular file is refused when it is opened; here it is only about the size.
+        let size = dir.stat(name).map_or(0, |f| f.size);
+        let (family, all) = logs.entry(log).or_insert((self.family, 0));
+        if *family == self.family {
+            *all = all.saturating_add(size);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One log with all the files that rotation left of it, read as one: which files can hold something of the window, from
 //! where each is read, and what is said of those that cannot be read.
 
+use std::fs::File;
 use std::io;
 use std::ops::ControlFlow::{Break, Continue};
 
@@ -11,14 +12,16 @@ use casefile_proto::units::Bytes;
 use super::inflate::{GzipFeed, INFLATED_CAP, head};
 use super::lines::{Lines, PlainFeed};
 use super::open::LogFile;
-use super::rotation::{Found, Place};
+use super::rotation::{Age, Found, Place};
 use super::sink::{Flow, Item};
-use super::window::{Approach, Begin, Ended, Grammar, Order, SLACK, begin, estimate, read_up_to, scan};
+use super::window::{
+    Approach, Begin, Ended, Grammar, Order, SLACK, begin, estimate, is_before, nothing_follows, read_up_to, scan,
+};
 
 /// How much of a file is looked at to recognise it.
 pub(super) const SAMPLE: usize = 16 << 10;
 
-/// What text compresses to; only to estimate how much a compressed file may hold.
+/// What text compresses to; only to estimate how much a compressed file may hold that does not say so credibly.
 const USUAL_RATIO: u64 = 8;
 
 /// What was recognised of a file by what it begins with.
@@ -35,7 +38,12 @@ struct Piece<F> {
     place: Place,
     recognised: Recognised<F>,
     begin: Option<Begin>,
+    /// What it began with when it was surveyed.
+    mark: Vec<u8>,
 }
+
+/// So much of a file's beginning tells whether it is still the same content: in it stands a time.
+const MARK: usize = 256;
 
 /// One log: its files, oldest first.
 pub(super) struct History<F> {
@@ -50,8 +58,13 @@ impl<F> History<F> {
         mut recognise: impl FnMut(&[u8], &LogFile, &Place) -> Option<Recognised<F>>,
     ) -> Self {
         let mut sample = vec![0; SAMPLE];
-        let mut pieces = Vec::new();
+        let mut pieces: Vec<Piece<F>> = Vec::new();
         for Found { place, file } in found {
+            if let Some(before) = pieces.last()
+                && is_copy(&before.file, &before.place, &file, &place)
+            {
+                pieces.pop();
+            }
             let read = if place.packed {
                 head(&file.file, &mut sample)
             } else {
@@ -59,7 +72,8 @@ impl<F> History<F> {
                 read_up_to(&file.file, &mut sample, 0).unwrap_or(0)
             };
             if let Some(recognised) = recognise(&sample[..read], &file, &place) {
-                pieces.push(Piece { file, place, recognised, begin: None });
+                let mark = sample[..read.min(MARK)].to_vec();
+                pieces.push(Piece { file, place, recognised, begin: None, mark });
             }
         }
         Self { pieces }
@@ -99,38 +113,64 @@ impl<F> History<F> {
 
     /// Leaves out the files that hold nothing of the window. What a file holds lies, give or take the slack, between
     /// its own first time and that of the file after it.
-    fn needed(&self, window: Window) -> Vec<usize> {
+    ///
+    /// A first time that lies (a clock that was wrong for a moment) is believed only if the files after it, and a few
+    /// looks into the file itself, agree.
+    fn needed<G: Grammar<Form = F>>(&self, window: Window, grammar: &mut G) -> Vec<usize> {
         let first = |i: usize| self.pieces.get(i).and_then(|p| p.recognised.first);
+        let (before, past) = (window.from().before(SLACK), window.until().after(SLACK));
+        let mut all_past = true;
+        let mut begins_after: Vec<bool> = (0..self.pieces.len())
+            .rev()
+            .map(|i| {
+                all_past &= first(i).is_none_or(|t| t >= past);
+                let piece = &self.pieces[i];
+                let mut goes_on = || {
+                    grammar.enter(&piece.recognised.form);
+                    // An error is met again, and told, when the file is read.
+                    piece.place.packed
+                        || nothing_follows(&piece.file.file, 0, piece.file.facts.size, past, |l| grammar.stamp(l))
+                            .unwrap_or(false)
+                };
+                all_past && first(i).is_some() && goes_on()
+            })
+            .collect();
+        begins_after.reverse();
+        let mut latest = WallTime::MIN;
         (0..self.pieces.len())
             .filter(|&i| {
-                let begins_after = first(i).is_some_and(|t| t >= window.until().after(SLACK));
-                let ends_before = match (first(i), first(i + 1)) {
-                    (Some(this), Some(next)) => this <= next && next < window.from().before(SLACK),
-                    _ => false,
+                latest = first(i).map_or(latest, |t| t.max(latest));
+                let piece = &self.pieces[i];
+                let said = first(i).is_some() && first(i + 1).is_some_and(|next| latest <= next && next < before);
+                let mut ends_before = || {
+                    grammar.enter(&piece.recognised.form);
+                    let (file, size) = (&piece.file.file, piece.file.facts.size);
+                    piece.place.packed || is_before(file, size, before, |l| grammar.stamp(l)).unwrap_or(false)
                 };
-                !begins_after && !ends_before
+                !begins_after[i] && !(said && ends_before())
             })
             .collect()
     }
 
     /// About how many bytes of the window there are.
     pub(super) fn need<G: Grammar<Form = F>>(&self, window: Window, grammar: &mut G) -> u64 {
+        let needed = self.needed(window, grammar);
         let one = |i: usize| {
             let piece = &self.pieces[i];
             let size = piece.file.facts.size;
             if piece.place.packed {
-                return size.saturating_mul(USUAL_RATIO);
+                return inflated_size(&piece.file.file, size);
             }
             grammar.enter(&piece.recognised.form);
             estimate(&piece.file.file, size, window, |line| grammar.stamp(line)).unwrap_or(size)
         };
-        self.needed(window).into_iter().map(one).fold(0, u64::saturating_add)
+        needed.into_iter().map(one).fold(0, u64::saturating_add)
     }
 
     /// Finds where to begin in every file, and says in a word how the log will be read.
     pub(super) fn plan<G: Grammar<Form = F>>(&mut self, window: Window, grammar: &mut G) -> &'static str {
         let mut whole = false;
-        for i in self.needed(window) {
+        for i in self.needed(window, grammar) {
             let piece = &mut self.pieces[i];
             let start = if piece.place.packed {
                 Ok(Begin { offset: 0, in_order: true })
@@ -182,6 +222,35 @@ impl<F> History<F> {
     }
 }
 
+/// Whether a rotated file is a copy of the current one: what `copytruncate` leaves between copying and truncating. Then
+/// the current file holds it all.
+fn is_copy(file: &LogFile, place: &Place, current: &LogFile, at: &Place) -> bool {
+    let may_be = !place.packed && at.age == Age::Current && place.group == at.group && file.facts.size > 0;
+    if !may_be || file.facts.size > current.facts.size {
+        return false;
+    }
+    let mut blocks = [vec![0; NEAR_COPY], vec![0; NEAR_COPY]];
+    // As much at the beginning, and as much at the end of what was copied: two files of one log differ in their times.
+    let same = |at: u64, [a, b]: &mut [Vec<u8>; 2]| {
+        let length = usize::try_from(file.facts.size - at).unwrap_or(NEAR_COPY).min(NEAR_COPY);
+        let read = |file: &File, block: &mut [u8]| matches!(read_up_to(file, block, at), Ok(n) if n == block.len());
+        read(&file.file, &mut a[..length]) && read(&current.file, &mut b[..length]) && a[..length] == b[..length]
+    };
+    same(0, &mut blocks) && same(file.facts.size.saturating_sub(NEAR_COPY as u64), &mut blocks)
+}
+
+/// As much of two files is compared to find that one is a copy of the other.
+const NEAR_COPY: usize = 4 << 10;
+
+/// What a compressed file says that it inflates to (RFC 1952: the last four bytes, of its last member), where that can be
+/// true: text that does not get smaller is not compressed, and a size that is said falsely is at the log's own cost.
+fn inflated_size(file: &File, size: u64) -> u64 {
+    let mut said = [0; 4];
+    let read = size.checked_sub(4).is_some_and(|at| matches!(read_up_to(file, &mut said, at), Ok(4)));
+    let said = u64::from(u32::from_le_bytes(said));
+    if read && said >= size { said } else { size.saturating_mul(USUAL_RATIO) }
+}
+
 fn read_piece<G: Grammar>(
     piece: &Piece<G::Form>,
     begin: Begin,
@@ -204,24 +273,34 @@ fn read_piece<G: Grammar>(
         }
         return Continue(());
     }
-    // What is written from now on is not part of what was asked when it was asked.
     let size = match file.size_now() {
         Ok(size) => size,
         Err(e) => return told(Ended::Broken(e), piece, order, next, item),
     };
+    let (begin, size) = if size < file.facts.size || !is_same(piece) {
+        // Truncated since it was looked at: what it holds now is new, and where to begin is not known of it.
+        item.gap(truncated(piece, order, next, item));
+        (Begin { offset: 0, ..begin }, size)
+    } else {
+        // What was written since then is not part of what was asked, nor was it recognised.
+        (begin, file.facts.size)
+    };
     let mut lines = Lines::new(PlainFeed::new(&file.file, begin.offset), begin.offset, size);
-    let ended = scan(&mut lines, Approach::Line, order, grammar, item);
-    if matches!(ended, Ended::AtEnd) && lines.offset() < size {
-        let why = format!(
-            "/{} was truncated while it was read: {} were lost",
-            file.path.display(),
-            Bytes(size - lines.offset())
-        );
-        let gap = Gap::new(GapReason::RotatedAway, why);
-        item.gap(match between(order.latest().or(piece.recognised.first), next, item.window()) {
-            Some(interval) => gap.over(interval),
-            None => gap,
-        });
+    let mut ended = scan(&mut lines, Approach::Line, order, grammar, item);
+    if let Ended::Past = ended {
+        // One line that is past may lie: a few looks ahead must agree before the rest is left alone.
+        let past = item.window().until().after(SLACK);
+        match nothing_follows(&file.file, lines.offset(), size, past, |line| grammar.stamp(line)) {
+            Ok(true) => {}
+            Ok(false) => {
+                order.broken = true;
+                ended = scan(&mut lines, Approach::Line, order, grammar, item);
+            }
+            Err(e) => ended = Ended::Broken(e),
+        }
+    }
+    if (matches!(ended, Ended::AtEnd) && lines.offset() < size) || !is_same(piece) {
+        item.gap(truncated(piece, order, next, item));
     }
     told(ended, piece, order, next, item)?;
     if order.broken && begin.offset > 0 {
@@ -232,6 +311,23 @@ fn read_piece<G: Grammar>(
         told(ended, piece, order, next, item)?;
     }
     Continue(())
+}
+
+/// Whether a plain file still begins with what it began with. It may have been empty.
+fn is_same<F>(piece: &Piece<F>) -> bool {
+    let mut now = [0; MARK];
+    let now = &mut now[..piece.mark.len()];
+    // An error is met, and told, where the file is read.
+    read_up_to(&piece.file.file, now, 0).map_or(true, |read| now[..read] == piece.mark)
+}
+
+fn truncated<F>(piece: &Piece<F>, order: &Order, next: Option<WallTime>, item: &Item<'_, '_>) -> Gap {
+    let why = format!("/{} was truncated while it was read: what was not read yet is lost", piece.file.path.display());
+    let gap = Gap::new(GapReason::RotatedAway, why);
+    match between(order.latest().or(piece.recognised.first), next, item.window()) {
+        Some(interval) => gap.over(interval),
+        None => gap,
+    }
 }
 
 /// Puts the end of a scan into words, and says whether to go on with the next file.

@@ -46,6 +46,8 @@ pub(super) struct GzipFeed<'f> {
     members: u32,
     at: At,
     given: u64,
+    /// What is wrong behind the bytes that were given last.
+    error: Option<io::Error>,
 }
 
 impl<'f> GzipFeed<'f> {
@@ -61,6 +63,7 @@ impl<'f> GzipFeed<'f> {
             members: 0,
             at: At::Between,
             given: 0,
+            error: None,
         }
     }
 
@@ -140,6 +143,9 @@ impl Feed for GzipFeed<'_> {
         if self.given >= INFLATED_CAP {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
         loop {
             let more = self.has_input()?;
             match self.at {
@@ -164,12 +170,21 @@ impl Feed for GzipFeed<'_> {
             }
             let (read, written) = (self.inflate.total_in(), self.inflate.total_out());
             let input = &self.input[self.start..self.end];
-            let status = self.inflate.decompress(input, into, FlushDecompress::None)?;
+            let status = self.inflate.decompress(input, into, FlushDecompress::None);
             let read = usize::try_from(self.inflate.total_in() - read).unwrap_or(usize::MAX);
             let bytes = usize::try_from(self.inflate.total_out() - written).unwrap_or(usize::MAX).min(into.len());
             self.start = (self.start + read).min(self.end);
             self.crc.update(&into[..bytes]);
             self.given += bytes as u64;
+            let status = match status {
+                Ok(status) => status,
+                Err(e) if bytes == 0 => return Err(e.into()),
+                // What stood before the damage is given first.
+                Err(e) => {
+                    self.error = Some(e.into());
+                    return Ok(Fed { bytes, hole: 0 });
+                }
+            };
             if status == Status::StreamEnd {
                 self.at = At::Trailer;
             } else if read == 0 && bytes == 0 {

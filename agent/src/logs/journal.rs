@@ -28,7 +28,7 @@ use casefile_proto::time::WallTime;
 use super::sink::{Before, Flow, Giving, Item};
 use super::{Covered, LogAsk, LogSink, LogSource, LogSpec, Selection, Stop, item_path, now};
 use crate::host::Host;
-use crate::journal::{Entry, Fragments, Journals, Walked};
+use crate::journal::{Entry, Fragments, JournalFile, Journals, Walked};
 use fields::{Known, Seen};
 use found::{Found, wall};
 use held::{HELD_CAP, Held, Kept};
@@ -51,6 +51,13 @@ const CHECK_BYTES: u64 = 16 << 20;
 /// Up to this many times what can be held, reading everything again and again costs less than reading entry by entry.
 const READ_AGAIN: u64 = 4;
 
+/// What a window takes as text and JSON is at most so many times what its files take: values that they share are written
+/// out for each entry. Only to estimate; entries of nothing but shared values take more.
+const TIMES_FILE: u64 = 4;
+
+/// All fields of an entry as JSON, beside its line of text. Only to estimate.
+const TIMES_TEXT: u64 = 8;
+
 /// A place of an entry: the number of its file and its offset.
 const PLACE: usize = 2 + 8;
 
@@ -59,6 +66,26 @@ struct Journal {
 }
 
 impl LogSource for Journal {
+    fn needs(&mut self, ask: &LogAsk, out: &mut dyn LogSink) -> Vec<u64> {
+        let found = Found::open(&self.host, ask.window, out);
+        if !found.any {
+            return Vec::new();
+        }
+        let most = found.journals.files().iter().map(JournalFile::size).fold(0, u64::saturating_add);
+        if most.saturating_mul(TIMES_FILE) <= ask.budget.0 {
+            return vec![most.saturating_mul(TIMES_FILE)];
+        }
+        let mut reading = Reading::new(found, &ask.select);
+        if reading.survey(out).is_break() {
+            // What it was stopped for stops the reading, too, and is told there.
+            return vec![u64::MAX];
+        }
+        let mut needs: Vec<u64> = reading.units.iter().map(|unit| unit.bytes).collect();
+        let entries = needs.iter().fold(0_u64, |sum, need| sum.saturating_add(*need)).saturating_mul(TIMES_TEXT);
+        needs.push(entries);
+        needs
+    }
+
     fn read(&mut self, ask: &LogAsk, out: &mut dyn LogSink) -> Covered {
         let now = now(&self.host);
         let mut found = Found::open(&self.host, ask.window, out);

@@ -43,6 +43,9 @@ pub(super) const SPEC: LogSpec = LogSpec {
 /// one the newest records are given.
 const SYSLOG_BYTES: usize = 4 << 20;
 
+/// What a log buffer of the usual size (up to 1 MiB) holds, with what stands before each record in the archive.
+const USUAL_BYTES: u64 = 2 << 20;
+
 /// `/proc/stat` of a machine with thousands of CPUs and interrupts.
 const STAT_CAP: usize = 4 << 20;
 
@@ -54,6 +57,10 @@ struct Kernel {
 }
 
 impl LogSource for Kernel {
+    fn needs(&mut self, _ask: &LogAsk, _out: &mut dyn LogSink) -> Vec<u64> {
+        vec![USUAL_BYTES]
+    }
+
     fn read(&mut self, ask: &LogAsk, out: &mut dyn LogSink) -> Covered {
         let log = open_log(&self.host);
         let booted = booted(&self.host, log.as_ref().ok());

@@ -57,10 +57,14 @@ impl Feed for PlainFeed<'_> {
         let mut hole = 0;
         if self.in_zeros {
             // A sparse file may hold terabytes of nothing. Not every file system can say; then the zeros are read.
-            if let Ok(data) = rustix::fs::seek(self.file, SeekFrom::Data(self.at)) {
-                hole = data.saturating_sub(self.at);
-                self.at = self.at.max(data);
-            }
+            let data = match rustix::fs::seek(self.file, SeekFrom::Data(self.at)) {
+                Ok(data) => data,
+                // There is no more data: a hole up to the end.
+                Err(rustix::io::Errno::NXIO) => self.file.metadata()?.len(),
+                Err(_) => self.at,
+            };
+            hole = data.saturating_sub(self.at);
+            self.at = self.at.max(data);
         }
         let bytes = loop {
             match self.file.read_at(into, self.at) {
@@ -77,6 +81,8 @@ impl Feed for PlainFeed<'_> {
 /// One line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Line<'a> {
+    /// Where it begins, with the zeros before it.
+    pub(super) begins: u64,
     /// It, without its line feed; at most [`LINE_CAP`] bytes.
     pub(super) bytes: &'a [u8],
     /// Bytes of it that were left out because it was too long.
@@ -222,10 +228,11 @@ impl<F: Feed> Lines<F> {
     fn give(&mut self, length: usize, ending: usize) -> Next<'_> {
         let bytes = self.start..self.start + length.min(LINE_CAP);
         let (left_out, zeros) = (self.left_out + (length - bytes.len()) as u64, self.zeros);
+        let begins = self.offset;
         self.start += length + ending;
         self.offset += (length + ending) as u64 + self.left_out + self.zeros;
         (self.left_out, self.zeros, self.searched, self.begun, self.since_line) = (0, 0, 0, false, 0);
-        Next::Line(Line { bytes: &self.buf[bytes], left_out, zeros })
+        Next::Line(Line { begins, bytes: &self.buf[bytes], left_out, zeros })
     }
 
     /// Reads on behind what is there; beyond [`LINE_CAP`] the bytes of the same line make room for those that follow.
@@ -349,6 +356,16 @@ mod tests {
         assert_eq!(given.iter().map(|l| l.1.as_slice()).collect::<Vec<_>>(), [&b"one"[..], b"two", b"three"]);
         assert_eq!(given[1].3, (1 << 40) - 4);
         assert_eq!(given[2].0, (1 << 40) + 4);
+    }
+
+    #[test]
+    fn a_hole_at_the_end_is_passed_over_too() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"one\n").unwrap();
+        file.set_len(1 << 40).unwrap();
+        let given = all(Lines::new(PlainFeed::new(&file, 0), 0, u64::MAX));
+        assert_eq!((given.len(), given[0].1.as_slice()), (2, &b"one"[..]));
+        assert_eq!((given[1].1.len(), given[1].3), (0, (1 << 40) - 4));
     }
 
     #[test]

@@ -4,10 +4,13 @@
 //! A log that is a file of lines needs a [`window::Grammar`] and gets the rest from [`history`]; whatever it is, records
 //! leave through [`sink::Giving`] only.
 
-mod budget;
+pub(crate) mod budget;
 mod cri;
 pub(crate) mod declared;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
+mod gaps;
 mod history;
 mod inflate;
 mod journal;
@@ -97,6 +100,14 @@ impl LogConfig {
 
 /// Reads one kind of log.
 pub trait LogSource: Send {
+    /// About how many bytes of the window each of its logs holds, at least as many as there are; in no order. Asked
+    /// before anything is read, so that all log sources can share one budget; `ask.budget` says up to which sum it is
+    /// not worth looking closer. `out` is asked whether to go on, and given nothing.
+    fn needs(&mut self, ask: &LogAsk, out: &mut dyn LogSink) -> Vec<u64> {
+        let _ = (ask, out);
+        vec![u64::MAX]
+    }
+
     /// Gives every record of the window to the sink, item by item.
     fn read(&mut self, ask: &LogAsk, out: &mut dyn LogSink) -> Covered;
 }

@@ -9,16 +9,19 @@ use std::error::Error as _;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::time::WallTime;
 use rustix::fs::{AtFlags, FileType, Stat, fstat, statat};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::host::{self, EntryKind, Host, HostError};
 
-/// The most names that are taken from one directory: 256 bytes each, so that a directory with a million files costs no
-/// more than a few megabytes.
+/// The most names that are taken from one directory, of those that are wanted: 256 bytes each, so that a directory with a
+/// million files costs no more than a few megabytes.
 pub(super) const MAX_NAMES: usize = 16 * 1024;
 
 /// What the file system says of a file.
@@ -79,8 +82,36 @@ impl LogFile {
 pub(super) struct Names {
     /// Sorted, without `.` and `..`.
     pub(super) entries: Vec<(OsString, EntryKind)>,
-    /// Whether there are more than [`MAX_NAMES`].
+    /// Whether there are more, or so many of any kind that they were not all looked at.
     pub(super) more: bool,
+}
+
+impl Names {
+    /// Those that begin with this.
+    pub(super) fn beginning_with<'n>(&'n self, begin: &'n OsStr) -> impl Iterator<Item = &'n OsStr> {
+        let first = self.entries.partition_point(|(name, _)| name.as_os_str() < begin);
+        let all = self.entries[first..].iter().map(|(name, _)| name.as_os_str());
+        all.take_while(|name| name.as_bytes().starts_with(begin.as_bytes()))
+    }
+}
+
+/// When names in a directory were changed last, as it says itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Version {
+    changed: WallTime,
+    /// Whether that is so long ago that the next change cannot bear the same time: file systems count in ticks of the
+    /// kernel, of up to 10 ms.
+    settled: bool,
+}
+
+/// See [`Version`]; and some more, because it costs nothing.
+const TICK: Duration = Duration::from_millis(50);
+
+/// What lies in a directory and when that was so.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) names: Names,
+    pub(super) version: Version,
 }
 
 /// A directory that is held open.
@@ -126,10 +157,32 @@ impl Dir {
             .map_err(|e| failed("stat", &self.path().join(name), e))
     }
 
-    /// Its names.
-    pub(super) fn names(&mut self) -> Result<Names, HostError> {
+    /// To be asked before its names are; [`Dir::is_still`] then says whether they can have changed.
+    pub(super) fn version(&self) -> Result<Version, HostError> {
+        let facts = fstat(&self.dir).map(|s| Facts::of(&s)).map_err(|e| failed("stat", self.path(), e))?;
+        let now = clock_gettime(ClockId::RealtimeCoarse);
+        let now = WallTime::from_secs(now.tv_sec).offset(now.tv_nsec);
+        Ok(Version { changed: facts.changed, settled: facts.changed.after(TICK) < now })
+    }
+
+    /// Whether no name in it has changed since this version was asked for.
+    pub(super) fn is_still(&self, version: Version) -> bool {
+        version.settled && self.version().is_ok_and(|now| now.changed == version.changed)
+    }
+
+    /// Its names and when they were asked for.
+    pub(super) fn list(&mut self, wanted: impl Fn(&OsStr) -> bool) -> Result<Listing, HostError> {
+        let version = self.version()?;
+        Ok(Listing { names: self.names(wanted)?, version })
+    }
+
+    /// Its names, as far as they are wanted: what else lies in the directory takes no room from them.
+    pub(super) fn names(&mut self, wanted: impl Fn(&OsStr) -> bool) -> Result<Names, HostError> {
         let mut names = Names::default();
         let listed = self.dir.each(&mut |name, kind| {
+            if !wanted(name) {
+                return;
+            }
             if names.entries.len() < MAX_NAMES {
                 names.entries.push((name.to_owned(), kind));
             } else {
@@ -137,9 +190,11 @@ impl Dir {
             }
         });
         match listed {
-            Err(e) if !matches!(e, HostError::TooLarge { .. }) => return Err(e),
-            _ => names.entries.sort_by(|a, b| a.0.cmp(&b.0)),
+            Ok(()) => {}
+            Err(HostError::TooLarge { .. }) => names.more = true,
+            Err(e) => return Err(e),
         }
+        names.entries.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(names)
     }
 }
@@ -158,7 +213,7 @@ pub(super) fn gap(error: &HostError) -> Gap {
 
 /// A directory has more names than are looked at.
 pub(super) fn too_many(dir: &Path) -> Gap {
-    let why = format!("/{} holds more than {MAX_NAMES} names: the rest was not looked at", dir.display());
+    let why = format!("/{} holds too many names: not all were looked at", dir.display());
     Gap::new(GapReason::Budget, why)
 }
 

@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use casefile_proto::gap::{Gap, GapReason};
 
 use super::cri::Cri;
+use super::gaps::Gaps;
 use super::history::{History, Recognised};
 use super::open::{Dir, gap, too_many};
 use super::rotation::{Age, container_log, gather};
@@ -38,8 +39,18 @@ struct Log {
 }
 
 impl LogSource for Pods {
+    fn needs(&mut self, ask: &LogAsk, out: &mut dyn LogSink) -> Vec<u64> {
+        let mut gaps = Gaps::default();
+        let listed =
+            Dir::base(&self.host, BASE).and_then(|mut base| Ok((list(&mut base, &ask.select, out, &mut gaps)?, base)));
+        // What is wrong is told when it is read.
+        let Ok((mut logs, base)) = listed else { return Vec::new() };
+        look_closer(&base, &mut logs, ask, out);
+        logs.into_iter().map(|l| l.need).collect()
+    }
+
     fn read(&mut self, ask: &LogAsk, out: &mut dyn LogSink) -> Covered {
-        let mut gaps = Vec::new();
+        let mut gaps = Gaps::default();
         let listed =
             Dir::base(&self.host, BASE).and_then(|mut base| Ok((list(&mut base, &ask.select, out, &mut gaps)?, base)));
         let now = now(&self.host);
@@ -47,21 +58,14 @@ impl LogSource for Pods {
             Ok(listed) => listed,
             Err(e) => return Giving::new(SPEC.name, ask, now, 0, out).nothing(gap(&e)),
         };
-        // Only when not everything fits is it worth looking how much of each log is asked for.
-        if logs.iter().map(|l| l.need).fold(0, u64::saturating_add) > ask.budget.0 {
-            for log in &mut logs {
-                if let Ok((history, _)) = open(&base, log) {
-                    log.need = history.need(ask.window, &mut Cri::default());
-                }
-            }
-        }
+        look_closer(&base, &mut logs, ask, out);
         if logs.is_empty() && gaps.is_empty() && !selects_all(&ask.select) {
             let why = format!("no container of the selection ({}) has a log here", ask.select);
             gaps.push(Gap::new(GapReason::SourceAbsent, why));
         }
         logs.sort_by(|a, b| (a.need, &a.pod, &a.container).cmp(&(b.need, &b.pod, &b.container)));
         let mut giving = Giving::new(SPEC.name, ask, now, logs.len(), out);
-        gaps.into_iter().for_each(|gap| giving.gap(gap));
+        giving.gaps(gaps);
         let mut unread = logs.len();
         for log in &logs {
             if giving.is_stopped() {
@@ -74,9 +78,24 @@ impl LogSource for Pods {
     }
 }
 
+/// Only when not everything fits is it worth looking how much of each log is asked for.
+fn look_closer(base: &Dir, logs: &mut [Log], ask: &LogAsk, out: &mut dyn LogSink) {
+    if logs.iter().map(|l| l.need).fold(0, u64::saturating_add) <= ask.budget.0 {
+        return;
+    }
+    for log in logs {
+        if out.check().is_break() {
+            return;
+        }
+        if let Ok((history, _)) = open(base, log) {
+            log.need = history.need(ask.window, &mut Cri::default());
+        }
+    }
+}
+
 /// Every container of the selection.
-fn list(base: &mut Dir, select: &Selection, out: &mut dyn LogSink, gaps: &mut Vec<Gap>) -> Result<Vec<Log>, HostError> {
-    let pods = base.names()?;
+fn list(base: &mut Dir, select: &Selection, out: &mut dyn LogSink, gaps: &mut Gaps) -> Result<Vec<Log>, HostError> {
+    let pods = base.names(|_| true)?;
     if pods.more {
         gaps.push(too_many(base.path()));
     }
@@ -84,7 +103,7 @@ fn list(base: &mut Dir, select: &Selection, out: &mut dyn LogSink, gaps: &mut Ve
     let mut left_out = 0_u64;
     for (pod, kind) in pods.entries {
         // Somebody may have made a million directories. What was not listed is told when the first log is begun.
-        if out.check().is_break() {
+        if logs.len() == MAX_LOGS || out.check().is_break() {
             left_out += 1;
             continue;
         }
@@ -98,7 +117,7 @@ fn list(base: &mut Dir, select: &Selection, out: &mut dyn LogSink, gaps: &mut Ve
             }
             Chosen::NotAPod => continue,
         }
-        let listed = base.dir(&pod).and_then(|mut dir| Ok((dir.names()?, dir)));
+        let listed = base.dir(&pod).and_then(|mut dir| Ok((dir.names(|_| true)?, dir)));
         let (containers, dir) = match listed {
             Ok(listed) => listed,
             // It went away since it was listed.
@@ -133,12 +152,8 @@ fn list(base: &mut Dir, select: &Selection, out: &mut dyn LogSink, gaps: &mut Ve
 /// What the files of one container take.
 fn size(dir: &mut Dir) -> u64 {
     // What cannot be listed now is told when the log is opened.
-    let names = dir.names().unwrap_or_default();
-    let sizes = names
-        .entries
-        .iter()
-        .filter(|(name, _)| container_log(name).is_some())
-        .filter_map(|(name, _)| dir.stat(name).ok());
+    let names = dir.names(|name| container_log(name).is_some()).unwrap_or_default();
+    let sizes = names.entries.iter().filter_map(|(name, _)| dir.stat(name).ok());
     sizes.map(|f| f.size).fold(0, u64::saturating_add)
 }
 

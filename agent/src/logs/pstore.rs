@@ -213,7 +213,7 @@ struct Search {
 
 impl Search {
     fn walk(&mut self, dir: &mut Dir, archived: bool, depth: usize) {
-        let names = match dir.names() {
+        let names = match dir.names(|_| true) {
             Ok(names) => names,
             Err(e) => return self.gaps.push(gap(&e)),
         };

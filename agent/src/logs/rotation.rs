@@ -2,22 +2,23 @@
 //! written, whatever happens to their names while they are looked for.
 //!
 //! Rotation renames: a file that was listed as `0.log` may be `0.log.20261123-144425` when it is opened, and a new `0.log`
-//! in its place. So files are told apart by inode, and the directory is listed again until nothing new turns up. A file
-//! that is held open cannot be lost, nor can its inode be given to another.
+//! in its place. So files are told apart by inode, and the directory is listed again until nothing new turns up, or until
+//! it says itself that no name in it was changed since. A file that is held open cannot be lost, nor can its inode be
+//! given to another.
 
 use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
 
 use casefile_proto::gap::{Gap, GapReason};
 
-use super::open::{Dir, LogFile, gap, too_many};
+use super::open::{Dir, Listing, LogFile, Version, gap, too_many};
 use crate::host::HostError;
 
 /// The most files of one log that are held open at a time; the oldest beyond it are left out, and that is said.
 pub(super) const MAX_FILES: usize = 64;
 
 /// How often a directory is listed while its names keep changing.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 16;
 
 /// Where a file stands in its log; orders from old to new.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +78,13 @@ pub(super) fn rotated_name(log: &OsStr, name: &OsStr) -> Option<Place> {
     Some(Place { group: 0, age, packed })
 }
 
+/// The log of which rotation may have made a file of this name.
+pub(super) fn log_of(name: &OsStr) -> Option<&OsStr> {
+    let text = name.to_str()?;
+    let ends = text.match_indices(['.', '-']).map(|(at, _)| OsStr::new(&text[..at]));
+    ends.into_iter().find(|log| !log.is_empty() && rotated_name(log, name).is_some())
+}
+
 fn unpacked(rest: &str) -> (&str, bool) {
     rest.strip_suffix(".gz").map_or((rest, false), |r| (r, true))
 }
@@ -93,17 +101,33 @@ pub(super) fn gather(
     dir: &mut Dir,
     place: impl Fn(&OsStr) -> Option<Place>,
 ) -> Result<(Vec<Found>, Vec<Gap>), HostError> {
+    gather_from(dir, place, None)
+}
+
+/// The same, where somebody has listed the directory: the names that can have a place, and when that was so.
+pub(super) fn gather_from(
+    dir: &mut Dir,
+    place: impl Fn(&OsStr) -> Option<Place>,
+    mut listed: Option<(Vec<&OsStr>, Version)>,
+) -> Result<(Vec<Found>, Vec<Gap>), HostError> {
     let mut found: Vec<Found> = Vec::new();
     let mut gaps = Vec::new();
     let mut told: Vec<OsString> = Vec::new();
+    let mut settled = false;
     for _ in 0..ROUNDS {
-        let names = dir.names()?;
-        if names.more && told.is_empty() {
-            gaps.push(too_many(dir.path()));
-            told.push(OsString::new());
-        }
+        let (names, version) = match listed.take().filter(|(_, version)| dir.is_still(*version)) {
+            Some((names, version)) => (names.into_iter().map(OsStr::to_owned).collect(), version),
+            None => {
+                let Listing { names, version } = dir.list(|name| place(name).is_some())?;
+                if names.more && told.is_empty() {
+                    gaps.push(too_many(dir.path()));
+                    told.push(OsString::new());
+                }
+                (names.entries.into_iter().map(|(name, _)| name).collect::<Vec<_>>(), version)
+            }
+        };
         let mut places: Vec<(Place, OsString)> =
-            names.entries.into_iter().filter_map(|(name, _)| Some((place(&name)?, name))).collect();
+            names.into_iter().filter_map(|name| Some((place(&name)?, name))).collect();
         places.sort_by(|a, b| a.0.cmp(&b.0));
         let too_many = places.len().saturating_sub(MAX_FILES);
         if too_many > 0 && found.is_empty() {
@@ -143,9 +167,14 @@ pub(super) fn gather(
                 }
             }
         }
-        if !news {
+        if !news || dir.is_still(version) {
+            settled = true;
             break;
         }
+    }
+    if !settled {
+        let why = format!("the names in /{} changed faster than they were listed", dir.path().display());
+        gaps.push(Gap::new(GapReason::RotatedAway, why));
     }
     found.sort_by(|a, b| a.place.cmp(&b.place));
     Ok((found, gaps))
@@ -243,6 +272,9 @@ mod tests {
             order(&syslog, &|n| rotated_name(OsStr::new("syslog"), n)),
             ["syslog.10.gz", "syslog.2.gz", "syslog.1", "syslog"]
         );
+        let logs = ["syslog.1", "a.log.10.gz", "a.log-20261123-1795401850", "a.log", ".1", "m-1", "a.1.2"];
+        let logs: Vec<_> = logs.iter().map(|n| log_of(OsStr::new(n)).and_then(OsStr::to_str)).collect();
+        assert_eq!(logs, [Some("syslog"), Some("a.log"), Some("a.log"), None, None, None, Some("a.1")]);
         let dated = ["m", "m-20261123", "m-20261101.gz", "m-20261123-1795401850", "m-2026"];
         assert_eq!(
             order(&dated, &|n| rotated_name(OsStr::new("m"), n)),

@@ -13,6 +13,7 @@ use casefile_proto::time::{WallTime, Window};
 use casefile_proto::units::Bytes;
 
 use super::budget::{Allowance, Budget};
+use super::gaps::Gaps;
 use super::{Covered, LogAsk, LogSink, Stop};
 
 /// Once the budget of a log is used up, so many bytes more are looked at to say what was left out; then the log is
@@ -40,6 +41,7 @@ pub(super) struct Giving<'a> {
     out: &'a mut dyn LogSink,
     budget: Budget,
     covered: Covered,
+    gaps: Gaps,
     stopped: Option<Stop>,
     began: Instant,
 }
@@ -60,6 +62,7 @@ impl<'a> Giving<'a> {
             out,
             budget: Budget::new(ask.budget, logs),
             covered: Covered::default(),
+            gaps: Gaps::default(),
             stopped: None,
             began: Instant::now(),
         }
@@ -72,7 +75,12 @@ impl<'a> Giving<'a> {
 
     /// Something is missing that no item carries.
     pub(super) fn gap(&mut self, gap: Gap) {
-        self.covered.gaps.push(gap);
+        self.gaps.push(gap);
+    }
+
+    /// Many things are missing that no item carries.
+    pub(super) fn gaps(&mut self, gaps: Gaps) {
+        self.gaps.append(gaps);
     }
 
     /// Begins a log. `None` when everything was stopped: the log is then counted as not read by whoever calls
@@ -94,7 +102,16 @@ impl<'a> Giving<'a> {
         }
         let allowance = self.budget.part();
         let (long, bad) = (Damage::default(), Damage::default());
-        Some(Item { giving: self, allowance, records: 0, gaps: Vec::new(), long, bad, is_cut: false, cut_by: None })
+        Some(Item {
+            giving: self,
+            allowance,
+            records: 0,
+            gaps: Gaps::default(),
+            long,
+            bad,
+            is_cut: false,
+            cut_by: None,
+        })
     }
 
     /// Something stopped it between two logs: no further one is begun.
@@ -120,8 +137,9 @@ impl<'a> Giving<'a> {
             && unread > 0
         {
             let gap = Gap::new(reason(stop), format!("{unread} logs were not read: {}", stop.why()));
-            self.covered.gaps.push(gap.over(self.window));
+            self.gaps.push(gap.over(self.window));
         }
+        self.covered.gaps = std::mem::take(&mut self.gaps).finish();
         self.covered.covered = merged(std::mem::take(&mut self.covered.covered));
         self.covered.cost.took_nanos = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.covered
@@ -204,7 +222,7 @@ pub(super) struct Item<'g, 'a> {
     giving: &'g mut Giving<'a>,
     allowance: Allowance,
     records: u64,
-    gaps: Vec<Gap>,
+    gaps: Gaps,
     long: Damage,
     bad: Damage,
     /// Whether the next record was cut.
@@ -363,7 +381,7 @@ impl Item<'_, '_> {
         totals.records += self.records;
         totals.cost = Cost { bytes: totals.cost.bytes + self.allowance.used(), ..totals.cost };
         self.giving.budget.settle(&self.allowance);
-        if let Break(stop) = self.giving.out.end(covered, self.gaps) {
+        if let Break(stop) = self.giving.out.end(covered, self.gaps.finish()) {
             self.giving.stopped.get_or_insert(stop);
         }
     }

@@ -84,7 +84,8 @@ impl Grammar for Text {
             return Continue(());
         };
         item.damaged(Some(at), line.zeros);
-        if !item.wants(at) {
+        // Zeros and nothing else are no line of the record: what a crash left behind the last one has not even an end.
+        if !item.wants(at) || (line.bytes.is_empty() && line.zeros > 0) {
             return Continue(());
         }
         if self.record.len() + line.bytes.len() > LINE_CAP {

@@ -10,6 +10,8 @@
 //!   would make the line at `lo` lie more than the slack behind, so there is none: reading may begin at `lo`.
 //!   The bisection moves `lo` only onto such lines, so its result is right whatever the lines between the probes are.
 //! - *End.* After a line with a time of `until + SLACK` or later, by the same argument no line bears a time before `until`.
+//!   A single such line may lie (a clock that was wrong for a moment), so [`NEAR`] bytes more are read, and a few looks
+//!   farther ahead must agree ([`nothing_follows`]).
 //!
 //! Everything from `lo` on is read line by line and decided by its own time. A probe that meets no time (a line of
 //! megabytes, zeros, garbage) moves the search to the left, which costs reading and loses nothing.
@@ -17,7 +19,8 @@
 //! A log that is *not* in order (a clock set back by more) is read whole. It is noticed by the probes (a grid over the
 //! file and those of the bisection), and by every line that is read; in the latter case what lies before `lo` is read
 //! after the rest. What can escape is a step back of more than the slack that lies between two probes and outside of
-//! what was read, with less time than the step was long between the step and the next probe.
+//! what was read, with less time than the step was long between the step and the next probe. A file of up to [`NEAR`]
+//! bytes is always read whole, and nothing of it can.
 
 use std::fs::File;
 use std::io;
@@ -170,7 +173,41 @@ pub(super) fn begin(
     Ok(Begin { offset: if in_order { offset } else { 0 }, in_order })
 }
 
-/// About how many bytes of a file lie in the window; all of them for a file that is not in order.
+/// Whether nothing of a file from `at` on seems to bear a time before `past`: looked at in distances that grow fourfold, so
+/// that what lies at most three times as far behind as it is long is seen, and at the end.
+pub(super) fn nothing_follows(
+    file: &File,
+    at: u64,
+    size: u64,
+    past: WallTime,
+    stamp: impl FnMut(&[u8]) -> Option<WallTime>,
+) -> io::Result<bool> {
+    if at == 0 && size <= NEAR {
+        // It costs no more to read it.
+        return Ok(false);
+    }
+    let mut prober = Prober { file, size, stamp, buf: Vec::new(), seen: Vec::new() };
+    let mut ahead = NEAR;
+    while at + ahead < size {
+        prober.probe(at + ahead)?;
+        ahead *= 4;
+    }
+    prober.probe(size.saturating_sub(PROBES[0] as u64))?;
+    Ok(prober.seen.iter().all(|(_, time)| time.after(SLACK) >= past))
+}
+
+/// Whether the end of a file seems to lie before this time.
+pub(super) fn is_before(
+    file: &File,
+    size: u64,
+    time: WallTime,
+    stamp: impl FnMut(&[u8]) -> Option<WallTime>,
+) -> io::Result<bool> {
+    let mut prober = Prober { file, size, stamp, buf: Vec::new(), seen: Vec::new() };
+    Ok(prober.probe(size.saturating_sub(PROBES[0] as u64))?.is_none_or(|(_, at)| at < time))
+}
+
+/// About how many bytes of a file lie in the window, at least as many as do; all of them for a file that is not in order.
 pub(super) fn estimate(
     file: &File,
     size: u64,
@@ -186,7 +223,8 @@ pub(super) fn estimate(
         prober.bisect(time, lo, hi)
     };
     let (from, until) = (edge(window.from())?, edge(window.until())?);
-    Ok(if prober.in_order() { until.saturating_sub(from).max(NEAR) } else { size })
+    // The edges are the last lines known to lie before them: what follows within a stretch may belong to the window.
+    Ok(if prober.in_order() { (until.saturating_sub(from) + NEAR).min(size) } else { size })
 }
 
 /// What reading has seen of a log's order.
@@ -264,6 +302,7 @@ pub(super) fn scan<G: Grammar, F: Feed>(
     let early = item.window().from().before(SLACK);
     let (mut unchecked, mut beyond) = (0, 0);
     let mut leap_at = if approach == Approach::Leaps { 0 } else { u64::MAX };
+    let mut past_at = None;
     loop {
         if unchecked > CHECK_EVERY {
             unchecked = 0;
@@ -299,21 +338,24 @@ pub(super) fn scan<G: Grammar, F: Feed>(
             Err(e) => return Ended::Broken(e),
         };
         let at = grammar.stamp(&line.bytes[..line.bytes.len().min(REACH)]);
+        let mut enough = false;
         if let Some(at) = at {
             order.see(at);
             if at >= early {
                 leap_at = u64::MAX;
             }
             if at >= past && !order.broken {
-                if beyond > BEYOND || !grammar.unfinished(item) {
-                    return Ended::Past;
-                }
+                let near = line.begins - *past_at.get_or_insert(line.begins) < NEAR;
+                enough = !near && (beyond > BEYOND || !grammar.unfinished(item));
                 beyond += line.bytes.len() as u64;
             }
         }
         unchecked += line.bytes.len() as u64 + line.left_out;
         if let Break(halt) = grammar.line(at, &line, item) {
             return Ended::Halted(halt);
+        }
+        if enough {
+            return Ended::Past;
         }
     }
 }

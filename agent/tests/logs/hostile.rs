@@ -324,7 +324,10 @@ fn damaged_compressed_files_give_what_they_hold_and_say_what_they_do_not() {
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 0x55;
     tree.write(&name, &flipped);
-    assert!(tree.read("pods", &whole_day()).item(ITEM).gap(GapReason::ParseFailed).is_some());
+    let reading = tree.read("pods", &whole_day());
+    assert!(reading.item(ITEM).gap(GapReason::ParseFailed).is_some());
+    // What lies well before the damage is not lost with it.
+    assert!(reading.item(ITEM).records.len() > 300 + 100, "{}", reading.item(ITEM).records.len());
     // More than one member is one file.
     let half = first.len() / 2;
     tree.write(&name, [gzip(&first.as_bytes()[..half]), gzip(&first.as_bytes()[half..])].concat());
@@ -343,6 +346,18 @@ fn a_sparse_file_and_a_stop_while_nothing_is_found() {
     assert!(reading.item(ITEM).gap(GapReason::ParseFailed).unwrap().detail.contains("GiB left out"));
     let reading = tree.read_with("pods", &whole_day(), &mut |_, _| Break(Stop::Cancelled));
     assert!(reading.item(ITEM).gap(GapReason::Cancelled).is_some());
+}
+
+#[test]
+fn a_log_whose_current_file_is_not_there_is_found_by_its_rotated_files() {
+    let tree = Tree::new();
+    tree.write("var/log/app.log.1", "2026-11-23T00:00:02Z b\n");
+    tree.write("var/log/app.log.2.gz", gzip(b"2026-11-23T00:00:01Z a\n"));
+    // Left out by its name, whatever rotation made of it.
+    tree.write("var/log/auth.log.1", "2026-11-23T00:00:02Z secret\n");
+    let reading = tree.read("files", &whole_day());
+    assert_eq!(reading.items.len(), 1);
+    assert_eq!(reading.item("logs/files/var/log/app.log").text(), "2026-11-23T00:00:01Z a\n2026-11-23T00:00:02Z b\n");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use std::path::{Path, PathBuf};
 
 use casefile_agent::host::Host;
-use casefile_agent::logs::{ALL, Covered, LogAsk, LogConfig, LogSink, Selection, Stop};
+use casefile_agent::logs::{ALL, Covered, LogAsk, LogConfig, LogSink, LogSource, Selection, Stop};
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::item::ItemHead;
 use casefile_proto::time::{WallTime, Window};
@@ -27,6 +27,10 @@ impl Tree {
         let path = self.dir.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         path
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(crate) fn write(&self, path: &str, bytes: impl AsRef<[u8]>) {
@@ -93,6 +97,29 @@ impl Reading {
     pub(crate) fn gap(&self, reason: GapReason) -> Option<&Gap> {
         self.covered.gaps.iter().find(|g| g.reason == reason)
     }
+
+    /// What holds of every reading, whatever was read.
+    pub(crate) fn holds(&self, source: &str, ask: &LogAsk) {
+        assert!(self.items.iter().all(|i| i.ended && i.head.source == source));
+        assert_eq!(self.covered.items, self.items.len() as u64);
+        assert_eq!(self.covered.records, self.records().len() as u64);
+        let bytes: usize = self.records().iter().map(|(_, b)| b.len()).sum();
+        assert_eq!(self.covered.cost.bytes, bytes as u64);
+        assert!(bytes as u64 <= ask.budget.0);
+        assert!(self.records().iter().all(|(at, bytes)| ask.window.contains(*at) && bytes.ends_with(b"\n")));
+        let within = |w: &Window| ask.window.intersect(w) == Some(*w);
+        assert!(self.covered.covered.iter().all(within));
+        assert!(self.covered.covered.windows(2).all(|w| w[0].until() < w[1].from()));
+        for item in &self.items {
+            assert!(
+                item.covered.iter().all(within) && item.gaps.iter().filter_map(|g| g.interval.as_ref()).all(within)
+            );
+            assert!(
+                item.covered == Some(ask.window) || !item.gaps.is_empty(),
+                "not covered and not said why: {item:#?}"
+            );
+        }
+    }
 }
 
 struct Keep<'a> {
@@ -131,27 +158,26 @@ pub(crate) fn read(root: &Path, source: &str, ask: &LogAsk, each: Each<'_>) -> R
 }
 
 fn read_as(root: &Path, config: &LogConfig, source: &str, ask: &LogAsk, each: Each<'_>) -> Reading {
-    let spec = ALL.iter().find(|s| s.name == source).unwrap();
-    let host = Host::new(root).unwrap();
-    let mut keep = Keep { items: Vec::new(), each };
-    let covered = (spec.open)(&host, config).read(ask, &mut keep);
-    let reading = Reading { items: keep.items, covered };
-    // What holds of every reading, whatever was read.
-    assert!(reading.items.iter().all(|i| i.ended && i.head.source == source));
-    assert_eq!(reading.covered.items, reading.items.len() as u64);
-    assert_eq!(reading.covered.records, reading.records().len() as u64);
-    let bytes: usize = reading.records().iter().map(|(_, b)| b.len()).sum();
-    assert_eq!(reading.covered.cost.bytes, bytes as u64);
-    assert!(bytes as u64 <= ask.budget.0);
-    assert!(reading.records().iter().all(|(at, bytes)| ask.window.contains(*at) && bytes.ends_with(b"\n")));
-    let within = |w: &Window| ask.window.intersect(w) == Some(*w);
-    assert!(reading.covered.covered.iter().all(within));
-    assert!(reading.covered.covered.windows(2).all(|w| w[0].until() < w[1].from()));
-    for item in &reading.items {
-        assert!(item.covered.iter().all(within) && item.gaps.iter().filter_map(|g| g.interval.as_ref()).all(within));
-        assert!(item.covered == Some(ask.window) || !item.gaps.is_empty(), "not covered and not said why: {item:#?}");
-    }
+    let reading = gather(&mut *open_as(root, config, source), ask, each);
+    reading.holds(source, ask);
     reading
+}
+
+/// A log source over a tree, as the agent opens it.
+pub(crate) fn open(root: &Path, source: &str) -> Box<dyn LogSource> {
+    open_as(root, &LogConfig::builtin(), source)
+}
+
+fn open_as(root: &Path, config: &LogConfig, source: &str) -> Box<dyn LogSource> {
+    let spec = ALL.iter().find(|s| s.name == source).unwrap();
+    (spec.open)(&Host::new(root).unwrap(), config)
+}
+
+/// Reads from a log source that may be any, and believes nothing of it.
+pub(crate) fn gather(opened: &mut dyn LogSource, ask: &LogAsk, each: Each<'_>) -> Reading {
+    let mut keep = Keep { items: Vec::new(), each };
+    let covered = opened.read(ask, &mut keep);
+    Reading { items: keep.items, covered }
 }
 
 pub(crate) fn at(text: &str) -> WallTime {

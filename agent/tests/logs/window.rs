@@ -1,14 +1,16 @@
 //! The property that every log source has: given any records in any files that rotation may have made of them, and any
-//! window, it gives exactly the records of the window, in order, once, to the byte.
+//! window, it gives exactly the records of the window, in order, once, to the byte. Whoever asks does so on a clock of his
+//! own, from which the node's is apart; and a log source that is wrong by one record at one edge is found out.
 
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
 
+use casefile_agent::logs::{Covered, LogAsk, LogSink, LogSource};
 use casefile_proto::time::{NANOS_PER_SEC, WallTime, Window};
 use proptest::prelude::{ProptestConfig, Strategy, any, proptest};
 
 use crate::journal_file::{COMPACT, REGULAR, Record, Writer};
-use crate::tree::{Tree, ask, gzip, window};
+use crate::tree::{Reading, Tree, ask, gather, gzip, open, window};
 
 /// A log in a tree, and what it says.
 struct Case {
@@ -21,24 +23,35 @@ struct Case {
 }
 
 impl Case {
-    /// Windows whose edges lie on, just before and just behind records, and away from them all.
-    fn check(&self, edges: &[(usize, i64)]) {
-        let times: Vec<WallTime> = self.records.iter().map(|(at, _)| *at).collect();
-        let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) else { return };
+    /// Panics where [`Case::wrong`] finds something, whatever the difference of the clocks is.
+    fn check(&self, edges: &[(usize, i64)], ahead: i64) {
+        for ahead in [0, ahead] {
+            let wrong = self.wrong(edges, ahead, &|on_node| self.tree.read(self.source, &ask(on_node)));
+            assert_eq!(wrong, None, "the node's clock is {ahead} ns ahead");
+        }
+    }
+
+    /// Reads windows whose edges lie on, just before and just behind records, and away from them all; says what is wrong
+    /// with what is given. The node's clock, with which the records were written, is ahead of the asker's by so much.
+    fn wrong(&self, edges: &[(usize, i64)], ahead: i64, read: &dyn Fn(Window) -> Reading) -> Option<String> {
+        // As the asker sees them.
+        let times: Vec<WallTime> = self.records.iter().map(|(at, _)| at.offset(-ahead)).collect();
+        let (first, last) = (*times.iter().min()?, *times.iter().max()?);
         let edge = |(which, by): &(usize, i64)| times[which % times.len()].offset(by % 2);
         let mut windows = vec![
-            Window::new(*first, last.offset(1)),
-            Window::new(first.offset(-NANOS_PER_SEC), *last),
+            Window::new(first, last.offset(1)),
+            Window::new(first.offset(-NANOS_PER_SEC), last),
             Window::new(last.offset(1), last.offset(NANOS_PER_SEC)),
-            Window::new(first.offset(-NANOS_PER_SEC), *first),
+            Window::new(first.offset(-NANOS_PER_SEC), first),
         ];
         windows.extend(edges.chunks_exact(2).map(|e| {
             let (a, b) = (edge(&e[0]), edge(&e[1]));
             Window::new(a.min(b), a.max(b))
         }));
         for window in windows.into_iter().flatten() {
-            let expected: Vec<_> = self.records.iter().filter(|(at, _)| window.contains(*at)).collect();
-            let reading = self.tree.read(self.source, &ask(window));
+            let inside = |at: &WallTime| window.contains(at.offset(-ahead));
+            let expected: Vec<_> = self.records.iter().filter(|(at, _)| inside(at)).collect();
+            let reading = read(window.shifted(ahead).unwrap());
             let items = reading.items.iter().filter(|i| self.item.is_none_or(|path| i.head.path.as_str() == path));
             let given: Vec<_> = items.flat_map(|i| i.records.clone()).collect();
             let same = expected.len() == given.len() && expected.iter().zip(&given).all(|(a, b)| **a == *b);
@@ -46,17 +59,20 @@ impl Case {
                 let place = expected.iter().zip(&given).position(|(a, b)| **a != *b);
                 let show = |(at, b): &(WallTime, Vec<u8>)| format!("{at} {}", b[..b.len().min(80)].escape_ascii());
                 let at = place.unwrap_or(expected.len().min(given.len()));
-                panic!(
+                return Some(format!(
                     "{window}: {} records given for {}, the first other one is number {at}: {:?} for {:?}",
                     given.len(),
                     expected.len(),
                     given.get(at).map(show),
                     expected.get(at).map(|e| show(e)),
-                );
+                ));
             }
             let gaps: Vec<_> = reading.items.iter().flat_map(|i| &i.gaps).chain(&reading.covered.gaps).collect();
-            assert!(window.from() < *first || gaps.is_empty(), "{window}: {gaps:?}");
+            if window.from() >= first && !gaps.is_empty() {
+                return Some(format!("{window}: {gaps:?}"));
+            }
         }
+        None
     }
 }
 
@@ -98,6 +114,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn edges() -> impl Strategy<Value = Vec<(usize, i64)>> {
     proptest::collection::vec((any::<usize>(), -1_i64..2), 8)
+}
+
+/// Clocks that are a little or an hour apart.
+fn ahead() -> impl Strategy<Value = i64> {
+    proptest::prop_oneof![-2_000_000_000_i64..2_000_000_000, proptest::strategy::Just(3600 * NANOS_PER_SEC)]
 }
 
 /// 2026-11-23T02:44:10Z
@@ -321,6 +342,84 @@ fn the_rest_of_a_record_is_read_from_a_file_that_holds_nothing_else_of_the_windo
     assert_eq!(given("files"), "2026-11-23T00:00:59Z half\n\ta record\n");
 }
 
+/// A log source that is wrong: it asks the one inside for a window of which one edge lies one record farther.
+struct Mutant {
+    inside: Box<dyn LogSource>,
+    /// Times of the records, in order.
+    times: Vec<WallTime>,
+    edge: Edge,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Edge {
+    /// The first record of the window is left out.
+    FromLater,
+    /// The record before the window is given too.
+    FromEarlier,
+    /// The record behind the window is given too.
+    UntilLater,
+    /// The last record of the window is left out.
+    UntilEarlier,
+}
+
+impl Mutant {
+    fn mutated(&self, window: Window) -> Option<Window> {
+        let (from, until) = (window.from(), window.until());
+        let before = |t: WallTime| self.times.iter().rev().find(|at| **at < t);
+        let since = |t: WallTime| self.times.iter().find(|at| **at >= t);
+        let (from, until) = match self.edge {
+            Edge::FromLater => (since(from)?.offset(1), until),
+            Edge::FromEarlier => (*before(from)?, until),
+            Edge::UntilLater => (from, since(until)?.offset(1)),
+            Edge::UntilEarlier => (from, *before(until)?),
+        };
+        Window::new(from, until).ok()
+    }
+}
+
+impl LogSource for Mutant {
+    fn read(&mut self, ask: &LogAsk, out: &mut dyn LogSink) -> Covered {
+        let window = self.mutated(ask.window).unwrap_or(ask.window);
+        self.inside.read(&LogAsk { window, ..ask.clone() }, out)
+    }
+}
+
+/// Thirty records of different times, without rotation: no reason to find the mutant but its edge.
+fn plain_steps() -> Vec<Step> {
+    let step = |n| Step {
+        gap_millis: 1000,
+        back_millis: 0,
+        parts: vec![format!("record {n}").into_bytes()],
+        padding: 20,
+        kind: 1,
+        then: 200,
+    };
+    (0..30).map(step).collect()
+}
+
+#[test]
+fn a_log_source_that_is_wrong_by_one_record_at_one_edge_is_found_out() {
+    let edges = [(5, 0), (20, 0), (7, 1), (12, -1)];
+    for case in [container(&plain_steps()), text_log(&plain_steps()), kernel_log(&plain_steps())] {
+        let open = || open(case.tree.root(), case.source);
+        let read = |opened: &mut dyn LogSource, window| {
+            let mut reading = gather(opened, &ask(window), &mut |_, _| std::ops::ControlFlow::Continue(()));
+            // Whatever it says of itself: its records must give it away.
+            reading.items.iter_mut().for_each(|i| i.gaps.clear());
+            reading
+        };
+        let times: Vec<_> = case.records.iter().map(|(at, _)| *at).collect();
+        for ahead in [0, 1_500_000_000] {
+            assert_eq!(case.wrong(&edges, ahead, &|window| read(&mut *open(), window)), None, "{}", case.source);
+            for edge in [Edge::FromLater, Edge::FromEarlier, Edge::UntilLater, Edge::UntilEarlier] {
+                let mutant = || Mutant { inside: open(), times: times.clone(), edge };
+                let found = case.wrong(&edges, ahead, &|window| read(&mut mutant(), window));
+                assert!(found.is_some_and(|f| f.contains("records given")), "{}: {edge:?} was not found", case.source);
+            }
+        }
+    }
+}
+
 /// Each case writes a few hundred kilobytes and reads them a dozen times; `PROPTEST_CASES` asks for more of them.
 fn config() -> ProptestConfig {
     let asked = ProptestConfig::default();
@@ -331,22 +430,22 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn pods_gives_exactly_the_window(steps in steps(), edges in edges()) {
-        container(&steps).check(&edges);
+    fn pods_gives_exactly_the_window(steps in steps(), edges in edges(), ahead in ahead()) {
+        container(&steps).check(&edges, ahead);
     }
 
     #[test]
-    fn files_gives_exactly_the_window(steps in steps(), edges in edges()) {
-        text_log(&steps).check(&edges);
+    fn files_gives_exactly_the_window(steps in steps(), edges in edges(), ahead in ahead()) {
+        text_log(&steps).check(&edges, ahead);
     }
 
     #[test]
-    fn journal_gives_exactly_the_window(steps in steps(), edges in edges()) {
-        journal(&steps).check(&edges);
+    fn journal_gives_exactly_the_window(steps in steps(), edges in edges(), ahead in ahead()) {
+        journal(&steps).check(&edges, ahead);
     }
 
     #[test]
-    fn kernel_gives_exactly_the_window(steps in steps(), edges in edges()) {
-        kernel_log(&steps).check(&edges);
+    fn kernel_gives_exactly_the_window(steps in steps(), edges in edges(), ahead in ahead()) {
+        kernel_log(&steps).check(&edges, ahead);
     }
 }
