@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use casefile_proto::scope::Selection;
-use casefile_proto::time::WallTime;
+use casefile_proto::time::{NANOS_PER_SEC, WallTime};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{DEFAULT_DATA_DIR, KEYS};
@@ -21,7 +21,7 @@ const AFTER_HELP: &str = "\
 Examples:
   casefile-agent run --config /etc/casefile/agent.toml
   casefile-agent extract --since-time 2026-11-23T02:44:00Z --until-time 2026-11-23T03:14:00Z -o node.tar.gz
-  casefile-agent extract --since-time 2026-11-23T02:44:00Z --source kernel -o - | less
+  casefile-agent extract --since 30m --source kernel -o - | less
 
 Environment:
   CASEFILE_NODE   the node's name, where the configuration does not say it
@@ -58,8 +58,8 @@ pub enum Verb {
 /// What is cut, from where, to where.
 #[derive(Debug, Args)]
 pub struct Extract {
-    /// Begin of the window, RFC 3339 (2026-11-23T02:44:00Z); this instant is in it.
-    #[arg(long, value_name = "TIME")]
+    /// Begin of the window, RFC 3339 (2026-11-23T02:44:00Z) or so long ago (90s, 30m, 2h, 1d); this instant is in it.
+    #[arg(long, visible_alias = "since", value_name = "TIME", value_parser = since)]
     pub since_time: WallTime,
     /// End of the window; this instant is not in it. Now, when it is not given.
     #[arg(long, value_name = "TIME")]
@@ -107,6 +107,30 @@ fn selected(name: &str) -> Result<String, String> {
     }
 }
 
+/// A time, or how long ago it was.
+fn since(text: &str) -> Result<WallTime, String> {
+    let error = match text.parse() {
+        Ok(time) => return Ok(time),
+        Err(error) => error,
+    };
+    let ago = || {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let seconds: i64 = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            _ => return None,
+        };
+        let number: u32 = number.parse().ok()?;
+        seconds.checked_mul(i64::from(number))?.checked_mul(NANOS_PER_SEC)
+    };
+    match ago() {
+        Some(nanos) => Ok(crate::clock::system()().wall.offset(-nanos)),
+        None => Err(format!("{error}; or say how long ago: 30m, 2h, 1d")),
+    }
+}
+
 fn run_help() -> String {
     format!("What may stand in the configuration file; everything has a default:\n\n{KEYS}")
 }
@@ -139,5 +163,20 @@ mod tests {
         let parse = |since: &str| Cli::try_parse_from(["x", "extract", "--since-time", since, "-o", "f"]);
         assert!(parse("2026-11-23T02:44:00Z").is_ok());
         assert_eq!(parse("2026-11-23T02:44:00").unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_window_may_begin_so_long_ago() {
+        let now = crate::clock::system()().wall;
+        let parse = |since: &str| match Cli::try_parse_from(["x", "extract", "--since", since, "-o", "f"]).ok()?.verb {
+            Verb::Extract(args) => Some(args.since_time),
+            _ => None,
+        };
+        let half_an_hour_ago = parse("30m").unwrap();
+        assert!(half_an_hour_ago >= now.offset(-1_800 * NANOS_PER_SEC) && half_an_hour_ago < now);
+        assert!(parse("1d").unwrap() < parse("23h").unwrap());
+        for bad in ["", "m", "30", "-5m", "1w", "99999999999d", "4294967295d", "é", "1h30m"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
     }
 }

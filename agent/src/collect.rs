@@ -205,8 +205,10 @@ impl Step {
 fn steps(context: &Context, ask: &Ask) -> Vec<Step> {
     let wants = |names: &[&str]| ask.sources.is_empty() || names.iter().any(|n| ask.sources.iter().any(|s| s == n));
     let mut steps = Vec::new();
-    // A recording is one stream: whoever asks for one of its sources gets all of them.
-    if wants(&[RECORDING]) || wants(&context.sources) {
+    // A recording is one stream: whoever asks for one of its sources gets all of them. The kernel's log and its source
+    // of metrics share their name; who says it means the log.
+    let recorded: Vec<_> = context.sources.iter().copied().filter(|name| !is_text(name)).collect();
+    if wants(&[RECORDING]) || wants(&recorded) {
         steps.push(Step::Recording);
     }
     if wants(&[INVENTORY, STATE]) {

@@ -19,6 +19,7 @@ use casefile_evidence::archive::chunk::{Checker, Chunk, Chunker, Pack, spooled, 
 use casefile_evidence::archive::layout::{self, IncidentFile, ItemLine, coverage_json, incident_json};
 use casefile_evidence::archive::writer::{ArchiveWriter, ChunkedItem, Sealed, WriteError};
 use casefile_proto::coverage::{Coverage, NodeCoverage, NodeState, SourceCoverage};
+use casefile_proto::gap::GapReason;
 use casefile_proto::ids::ItemNumber;
 use casefile_proto::incident::{IncidentAsk, Severity, Trigger};
 use casefile_proto::item::{Digest, EntryPath, ItemHead, ItemTail};
@@ -179,7 +180,13 @@ impl fmt::Display for Done {
             self.sealed.entries
         )?;
         writeln!(f, "sha256 {}", self.sealed.sha256)?;
-        write!(f, "{} sources, {missing} with gaps; `casefile show {}` says which", rows().count(), self.path.display())
+        write!(
+            f,
+            "{} sources, {missing} with gaps; `casefile show {}` says which",
+            rows().count(),
+            self.path.display()
+        )?;
+        f.write_str(hint_of_denied(&self.coverage))
     }
 }
 
@@ -243,6 +250,15 @@ pub fn plan(args: &Extract, around: &Surroundings) -> Result<Plan, ExtractError>
         clock: None,
     };
     Ok(Plan { context, ask, reason: args.reason.clone(), output: args.output.clone() })
+}
+
+/// What to try where something was missing because this user may not read it; else nothing.
+fn hint_of_denied(coverage: &Coverage) -> &'static str {
+    let gaps = coverage.nodes.iter().flat_map(|n| n.gaps.iter().chain(n.sources.iter().flat_map(|s| &s.gaps)));
+    match gaps.into_iter().any(|gap| gap.reason == GapReason::PermissionDenied) {
+        true => "\nsome of what is missing only root may read: try again as root",
+        false => "",
+    }
 }
 
 /// Each name once: some are of two things.

@@ -51,10 +51,13 @@ fn sample(files: &[&PathBuf]) -> Vec<u8> {
     text
 }
 
+/// Takes chunks and keeps none.
+type Away = Box<dyn FnMut(Chunk) -> std::io::Result<()>>;
+
 /// A sink that does with records what a collection does: cut, hash, compress.
 #[derive(Default)]
 pub(crate) struct Packer {
-    chunks: Option<Chunker<Box<dyn FnMut(Chunk) -> std::io::Result<()>>>>,
+    chunks: Option<Chunker<Away>>,
     /// Plain bytes that came in.
     pub(crate) bytes: u64,
 }

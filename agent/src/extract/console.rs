@@ -14,7 +14,7 @@ use casefile_proto::ids::ItemNumber;
 use casefile_proto::item::{ItemHead, ItemTail};
 use casefile_proto::units::Bytes;
 
-use super::{Plan, coverage};
+use super::{Plan, coverage, hint_of_denied};
 use crate::collect::{self, ItemSink, SinkError};
 
 /// How text is put out.
@@ -65,6 +65,10 @@ fn summary(coverage: &Coverage, talk: &mut dyn Write) -> io::Result<()> {
             gaps.iter().try_for_each(|gap| missing(gap, talk))?;
         }
         node.gaps.iter().try_for_each(|gap| missing(gap, talk))?;
+    }
+    let hint = hint_of_denied(coverage).trim_start();
+    if !hint.is_empty() {
+        writeln!(talk, "{hint}")?;
     }
     talk.flush()
 }

@@ -125,8 +125,8 @@ fn a_leap_day_without_a_year_is_one_of_the_last_leap_year() {
 
 /// A log of a program that was upgraded at noon: a line a minute, first as `old` has it, then as `new` has it.
 fn upgraded(old: &str, new: &str, padding: usize) -> Vec<(String, String)> {
-    let minute = |n: usize| {
-        let time = at("2026-11-23T06:00:00Z").offset(n as i64 * 60_000_000_000);
+    let minute = |n: i64| {
+        let time = at("2026-11-23T06:00:00Z").offset(n * 60_000_000_000);
         let form = if n < 360 { old } else { new };
         (time.to_string(), format!("{} {}\n\tmore\n", time.to_timestamp(form), "x".repeat(padding)))
     };
