@@ -38,6 +38,8 @@ impl Block {
             return 0;
         }
         let end = end_marker(text, 0);
+        // A block that begins before the end of this one: this one had none.
+        let end = memchr::memmem::find(&text[..end.unwrap_or(text.len())], b"-BEGIN ").or(end);
         let body = &text[..end.unwrap_or(text.len())];
         let mut long = false;
         let mut at = 0;
@@ -59,12 +61,18 @@ impl Block {
     }
 
     /// Looks at a place where `PRIVATE KEY` or `Private-Lines` stands. `from` is where an earlier block ended.
-    pub(crate) fn found(&mut self, text: &[u8], place: Range<usize>, from: usize) -> Option<Range<usize>> {
+    pub(crate) fn found(
+        &mut self,
+        text: &[u8],
+        place: Range<usize>,
+        from: usize,
+        ends: &mut Ends,
+    ) -> Option<Range<usize>> {
         let begin = opening(text, &place)?;
         if place.start < from {
             return None;
         }
-        let end = end_marker(text, begin);
+        let end = ends.after(text, begin);
         let body = trim(text, begin..end.unwrap_or(text.len()));
         if end.is_some() {
             *self = Self::default();
@@ -80,6 +88,26 @@ impl Block {
     /// The block that is open when either of two readings of a record leaves one open.
     pub(crate) fn or(self, other: Self) -> Self {
         if self.open { self } else { other }
+    }
+}
+
+/// Where the next marker stands that closes a block: looked for once, however many open one.
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
+    /// From where it was looked for, and what was found.
+    known: Option<(usize, Option<usize>)>,
+}
+
+impl Ends {
+    fn after(&mut self, text: &[u8], from: usize) -> Option<usize> {
+        match self.known {
+            Some((begin, end)) if begin <= from && end.is_none_or(|e| e >= from) => end,
+            _ => {
+                let end = end_marker(text, from);
+                self.known = Some((from, end));
+                end
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where the literals that begin or surround secrets stand in a text, at a few bytes a nanosecond: the one thing that
 //! is done to every byte of every log.
 //!
-//! Each literal is represented by one group of four bytes of its own, the rarest that it has; a table of 65,536 bits says
+//! Each literal is represented by one group of four bytes of its own, the rarest that it has; a table of bits says
 //! which groups matter. A group that matters is compared in full, so the table decides about speed only.
 //! Upper and lower case are not told apart. No state is carried from byte to byte, which is what makes it fast.
 
@@ -15,24 +15,36 @@ pub(crate) const MIN_LITERAL: usize = 3;
 pub(crate) const MAX_LITERAL: usize = 64;
 
 /// Letters by how often they are met in logs; what is not in it is rarer than all of these.
-const COMMON: &[u8] = b"e0t1ano2irs35l4d67c89u-mp.g:_/fhybkvw\"= ";
+const COMMON: &[u8] = b" e0t1ano2irs35l4d67c89u\"-mp.g:=/_fhybkvw";
+
+/// Bits of a hash: the table takes 16 KiB, which stays in the first cache.
+const HASH: u32 = 17;
+
+/// Words of the table.
+const WORDS: usize = 1 << (HASH - 6);
 
 /// A set of literals, with the number that was given to each.
 #[derive(Debug)]
 pub(crate) struct Filter {
     /// One bit for each hash of a group.
-    bits: Vec<u64>,
-    /// Sorted by hash.
+    bits: Box<[u64; WORDS]>,
+    /// For each word of `bits`, how many bits are set before it: the place of a hash in `starts`.
+    ranks: Vec<u16>,
+    /// For each hash that is set, in order, where its groups begin in `groups`.
+    starts: Vec<u16>,
     groups: Vec<Group>,
     /// Folded to lower case.
     literals: Vec<Vec<u8>>,
 }
 
+/// A literal, and where in it its group lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Group {
-    hash: u16,
+    /// The folded group and what follows it in the literal, up to 8 bytes, and which bytes those are: most of what only
+    /// begins like the group is told apart by this.
+    value: u64,
+    mask: u64,
     literal: u16,
-    /// Where in the literal the group lies.
     offset: u8,
 }
 
@@ -47,11 +59,12 @@ pub(crate) struct Hit {
     pub(crate) length: usize,
 }
 
-/// Case and a few signs are thrown together; the comparison in full tells them apart again.
-fn hash(group: [u8; GROUP]) -> u16 {
-    let folded = u32::from_le_bytes(group) | 0x2020_2020;
-    // The golden ratio: neighbouring groups fall far apart.
-    (folded.wrapping_mul(0x9e37_79b1) >> 16) as u16
+/// Throws the cases of letters together, and a few signs; the comparison in full tells those apart again.
+const FOLD: u64 = 0x2020_2020_2020_2020;
+
+/// The hash of a folded group. The golden ratio: neighbouring groups fall far apart.
+fn hash(group: u32) -> usize {
+    (group.wrapping_mul(0x9e37_79b1) >> (32 - HASH)) as usize
 }
 
 impl Filter {
@@ -59,67 +72,100 @@ impl Filter {
     pub(crate) fn new<'a>(literals: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let literals: Vec<Vec<u8>> =
             literals.into_iter().map(|l| l[..l.len().min(MAX_LITERAL)].to_ascii_lowercase()).collect();
-        let mut filter = Self { bits: vec![0; 1 << 10], groups: Vec::new(), literals: Vec::new() };
+        let mut all: Vec<(usize, Group)> = Vec::new();
         for (number, literal) in literals.iter().enumerate() {
             let number = u16::try_from(number).unwrap_or(u16::MAX);
+            let mut add = |group: [u8; GROUP], offset: u8| {
+                let folded = u32::from_le_bytes(group) | FOLD as u32;
+                let mut value = [0; 8];
+                let rest = literal[usize::from(offset)..].iter().copied().chain(std::iter::repeat(0));
+                value.iter_mut().zip(rest).for_each(|(to, from)| *to = from);
+                let length = (literal.len() - usize::from(offset)).min(8);
+                let mask = u64::MAX >> (64 - 8 * length);
+                let value = (u64::from_le_bytes(value) | FOLD) & mask;
+                all.push((hash(folded), Group { value, mask, literal: number, offset }));
+            };
             if let [a, b, c] = literal[..] {
-                (0..=u8::MAX).for_each(|any| filter.add([a, b, c, any], number, 0));
+                // Folded, these are all that can follow; only a name in an address may begin with what is not ASCII.
+                let last = if c == b'/' { u8::MAX } else { 0x7f };
+                (b' '..=last).for_each(|any| add([a, b, c, any], 0));
             } else if let Some((offset, group)) = rarest(literal) {
-                filter.add(group, number, offset);
+                add(group, offset);
             }
         }
-        filter.groups.sort_unstable();
-        filter.groups.dedup();
-        filter.literals = literals;
-        filter
+        all.sort_unstable();
+        all.dedup();
+        let mut bits = Box::new([0_u64; WORDS]);
+        all.iter().for_each(|(hash, _)| bits[hash >> 6] |= 1 << (hash & 63));
+        let mut ranks = Vec::with_capacity(bits.len());
+        let mut rank = 0_usize;
+        for word in bits.iter() {
+            ranks.push(u16::try_from(rank).unwrap_or(u16::MAX));
+            rank += word.count_ones() as usize;
+        }
+        let new = |at: &usize| *at == 0 || all[at - 1].0 != all[*at].0;
+        let end = [all.len()];
+        let starts = (0..all.len()).filter(new).chain(end).map(|at| u16::try_from(at).unwrap_or(u16::MAX)).collect();
+        Self { bits, ranks, starts, groups: all.into_iter().map(|(_, group)| group).collect(), literals }
     }
 
-    fn add(&mut self, group: [u8; GROUP], literal: u16, offset: u8) {
+    /// The lowest bit says whether a group matters.
+    fn matters(&self, group: u32) -> u64 {
         let hash = hash(group);
-        self.bits[usize::from(hash >> 6)] |= 1 << (hash & 63);
-        self.groups.push(Group { hash, literal, offset });
+        self.bits[hash >> 6] >> (hash & 63)
     }
 
-    fn matters(&self, group: [u8; GROUP]) -> bool {
-        let hash = hash(group);
-        self.bits[usize::from(hash >> 6)] >> (hash & 63) & 1 == 1
-    }
-
-    /// Gives every occurrence of a literal in `text` to `hit`, in the order of their groups. A literal of three bytes
-    /// at the very end is not an occurrence: nothing follows it.
+    /// Gives every occurrence of a literal in `text` to `hit`, in the order of their groups. One of three bytes counts
+    /// only before something that is ASCII: nothing is found behind another.
     pub(crate) fn each(&self, text: &[u8], mut hit: impl FnMut(Hit)) {
         // Four groups at a time: the question that is nearly always answered with no is asked once for all.
         let mut at = 0;
-        while let Some(stretch) = text.get(at..at + GROUP + 3) {
-            let some = self.matters([stretch[0], stretch[1], stretch[2], stretch[3]])
-                | self.matters([stretch[1], stretch[2], stretch[3], stretch[4]])
-                | self.matters([stretch[2], stretch[3], stretch[4], stretch[5]])
-                | self.matters([stretch[3], stretch[4], stretch[5], stretch[6]]);
-            if some {
+        while let Some(stretch) = text.get(at..at + 8) {
+            let word = stretch.try_into().map_or(0, u64::from_le_bytes) | FOLD;
+            let any = self.matters(word as u32)
+                | self.matters((word >> 8) as u32)
+                | self.matters((word >> 16) as u32)
+                | self.matters((word >> 24) as u32);
+            if any & 1 == 1 {
                 (at..at + 4).for_each(|at| self.compare(text, at, &mut hit));
             }
             at += 4;
         }
-        (at..text.len()).for_each(|at| self.compare(text, at, &mut hit));
+        (at..(text.len() + 1).saturating_sub(GROUP)).for_each(|at| self.compare(text, at, &mut hit));
     }
 
     /// Gives the literals whose group stands at `at`.
     fn compare(&self, text: &[u8], at: usize, hit: &mut impl FnMut(Hit)) {
-        let Some(&[a, b, c, d]) = text.get(at..at + GROUP) else { return };
-        let group = [a, b, c, d];
-        if !self.matters(group) {
+        let next = eight(text, at);
+        let hash = hash(next as u32);
+        if self.bits[hash >> 6] >> (hash & 63) & 1 == 0 {
             return;
         }
-        let hash = hash(group);
-        let first = self.groups.partition_point(|g| g.hash < hash);
-        for group in self.groups[first..].iter().take_while(|g| g.hash == hash) {
+        let below = (self.bits[hash >> 6] & ((1 << (hash & 63)) - 1)).count_ones() as usize;
+        let place = usize::from(self.ranks[hash >> 6]) + below;
+        for group in &self.groups[usize::from(self.starts[place])..usize::from(self.starts[place + 1])] {
+            if next & group.mask != group.value {
+                continue;
+            }
             let literal = &self.literals[usize::from(group.literal)];
             let Some(start) = at.checked_sub(usize::from(group.offset)) else { continue };
-            if text.get(start..start + literal.len()).is_some_and(|t| t.eq_ignore_ascii_case(literal)) {
+            let end = start + literal.len();
+            if end.max(at + GROUP) <= text.len() && text[start..end].eq_ignore_ascii_case(literal) {
                 hit(Hit { literal: usize::from(group.literal), at: start, length: literal.len() });
             }
         }
     }
+}
+
+/// The 8 bytes at `at`, folded; what lies beyond the end is made up.
+fn eight(text: &[u8], at: usize) -> u64 {
+    let load = |at: usize| text.get(at..at + 8).and_then(|e| e.try_into().ok()).map(u64::from_le_bytes);
+    let word = load(at).or_else(|| {
+        let last = text.len().checked_sub(8)?;
+        Some(load(last)?.checked_shr(8 * u32::try_from(at - last).ok()?).unwrap_or(0))
+    });
+    let short = || text.iter().skip(at).rev().fold(0, |word, b| word << 8 | u64::from(*b));
+    word.unwrap_or_else(short) | FOLD
 }
 
 /// The group of a literal that is least often met in logs.
@@ -164,10 +210,11 @@ mod tests {
             let literals: Vec<Vec<u8>> = literals.into_iter().map(String::into_bytes).collect();
             let mut expected = vec![];
             for (number, literal) in literals.iter().enumerate() {
-                // One of three bytes needs one more behind it.
-                let reach = literal.len().max(GROUP);
-                for at in 0..text.len().saturating_sub(reach - 1) {
-                    if text[at..at + literal.len()].eq_ignore_ascii_case(literal) {
+                for at in 0..text.len().saturating_sub(literal.len() - 1) {
+                    let end = at + literal.len();
+                    // One of three bytes needs something behind it.
+                    let short = literal.len() < GROUP && text.get(end).is_none_or(|b| *b > 0x7f);
+                    if !short && text[at..end].eq_ignore_ascii_case(literal) {
                         expected.push((number, at));
                     }
                 }

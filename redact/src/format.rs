@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::filter::MIN_LITERAL;
 use super::gitleaks;
 use super::key::{MAX_ID, is_id};
-use super::rule::{Engine, Find, Rule, RuleInfo, Value};
+use super::rule::{Engine, Find, Rule, RuleInfo, Samples, Value};
 
 /// The largest file of rules.
 pub(crate) const MAX_FILE: usize = 1 << 20;
@@ -35,7 +35,7 @@ struct File {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct RuleText {
+struct RuleText {
     id: String,
     about: String,
     starts: Vec<String>,
@@ -47,8 +47,8 @@ pub(crate) struct RuleText {
     regex: Option<String>,
     entropy: Option<f64>,
     allow: Vec<String>,
-    pub(crate) positive: Vec<String>,
-    pub(crate) negative: Vec<String>,
+    positive: Vec<String>,
+    negative: Vec<String>,
 }
 
 /// Reads a file of rules. What is wrong goes to `problem`, the rules that are sound come back.
@@ -105,7 +105,10 @@ impl RuleText {
                 wrong("only built-in rules have an engine".to_owned());
                 return None;
             }
-            (Some(regex), None) if ways[0] => Find::Starts(self.starts.clone(), regex),
+            (Some(regex), None) if ways[0] => {
+                let group = secret_group(&regex);
+                Find::Starts(self.starts.clone(), regex, group)
+            }
             (Some(regex), None) => {
                 let group = secret_group(&regex);
                 Find::Search(self.keywords.clone(), regex, group)
@@ -120,8 +123,8 @@ impl RuleText {
             return None;
         }
         let info = RuleInfo { id: self.id.clone(), about: self.about.clone() };
-        let rule = Rule { info, find, entropy: self.entropy, allow, stopwords: Vec::new() };
-        Some(rule)
+        let samples = Samples { positive: self.positive, negative: self.negative };
+        Some(Rule { info, find, entropy: self.entropy, allow, stopwords: Vec::new(), samples })
     }
 }
 

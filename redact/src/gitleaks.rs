@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::filter::MAX_LITERAL;
 use super::format::{compile, one_line, secret_group};
 use super::key::MAX_ID;
-use super::rule::{Find, Rule, RuleInfo};
+use super::rule::{Find, Rule, RuleInfo, Samples};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -126,13 +126,8 @@ impl RuleText {
             .collect();
         let about = if self.description.is_empty() { self.id.clone() } else { one_line(&self.description) };
         let info = RuleInfo { id: own_id(&self.id), about };
-        sound.then_some(Rule {
-            info,
-            find: Find::Search(keywords, regex, group),
-            entropy: self.entropy,
-            allow,
-            stopwords,
-        })
+        let find = Find::Search(keywords, regex, group);
+        sound.then_some(Rule { info, find, entropy: self.entropy, allow, stopwords, samples: Samples::default() })
     }
 }
 

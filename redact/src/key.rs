@@ -128,6 +128,13 @@ pub(crate) fn token_at(text: &[u8]) -> Option<usize> {
     (whole && rest.get(id + 1 + DIGITS) == Some(&b']')).then_some(OPENING.len() + id + DIGITS + 2)
 }
 
+/// Whether the last thing in `text` is a token.
+pub(crate) fn ends_with_token(text: &[u8]) -> bool {
+    let longest = OPENING.len() + MAX_ID + DIGITS + 2;
+    let tail = &text[text.len().saturating_sub(longest)..];
+    memchr::memmem::rfind(tail, OPENING).is_some_and(|at| token_at(&tail[at..]) == Some(tail.len() - at))
+}
+
 /// The next token in `text` at or after `from`.
 pub(crate) fn next_token(text: &[u8], from: usize) -> Option<Range<usize>> {
     let mut from = from;

@@ -51,6 +51,26 @@ pub(crate) struct Name {
     pub(crate) value: Value,
 }
 
+/// The names of all rules.
+#[derive(Debug)]
+pub(crate) struct Names {
+    /// By their last letter, the longest first.
+    by_last: Vec<Vec<Name>>,
+}
+
+impl Names {
+    pub(crate) fn new(names: Vec<Name>) -> Self {
+        let mut by_last = vec![Vec::new(); 256];
+        for name in names {
+            if let Some(last) = name.letters.last() {
+                by_last[usize::from(*last)].push(name);
+            }
+        }
+        by_last.iter_mut().for_each(|names| names.sort_by_key(|n| usize::MAX - n.letters.len()));
+        Self { by_last }
+    }
+}
+
 /// The ways in which the words of a name are joined in writing.
 pub(crate) fn spellings(name: &str) -> Vec<String> {
     if name.contains('-') {
@@ -71,6 +91,11 @@ pub(crate) struct Written {
 }
 
 impl Written {
+    /// Something that is known to be a name.
+    pub(crate) fn plain(range: Range<usize>) -> Self {
+        Self { range, is_option: false, is_variable: false }
+    }
+
     /// The name around something that was found in it.
     pub(crate) fn around(text: &[u8], found: Range<usize>) -> Self {
         let before =
@@ -83,7 +108,7 @@ impl Written {
         let after = text[found.end..].iter().take(REACH).take_while(|b| in_name(**b)).count();
         let mut end = found.end + after;
         // `password.` and `password->` end with the word.
-        while end > found.end && matches!(text[end - 1], b'.' | b'-') {
+        while end > found.end && matches!(text[end - 1], b'.' | b'-' | b'/') {
             end -= 1;
         }
         let dashes = text[start..found.start].iter().take_while(|b| **b == b'-').count();
@@ -96,8 +121,20 @@ impl Written {
         }
     }
 
+    /// Whether nothing that begins with what was found can be a name: another word follows, which is no trailer. A longer
+    /// name that goes on with it is found by itself.
+    pub(crate) fn is_hopeless(text: &[u8], end: usize) -> bool {
+        let rest = &text[end..];
+        let rest = match rest {
+            [b'_' | b'-' | b'.', rest @ ..] => rest,
+            rest => rest,
+        };
+        let trailer = |t: &str| rest.get(..t.len()).is_some_and(|r| r.eq_ignore_ascii_case(t.as_bytes()));
+        rest.first().is_some_and(u8::is_ascii_alphabetic) && !TRAILERS.iter().any(|t| trailer(t))
+    }
+
     /// Which of the names it is: the longest that fits.
-    pub(crate) fn which<'n>(&self, text: &[u8], names: &'n [Name]) -> Option<&'n Name> {
+    pub(crate) fn which<'n>(&self, text: &[u8], names: &'n Names) -> Option<&'n Name> {
         let mut letters = [0_u8; 3 * REACH];
         let mut length = 0;
         // A bit for each letter that begins a word.
@@ -136,8 +173,9 @@ impl Written {
     }
 }
 
-fn fits<'n>(letters: &[u8], begins: &[bool], names: &'n [Name]) -> Option<&'n Name> {
-    let name = names.iter().filter(|n| letters.ends_with(&n.letters)).max_by_key(|n| n.letters.len())?;
+fn fits<'n>(letters: &[u8], begins: &[bool], names: &'n Names) -> Option<&'n Name> {
+    let last = usize::from(*letters.last()?);
+    let name = names.by_last[last].iter().find(|n| letters.ends_with(&n.letters))?;
     let begin = letters.len() - name.letters.len();
     let alone = name.letters.len() > SHORT || begins[begin];
     let harmless = name.except.iter().any(|word| letters[..begin].ends_with(word));
@@ -145,7 +183,7 @@ fn fits<'n>(letters: &[u8], begins: &[bool], names: &'n [Name]) -> Option<&'n Na
 }
 
 fn in_name(b: u8) -> bool {
-    is_word(b) || b == b'-' || b == b'.'
+    is_word(b) || matches!(b, b'-' | b'.' | b'/')
 }
 
 #[cfg(test)]
@@ -163,6 +201,7 @@ mod tests {
                 value: Value::Any,
             })
             .collect();
+        let names = Names::new(names);
         let at = written.find(found)?;
         let written = written.as_bytes();
         Written::around(written, at..at + found.len()).which(written, &names).map(|n| n.rule)

@@ -68,8 +68,8 @@ impl Engine {
 /// How a rule finds.
 #[derive(Debug)]
 pub(crate) enum Find {
-    /// By a regular expression that is tried where one of the literals stands.
-    Starts(Vec<String>, Regex),
+    /// By a regular expression that is tried where one of the literals stands; the number of the group that is the secret.
+    Starts(Vec<String>, Regex, usize),
     /// By a regular expression that is searched for in a record in which one of the keywords stands, or in every record
     /// if there are none; the number of the group that is the secret.
     Search(Vec<String>, Regex, usize),
@@ -90,6 +90,16 @@ pub(crate) struct Rule {
     pub(crate) allow: Vec<Regex>,
     /// The same, as parts of it in lower case.
     pub(crate) stopwords: Vec<String>,
+    pub(crate) samples: Samples,
+}
+
+/// Texts that show what a rule is for, read as [`super::proof`] says.
+#[derive(Debug, Default)]
+pub(crate) struct Samples {
+    /// What is to go stands between `«` and `»`.
+    pub(crate) positive: Vec<String>,
+    /// Of these nothing is to go.
+    pub(crate) negative: Vec<String>,
 }
 
 impl Rule {

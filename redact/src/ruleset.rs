@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use super::filter::{Filter, MIN_LITERAL};
 use super::format;
-use super::name::{Name, spellings};
+use super::name::{Name, Names, spellings};
+use super::proof;
 use super::rule::{Engine, Find, Rule, RuleInfo};
 
 /// The rules that are always there.
@@ -12,6 +13,9 @@ const BUILTIN: &str = include_str!("rules.toml");
 
 /// The most rules of a set, the operator's included.
 const MAX_RULES: usize = 1000;
+
+/// How a token begins: what stands in it has names in it, but no secret.
+const TOKEN: &str = "[redacted:";
 
 /// The most literals of a set.
 const MAX_LITERALS: usize = 8192;
@@ -25,7 +29,7 @@ pub struct RuleSet {
     pub(crate) tries: Vec<Vec<Try>>,
     /// Rules without a keyword: searched for in every record.
     pub(crate) always: Vec<usize>,
-    pub(crate) names: Vec<Name>,
+    pub(crate) names: Names,
 }
 
 /// What is tried where a literal stands.
@@ -39,6 +43,8 @@ pub(crate) enum Try {
     Name,
     /// The code of this rule.
     Engine(Engine, usize),
+    /// Nothing, if a token stands here.
+    Token,
 }
 
 impl RuleSet {
@@ -73,19 +79,22 @@ impl RuleSet {
         if rules.len() > MAX_RULES {
             problems.push(format!("{} rules, and the most is {MAX_RULES}", rules.len()));
         }
+        let builtin = rules.iter().filter(|(file, _)| *file == "rules.toml").count();
         let set = Self::compile(rules.into_iter().map(|(_, rule)| rule).collect());
         if set.tries.len() > MAX_LITERALS {
             problems.push(format!("{} literals in all rules, and the most is {MAX_LITERALS}", set.tries.len()));
         }
+        // Those of the built-in rules are proven by a test.
+        problems.extend((builtin..set.rules.len()).flat_map(|number| proof::problems(&set, number)));
         if problems.is_empty() { Ok(set) } else { Err(problems) }
     }
 
     pub(crate) fn compile(rules: Vec<Rule>) -> Self {
-        let mut literals: Vec<(String, Try)> = Vec::new();
+        let mut literals: Vec<(String, Try)> = vec![(TOKEN.to_owned(), Try::Token)];
         let (mut always, mut names) = (Vec::new(), Vec::new());
         for (number, rule) in rules.iter().enumerate() {
             match &rule.find {
-                Find::Starts(starts, _) => literals.extend(starts.iter().map(|s| (s.clone(), Try::Here(number)))),
+                Find::Starts(starts, ..) => literals.extend(starts.iter().map(|s| (s.clone(), Try::Here(number)))),
                 Find::Search(keywords, ..) if keywords.iter().any(|k| k.len() < MIN_LITERAL) || keywords.is_empty() => {
                     always.push(number);
                 }
@@ -124,7 +133,8 @@ impl RuleSet {
                 here.push(what);
             }
         }
-        Self { filter: Filter::new(texts.iter().map(String::as_bytes)), rules, tries, always, names }
+        let filter = Filter::new(texts.iter().map(String::as_bytes));
+        Self { filter, rules, tries, always, names: Names::new(names) }
     }
 
     /// Every rule, in the order in which counts are given.
@@ -134,6 +144,7 @@ impl RuleSet {
 
     /// The rule with this engine. Each set has them all: they are built in.
     pub(crate) fn engine(&self, engine: Engine) -> usize {
+        // The first rules are the built-in ones, and those with an engine stand at their head.
         self.rules.iter().position(|r| matches!(r.find, Find::Engine(e) if e == engine)).unwrap_or_default()
     }
 }

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use regex::bytes::Regex;
 
+use super::name::Written;
 use super::rule::is_word;
 use super::value;
 use super::verdict::is_nothing;
@@ -68,7 +69,7 @@ fn indented(text: &[u8], data: usize, begin: usize, take: &mut dyn FnMut(Range<u
 /// The value behind the colon here. Gives where it ends.
 fn one(text: &[u8], colon: usize, take: &mut dyn FnMut(Range<usize>)) -> usize {
     let key = text[..colon].iter().rev().take(256).take_while(|b| !is_word(**b)).count();
-    match value::after(text, &(colon.saturating_sub(key + 1)..colon - key), false) {
+    match value::after(text, &Written::plain(colon.saturating_sub(key + 1)..colon - key), false) {
         Some(found) => {
             let end = found.range.end.max(colon + 1);
             if !is_nothing(&text[found.range.clone()]) {

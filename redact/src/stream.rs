@@ -48,6 +48,14 @@ impl Redactor {
         }
     }
 
+    /// Under names that the caller knows, such as that of the node itself: they are replaced if hosts are.
+    pub fn knowing(mut self, hosts: &[String]) -> Self {
+        if let Some(renaming) = &mut self.renaming {
+            renaming.know(hosts);
+        }
+        self
+    }
+
     /// The rules.
     pub fn rules(&self) -> &RuleSet {
         &self.rules

@@ -6,7 +6,7 @@ use super::key::token_at;
 use super::verdict::is_nothing;
 
 /// The longest part of an address before its host.
-const MAX_AUTHORITY: usize = 1024;
+const MAX_AUTHORITY: usize = 512;
 
 /// A user name that is longer than this and has letters and digits is a token.
 const TOKEN: usize = 20;
@@ -19,7 +19,10 @@ pub(crate) fn secret(text: &[u8], at: usize) -> Option<Range<usize>> {
         .position(|b| *b <= b' ' || matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>' | b'\\'))
         .unwrap_or(rest.len());
     let word = &rest[..word];
-    let host = word.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(word.len());
+    // A `#` or `?` before the last `@` is rather a part of a password than the end of a host.
+    let last = memchr::memrchr(b'@', word).unwrap_or(0);
+    let ends_host = |(at, b): (usize, &u8)| *b == b'/' || (at > last && matches!(b, b'?' | b'#'));
+    let host = word.iter().enumerate().position(ends_host).unwrap_or(word.len());
     let colon = word[..host].iter().position(|b| matches!(b, b':' | b'@'))?;
     let (begin, end) = if word[colon] == b'@' {
         (0, colon)
@@ -58,6 +61,8 @@ mod tests {
             ("redis://:hunter2@cache", Some("hunter2")),
             ("amqp://u:p@ss@host/", Some("p@ss")),
             ("mysql://u:p/ss@host/", Some("p/ss")),
+            ("mysql://u:p@s#s@host/", Some("p@s#s")),
+            ("http://u:p@host/path/@x", Some("p")),
             ("https://0123456789abcdefghij0123@github.com/x", Some("0123456789abcdefghij0123")),
             ("https://git@github.com/x", None),
             ("http://host:8080/@scope/name", None),

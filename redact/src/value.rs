@@ -4,8 +4,10 @@
 
 use std::ops::Range;
 
-use super::key::token_at;
+use super::key::{ends_with_token, token_at};
+use super::name::Written;
 use super::rule::is_word;
+use super::verdict::is_sentence;
 
 /// Blanks that are passed over in one place.
 const BLANKS: usize = 32;
@@ -32,8 +34,9 @@ pub(crate) struct Found {
     pub(crate) quoted: bool,
 }
 
-/// The value of the name that ends at `name.end`. `to_line_end`: whether it may hold blanks without being quoted.
-pub(crate) fn after(text: &[u8], name: &Range<usize>, to_line_end: bool) -> Option<Found> {
+/// The value that stands behind a name. `to_line_end`: whether it may hold blanks without being quoted.
+pub(crate) fn after(text: &[u8], written: &Written, to_line_end: bool) -> Option<Found> {
+    let name = &written.range;
     let mut at = name.end;
     let key_quote = quote_at(text, at);
     if let Some(quote) = &key_quote {
@@ -44,7 +47,8 @@ pub(crate) fn after(text: &[u8], name: &Range<usize>, to_line_end: bool) -> Opti
     }
     let blank = blanks(text, at);
     let mut link = Link::Sign;
-    let element = name.start > 0 && text[name.start - 1] == b'<' && text.get(at) == Some(&b'>');
+    let element =
+        name.start > 0 && text[name.start - 1] == b'<' && text.get(at) == Some(&b'>') && text[name.start] != b'/';
     if element {
         at += 1;
         let end = at + memchr::memchr2(b'<', b'\n', &text[at..])?;
@@ -58,7 +62,12 @@ pub(crate) fn after(text: &[u8], name: &Range<usize>, to_line_end: bool) -> Opti
             link = Link::Colon;
         }
         at += blank;
-    } else if let (Some(_), Some(b',')) = (&key_quote, text.get(at + blank)) {
+    } else if let (Some(quote), Some(b',')) = (&key_quote, text.get(at + blank)) {
+        // A pair in brackets, or two words of a command; a list of names has commas too.
+        let before = name.start.checked_sub(quote.slashes + 2).map(|b| text[b]);
+        if !written.is_option && before != Some(b'(') {
+            return None;
+        }
         at += blank + 1;
         at += blanks(text, at);
         quote_at(text, at)?;
@@ -69,6 +78,12 @@ pub(crate) fn after(text: &[u8], name: &Range<usize>, to_line_end: bool) -> Opti
         return None;
     }
     if token_at(&text[at..]).is_some() {
+        return None;
+    }
+    // The rest of a line is a lot to look at only to find that it is a sentence.
+    let word = text[at..].iter().take(BLANKS).take_while(|b| b.is_ascii_alphabetic() || **b == b'\'').count();
+    let pair = matches!(text.get(at + word), Some(b'=' | b':'));
+    if to_line_end && link != Link::Sign && !pair && is_sentence(&text[at..at + word]) {
         return None;
     }
     Some(extent(text, at, link, to_line_end))
@@ -160,7 +175,10 @@ fn closing(text: &[u8], begin: usize, quote: &Quote) -> usize {
 fn line_value(text: &[u8], at: usize) -> usize {
     let rest = &text[at..];
     let mut end = rest.iter().position(|b| matches!(b, b'\n' | b'\r' | b'"' | b'`')).unwrap_or(rest.len());
-    while end > 0 && matches!(rest[end - 1], b' ' | b'\\' | b'\'' | b']' | b'}' | b')') {
+    while end > 0
+        && matches!(rest[end - 1], b' ' | b'\\' | b'\'' | b']' | b'}' | b')')
+        && !ends_with_token(&rest[..end])
+    {
         end -= 1;
     }
     at + end
@@ -174,6 +192,7 @@ fn bare(text: &[u8], at: usize) -> usize {
         match byte {
             0..=b' ' | 0x7f => break,
             _ if is_closing(text, end) && closes(text, end) => break,
+            b'[' => end += token_at(&text[end..]).unwrap_or(1),
             _ => end += 1,
         }
     }
@@ -257,7 +276,7 @@ mod tests {
     /// The value of the name `key` in this text.
     fn value(text: &str) -> Option<&str> {
         let at = text.find("key").unwrap();
-        after(text.as_bytes(), &(at..at + 3), false).map(|f| &text[f.range])
+        after(text.as_bytes(), &Written::around(text.as_bytes(), at..at + 3), false).map(|f| &text[f.range])
     }
 
     #[test]

@@ -3,223 +3,46 @@
 //! What is doubtful counts as a secret where the name leaves no doubt (`password=`), and as none where the name is a word
 //! of everyday logs (`token`, `secret`).
 
-use super::rule::Value;
+use std::sync::LazyLock;
+
+use super::key::next_token;
+use super::rule::{Value, is_word};
 use super::value::{Found, Link};
 
 /// What stands where a secret would stand, if there is none. In lower case.
-const NOTHING: &[&str] = &[
-    "",
-    "null",
-    "nil",
-    "none",
-    "<nil>",
-    "<none>",
-    "<null>",
-    "undefined",
-    "unset",
-    "empty",
-    "true",
-    "false",
-    "yes",
-    "no",
-    "on",
-    "off",
-    "enabled",
-    "disabled",
-    "redacted",
-    "[redacted]",
-    "<redacted>",
-    "filtered",
-    "[filtered]",
-    "hidden",
-    "<hidden>",
-    "masked",
-    "removed",
-    "[removed]",
-    "omitted",
-    "<omitted>",
-    "sensitive",
-    "(sensitive)",
-    "(sensitive value)",
-    "<sensitive>",
-    "secret",
-    "password",
-    "string",
-    "str",
-    "[]byte",
-    "bytes",
-    "object",
-    "int",
-    "bool",
-    "boolean",
-    "optional",
-    "required",
-    "n/a",
-    "na",
-    "tbd",
-    "todo",
-    "-",
-    "--",
-    "?",
-    "<set>",
-    "<unset>",
-    "not set",
-    "***redacted***",
-    "[[redacted]]",
-    "[sensitive]",
-    "[hidden]",
-    "[masked]",
-    "<secret>",
-    "<password>",
-    "<token>",
-    "base64",
-    "prompt",
-    "stdin",
-    "vault",
-    "env",
-    "default",
-    "unknown",
-    "bearer",
-    "basic",
-    "opaque",
-];
+static NOTHING: Words = Words(LazyLock::new(|| {
+    sorted(
+        concat!(
+            "null|nil|none|<nil>|<none>|<null>|undefined|unset|empty|true|false|yes|no|on|off|enabled|disabled|redacted",
+            "|[redacted]|<redacted>|filtered|[filtered]|hidden|<hidden>|masked|removed|[removed]|omitted|<omitted>",
+            "|sensitive|(sensitive)|(sensitive value)|<sensitive>|secret|password|string|str|[]byte|bytes|object|int|bool",
+            "|boolean|optional|required|n/a|na|tbd|todo|-|--|?|<set>|<unset>|not set|***redacted***|[[redacted]]",
+            "|[sensitive]|[hidden]|[masked]|<secret>|<password>|<token>|base64|prompt|stdin|vault|env|default|unknown",
+            "|bearer|basic|opaque",
+        ),
+        '|',
+    )
+}));
 
 /// Words with which a sentence goes on. In lower case.
-const WORDS: &[&str] = &[
-    "a",
-    "about",
-    "access",
-    "after",
-    "again",
-    "against",
-    "already",
-    "an",
-    "and",
-    "are",
-    "as",
-    "at",
-    "auth",
-    "authentication",
-    "be",
-    "because",
-    "been",
-    "before",
-    "but",
-    "by",
-    "can",
-    "cannot",
-    "can't",
-    "change",
-    "changed",
-    "check",
-    "configured",
-    "could",
-    "couldn't",
-    "created",
-    "deleted",
-    "denied",
-    "did",
-    "does",
-    "doesn't",
-    "does",
-    "don't",
-    "either",
-    "error",
-    "exceeded",
-    "exists",
-    "expected",
-    "expired",
-    "expires",
-    "failed",
-    "failure",
-    "for",
-    "found",
-    "from",
-    "get",
-    "given",
-    "got",
-    "had",
-    "has",
-    "have",
-    "http",
-    "if",
-    "in",
-    "incorrect",
-    "invalid",
-    "is",
-    "isn't",
-    "issued",
-    "it",
-    "length",
-    "less",
-    "login",
-    "malformed",
-    "match",
-    "matched",
-    "may",
-    "mismatch",
-    "missing",
-    "must",
-    "network",
-    "needs",
-    "new",
-    "no",
-    "not",
-    "of",
-    "ok",
-    "on",
-    "only",
-    "or",
-    "passed",
-    "permission",
-    "please",
-    "policy",
-    "protected",
-    "provided",
-    "read",
-    "refresh",
-    "rejected",
-    "request",
-    "required",
-    "reset",
-    "retry",
-    "rotation",
-    "server",
-    "should",
-    "since",
-    "status",
-    "successfully",
-    "that",
-    "the",
-    "then",
-    "they",
-    "this",
-    "to",
-    "too",
-    "unable",
-    "unauthorized",
-    "unexpected",
-    "update",
-    "updated",
-    "user",
-    "using",
-    "valid",
-    "validation",
-    "verification",
-    "verified",
-    "was",
-    "wasn't",
-    "were",
-    "when",
-    "which",
-    "while",
-    "will",
-    "with",
-    "without",
-    "wrong",
-    "you",
-    "your",
-];
+static WORDS: Words = Words(LazyLock::new(|| {
+    sorted(
+        concat!(
+            "a about access after again against already an and are as at auth authentication be because been before but",
+            " by can cannot can't change changed check configured could couldn't created deleted denied did does doesn't",
+            " don't either error exceeded exists expected expired expires failed failure for found from get given got had",
+            " has have http if in incorrect invalid is isn't issued it length less login malformed match matched may",
+            " mismatch missing must network needs new no not of ok on only or passed permission please policy protected",
+            " provided read refresh rejected request required reset retry rotation server should since status",
+            " successfully that the then they this to too unable unauthorized unexpected update updated user using valid",
+            " validation verification verified was wasn't were when which while will with without wrong you your",
+        ),
+        ' ',
+    )
+}));
+
+/// The longest name of an object.
+const MAX_NAME: usize = 512;
 
 /// How a shorter value is told from words and numbers.
 const SHORT: usize = 6;
@@ -227,17 +50,19 @@ const SHORT: usize = 6;
 /// Whether this value is to be masked.
 pub(crate) fn is_secret(text: &[u8], found: &Found, kind: Value, strong: bool) -> bool {
     let value = &text[found.range.clone()];
+    // What is masked in it already says nothing about the rest.
+    let value = &value[..next_token(value, 0).map_or(value.len(), |t| t.start)];
     if is_nothing(value) {
         return false;
     }
     if value.len() <= 64 && (is_template(value) || is_pointer(value)) {
         return false;
     }
-    if !found.quoted && value.len() <= 512 && is_path(value) {
+    if !found.quoted && kind != Value::Line && value.len() <= MAX_NAME && is_path(value) {
         return false;
     }
     let sentence = value.split(|b| matches!(b, b' ' | b',' | b'.' | b';' | b':')).next().unwrap_or_default();
-    let goes_on = is_in(sentence, WORDS);
+    let goes_on = is_sentence(sentence);
     match found.link {
         Link::Sign => {
             if found.quoted && goes_on && value.contains(&b' ') {
@@ -248,6 +73,7 @@ pub(crate) fn is_secret(text: &[u8], found: &Found, kind: Value, strong: bool) -
         Link::Colon => {}
         Link::Blank if goes_on || value.starts_with(b"-") => return false,
         Link::Blank if strong => {}
+        Link::Blank if kind == Value::Line => return false,
         // A name and a word: only what cannot be a word.
         Link::Blank => {
             let enough = if kind == Value::Opaque { 16 } else { SHORT };
@@ -263,36 +89,58 @@ pub(crate) fn is_secret(text: &[u8], found: &Found, kind: Value, strong: bool) -
 }
 
 /// Words before a credential that say how it is to be used.
-const SCHEMES: &[&str] =
-    &["bearer", "basic", "token", "digest", "negotiate", "ntlm", "apikey", "bot", "geniekey", "ssws"];
+static SCHEMES: Words =
+    Words(LazyLock::new(|| sorted("bearer basic token digest negotiate ntlm apikey bot geniekey ssws", ' ')));
 
 /// The length of the scheme that a value begins with, with the blanks behind it; the whole of it if it is one.
 pub(crate) fn scheme(value: &[u8]) -> usize {
     let word = value.iter().take(12).take_while(|b| b.is_ascii_alphabetic()).count();
-    if !is_in(&value[..word], SCHEMES) || !matches!(value.get(word), None | Some(b' ' | b'+')) {
+    if !SCHEMES.hold(&value[..word]) || !matches!(value.get(word), None | Some(b' ' | b'+')) {
         return 0;
     }
     word + value[word..].iter().take_while(|b| **b == b' ').count()
 }
 
+/// Whether this is a word with which sentences go on.
+pub(crate) fn is_sentence(word: &[u8]) -> bool {
+    WORDS.hold(word)
+}
+
 /// Whether nothing secret can be in this: empty, masked already, or a word that stands for a missing value.
 pub(crate) fn is_nothing(value: &[u8]) -> bool {
     let stars = value.iter().all(|b| matches!(b, b'*' | b'.' | b'x' | b'X' | b'-' | b'_' | b'#' | b'?'));
-    stars || is_in(value, NOTHING)
+    stars || NOTHING.hold(value)
 }
 
-fn is_in(value: &[u8], list: &[&str]) -> bool {
-    value.len() <= 20 && list.iter().any(|word| value.eq_ignore_ascii_case(word.as_bytes()))
+/// Words to be looked up without regard to case.
+struct Words(LazyLock<Vec<&'static [u8]>>);
+
+impl Words {
+    /// The longest word that is looked up.
+    const LONGEST: usize = 24;
+
+    fn hold(&self, word: &[u8]) -> bool {
+        let mut folded = [0; Self::LONGEST];
+        let Some(folded) = folded.get_mut(..word.len()) else { return false };
+        folded.copy_from_slice(word);
+        folded.make_ascii_lowercase();
+        self.0.binary_search(&&*folded).is_ok()
+    }
+}
+
+fn sorted(list: &'static str, joint: char) -> Vec<&'static [u8]> {
+    let mut words: Vec<_> = list.split(joint).map(str::as_bytes).collect();
+    words.sort_unstable();
+    words
 }
 
 /// `${VAR}`, `$(cmd)`, `{{ .Values.x }}`, `%s`, `%{x}`, `<your-token>`, `$VAR`.
 fn is_template(value: &[u8]) -> bool {
     match value {
-        [b'$', b'{' | b'(', .., b'}' | b')']
-        | [b'{', b'{', ..]
-        | [b'%', b'{' | b'(', ..]
-        | [b'{', .., b'}']
-        | [b'<', .., b'>'] => true,
+        [b'$', b'{' | b'(', rest @ ..] => {
+            rest.iter().all(|b| is_word(*b) || matches!(b, b'}' | b')' | b'.' | b'-' | b':'))
+        }
+        [b'{', b'{', ..] | [b'%', b'{' | b'(', ..] | [b'{', .., b'}'] | [b'<', .., b'>'] => true,
         [b'{'] | [b'['] | [b'&'] | [b'|'] | [b'>'] => true,
         [b'%', b's' | b'v' | b'q' | b'd'] => true,
         [b'$', rest @ ..] => !rest.is_empty() && rest.iter().all(|b| b.is_ascii_uppercase() || *b == b'_'),
@@ -308,7 +156,8 @@ fn is_pointer(value: &[u8]) -> bool {
 
 /// A path of a file or an address of a service: two parts or more, none of them like a secret.
 fn is_path(value: &[u8]) -> bool {
-    if value.windows(3).any(|w| w == b"://") {
+    let scheme = value.iter().take(16).take_while(|b| b.is_ascii_lowercase() || matches!(b, b'+' | b'-')).count();
+    if scheme > 1 && value[scheme..].starts_with(b"://") {
         return true;
     }
     let begins =
@@ -348,7 +197,20 @@ fn is_opaque(value: &[u8]) -> bool {
 pub(crate) fn is_object_name(value: &[u8]) -> bool {
     let plain = value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'/' | b'_' | b':' | b'@'));
     let joined = value.iter().any(|b| matches!(b, b'-' | b'.' | b'/' | b':'));
-    plain && joined && value.split(|b| !b.is_ascii_alphanumeric()).any(is_spoken)
+    // Nothing of the length of a key is a part of a name.
+    let short = value.split(|b| !b.is_ascii_alphanumeric()).all(|part| part.len() < 16 || !is_mixed(part));
+    value.len() <= MAX_NAME
+        && plain
+        && joined
+        && short
+        && (is_label(value) || value.split(|b| !b.is_ascii_alphanumeric()).any(is_spoken))
+}
+
+/// `tls-2djhr`: small parts in small letters and digits, one of them a word.
+fn is_label(value: &[u8]) -> bool {
+    let mut parts = value.split(|b| *b == b'-');
+    let small = |p: &[u8]| p.len() <= 10 && p.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    parts.clone().all(small) && parts.any(|p| p.len() >= 3 && p.iter().all(u8::is_ascii_lowercase))
 }
 
 /// Three letters or more of one case, with a vowel.

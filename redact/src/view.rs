@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use super::key::token_at;
+
 /// A view of a text, and where each part of it comes from.
 #[derive(Debug, Default)]
 pub(crate) struct View {
@@ -122,9 +124,12 @@ fn piece(text: &[u8], at: usize) -> Piece {
 /// The length of a terminal's control sequence behind its escape: `[31m`, `]0;title` and its end.
 fn control(rest: &[u8]) -> usize {
     match rest.first() {
-        Some(b'[') => {
+        Some(b'[') if token_at(rest).is_none() => {
             let parameters = rest[1..].iter().take(32).take_while(|b| (0x20..0x40).contains(*b)).count();
-            1 + parameters + usize::from(rest.get(1 + parameters).is_some_and(|b| (0x40..0x7f).contains(b)))
+            let end = rest.get(1 + parameters..).unwrap_or_default();
+            // A token is no end of a sequence, although it begins like one.
+            let ends = end.first().is_some_and(|b| (0x40..0x7f).contains(b)) && token_at(end).is_none();
+            1 + parameters + usize::from(ends)
         }
         _ => 0,
     }
