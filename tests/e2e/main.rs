@@ -16,6 +16,7 @@ mod no_privilege;
 mod odd_hosts;
 mod refusals;
 mod resume;
+mod secrets;
 mod selection;
 mod streaming;
 mod stuck_mount;
