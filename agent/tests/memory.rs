@@ -187,16 +187,14 @@ fn a_line_without_an_end_costs_little_memory_and_delays_no_other_log() {
     }
 }
 
-#[test]
-fn a_machine_full_of_hostile_files_is_read_in_fixed_memory() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let machine = Machine::new();
+/// What whoever may write into log directories can put there.
+fn fill(machine: &Machine) {
     let line = |s: u64, tag: &str, text: &str| {
         format!("2026-11-23T00:{:02}:{:02}Z stdout {tag} {text}\n", s / 60 % 60, s % 60)
     };
     let pod = |name: &str| format!("var/log/pods/evil_{name}_u/app/0.log");
     // Names without number, of pods, of containers, of logs, that are refused or are not what they seem.
-    for n in 0..20_000 {
+    for n in 0..17_000 {
         symlink("/etc/passwd", machine.path(&format!("var/log/pods/evil_link-{n}_u"))).unwrap();
         symlink("/etc/passwd", machine.path("var/log").join(format!("link-{n}-{}.log", "n".repeat(200)))).unwrap();
         File::create(machine.path(&format!("var/log/pods/evil_files_u/{n}-{}", "n".repeat(200)))).unwrap();
@@ -206,28 +204,34 @@ fn a_machine_full_of_hostile_files_is_read_in_fixed_memory() {
         machine.write(&format!("var/log/pods/evil_old_u/app/0.log.20261123-{n:06}"), line(n, "F", "x").as_bytes());
     }
     // Lines of all lengths, begun and never ended, of two streams in turns.
-    let parts: String = (0..3000).map(|s| line(s, "P", &"p".repeat(16 << 10))).collect();
+    let parts: String = (0..1000).map(|s| line(s, "P", &"p".repeat(16 << 10))).collect();
     machine.write(&pod("parts"), parts.as_bytes());
     let turns: String =
         (0..60_000).map(|s| line(s, "P", "").replace("stdout", ["stdout", "stderr"][s as usize % 2])).collect();
     machine.write(&pod("turns"), turns.as_bytes());
-    let held: String = (0..200_000).map(|s| line(s, "F", "").replace("stdout", "stderr")).collect();
+    let held: String = (0..60_000).map(|s| line(s, "F", "").replace("stdout", "stderr")).collect();
     machine.write(&pod("held"), [line(0, "P", "never ended"), held].concat().as_bytes());
-    machine.write(&pod("lines"), "\n".repeat(8 << 20).as_bytes());
-    let long: String = (0..40).map(|s| line(s, "F", &"l".repeat(3 << 20))).collect();
+    machine.write(&pod("lines"), "\n".repeat(1 << 20).as_bytes());
+    let long: String = (0..8).map(|s| line(s, "F", &"l".repeat(3 << 20))).collect();
     machine.write(&pod("long"), long.as_bytes());
-    machine.write("var/log/traces.log", [line(0, "F", "x"), "\tat x.y.Z\n".repeat(6 << 20)].concat().as_bytes());
+    machine.write("var/log/traces.log", [line(0, "F", "x"), "\tat x.y.Z\n".repeat(1 << 20)].concat().as_bytes());
     machine.write("var/log/zeros.log", &vec![0; 16 << 20]);
     // What inflates to a thousand times its size, twice over; and a hole of a tebibyte.
     let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(9));
-    for _ in 0..256 {
+    for _ in 0..64 {
         bomb.write_all(&[b'z'; 1 << 20]).unwrap();
     }
     let bomb = bomb.finish().unwrap();
     machine.write("var/log/pods/evil_bomb_u/app/0.log.20261123-000000.gz", &[&bomb[..], &bomb[..]].concat());
     machine.write(&pod("bomb"), line(1, "F", "after the bomb").as_bytes());
     File::create(machine.path(&pod("hole"))).unwrap().write_all_at(b"x\n", 1 << 40).unwrap();
+}
 
+#[test]
+fn a_machine_full_of_hostile_files_is_read_in_fixed_memory() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let machine = Machine::new();
+    fill(&machine);
     let never = AtomicBool::new(false);
     let mut records = 0;
     let most = peak(|| {
@@ -238,5 +242,5 @@ fn a_machine_full_of_hostile_files_is_read_in_fixed_memory() {
     });
     eprintln!("{records} records, at most {most} KiB held");
     assert!(most <= MOST, "{most} KiB");
-    assert!(records > 100_000, "only {records} records were read");
+    assert!(records > 60_000, "only {records} records were read");
 }

@@ -29,6 +29,8 @@ pub const ALL: &[Target] = &[
     targets::text::TARGET,
     targets::pods::TARGET,
     targets::kmsg::TARGET,
+    targets::journal::TARGET,
+    targets::redact::TARGET,
     targets::gzip::TARGET,
     targets::names::TARGET,
     targets::globs::TARGET,

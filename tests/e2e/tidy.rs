@@ -10,7 +10,7 @@ use regex::Regex;
 /// Where an outside crate may appear: crate, then the paths (prefixes) that may name it. `Cargo.toml` features and the
 /// generated code are not looked at.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("prost", &["proto/"]),
+    ("prost", &["proto/", "fuzz/"]),
     ("tonic_prost", &["proto/"]),
     ("protox", &["proto/build.rs", "proto/tests/"]),
     (
@@ -41,6 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "agent/src/logs/",
             "agent/benches/logs/",
             "agent/tests/",
+            "fuzz/",
             "tests/e2e/hostile_file.rs",
             "tests/e2e/secrets.rs",
         ],
@@ -76,6 +77,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("memchr", &["redact/"]),
 ];
 
+/// The crates of the workspace, each in its directory.
+const MEMBERS: [&str; 8] = ["proto", "evidence", "redact", "agent", "collector", "review", "tests", "fuzz"];
+
 /// Names that say nothing of what is in a file.
 const EMPTY_NAMES: &[&str] = &["common", "util", "utils", "helpers", "misc"];
 
@@ -89,8 +93,7 @@ fn root() -> PathBuf {
 /// Every Rust file of the workspace, relative to its root, with its text.
 fn rust_files() -> Vec<(String, String)> {
     let root = root();
-    let mut dirs: Vec<_> =
-        ["proto", "evidence", "redact", "agent", "collector", "review", "tests"].map(|d| root.join(d)).into();
+    let mut dirs: Vec<_> = MEMBERS.map(|d| root.join(d)).into();
     let mut files = vec![];
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(&dir).expect("list a directory of the workspace") {
@@ -256,10 +259,7 @@ fn what_opens_an_archive_links_no_network() {
 #[test]
 fn every_dependency_of_the_workspace_is_used_by_a_member() {
     let workspace: toml::Table = read(&root().join("Cargo.toml")).parse().expect("the manifest is TOML");
-    let members: Vec<_> = ["proto", "evidence", "redact", "agent", "collector", "review", "tests"]
-        .iter()
-        .map(|m| read(&root().join(m).join("Cargo.toml")))
-        .collect();
+    let members: Vec<_> = MEMBERS.iter().map(|m| read(&root().join(m).join("Cargo.toml"))).collect();
     let declared = workspace["workspace"]["dependencies"].as_table().expect("a table");
     let unused: Vec<_> = declared
         .keys()
@@ -275,8 +275,9 @@ fn every_dependency_of_the_workspace_is_used_by_a_member() {
 
 #[test]
 fn every_path_that_the_readme_and_the_documents_name_is_there() {
-    let named = Regex::new(r"`((?:proto|evidence|redact|agent|collector|review|deploy|tests|bench|\.ci)/[\w./-]*)`")
-        .expect("a regular expression");
+    let named =
+        Regex::new(r"`((?:proto|evidence|redact|agent|collector|review|deploy|tests|bench|fuzz|\.ci)/[\w./-]*)`")
+            .expect("a regular expression");
     let mut offences = vec![];
     let mut found = 0;
     for document in ["README.md", "evidence/FORMAT.md", "deploy/README.md"] {

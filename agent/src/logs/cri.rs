@@ -77,6 +77,12 @@ struct Held {
     left_out: u64,
 }
 
+impl Held {
+    fn weight(&self) -> usize {
+        self.bytes.len() + size_of::<Self>()
+    }
+}
+
 /// Joins the lines of a container log to records.
 #[derive(Debug, Default)]
 pub(super) struct Cri {
@@ -88,6 +94,8 @@ pub(super) struct Cri {
     /// Bytes without a time before the first line that has one.
     orphaned: u64,
     held: VecDeque<Held>,
+    /// What all that is held takes.
+    weight: usize,
     record: Vec<u8>,
 }
 
@@ -129,6 +137,7 @@ impl Grammar for Cri {
                 if item.wants(held.at) {
                     let room = LINE_CAP.saturating_sub(held.bytes.len()).min(rest.text.len());
                     held.bytes.extend_from_slice(&rest.text[..room]);
+                    self.weight += room;
                     held.left_out += (rest.text.len() - room) as u64 + line.left_out;
                 }
                 held.open = rest.partial;
@@ -139,6 +148,7 @@ impl Grammar for Cri {
                 if item.wants(at) {
                     begin(&mut held.bytes, &line.bytes[..self.stamp], &rest);
                 }
+                self.weight += held.weight();
                 self.held.push_back(held);
             }
         }
@@ -182,13 +192,15 @@ impl Cri {
     fn release(&mut self, item: &mut Item<'_, '_>) -> Flow {
         while self.held.front().is_some_and(|h| !h.open) {
             if let Some(held) = self.held.pop_front() {
+                self.weight -= held.weight();
                 give(held, item)?;
             }
         }
-        if self.held.iter().map(|h| h.bytes.len() + size_of::<Held>()).sum::<usize>() > HOLD {
+        if self.weight > HOLD {
             // One that goes on for ever: what is whole goes before it.
             let (open, whole) = std::mem::take(&mut self.held).into_iter().partition(|h| h.open);
             self.held = open;
+            self.weight = self.held.iter().map(Held::weight).sum();
             whole.into_iter().try_for_each(|h| give(h, item))?;
         }
         Continue(())

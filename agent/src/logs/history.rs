@@ -147,7 +147,8 @@ impl<F> History<F> {
                     let (file, size) = (&piece.file.file, piece.file.facts.size);
                     piece.place.packed || is_before(file, size, before, |l| grammar.stamp(l)).unwrap_or(false)
                 };
-                !begins_after[i] && !(said && ends_before())
+                let elsewhere = begins_after[i] || (said && ends_before());
+                !elsewhere
             })
             .collect()
     }
