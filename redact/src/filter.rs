@@ -127,7 +127,11 @@ impl Filter {
                 | self.matters((word >> 16) as u32)
                 | self.matters((word >> 24) as u32);
             if any & 1 == 1 {
-                (at..at + 4).for_each(|at| self.compare(text, at, &mut hit));
+                for n in 0..4 {
+                    if self.matters((word >> (8 * n)) as u32) & 1 == 1 {
+                        self.compare(text, at + n, &mut hit);
+                    }
+                }
             }
             at += 4;
         }
