@@ -38,15 +38,15 @@ pub(crate) struct Filter {
 /// Every way to filter by time that people write down; the fastest counts.
 pub(crate) const FILTERS: [Filter; 5] = [
     Filter {
-        name: "mawk, comparing $1",
+        name: "mawk, comparing",
         program: "mawk",
-        args: ["$1 >= \"2026-11-23T12:00\" && $1 < \"2026-11-23T12:15\"", ""],
+        args: ["$0 >= \"2026-11-23T12:00\" && $0 < \"2026-11-23T12:15\"", ""],
     },
     Filter { name: "mawk, matching", program: "mawk", args: ["/^2026-11-23T12:(0|1[0-4])/", ""] },
     Filter {
-        name: "gawk, comparing $1",
+        name: "gawk, comparing",
         program: "gawk",
-        args: ["$1 >= \"2026-11-23T12:00\" && $1 < \"2026-11-23T12:15\"", ""],
+        args: ["$0 >= \"2026-11-23T12:00\" && $0 < \"2026-11-23T12:15\"", ""],
     },
     Filter { name: "gawk, matching", program: "gawk", args: ["/^2026-11-23T12:(0|1[0-4])/", ""] },
     Filter { name: "grep", program: "grep", args: ["-E", "^2026-11-23T12:(0|1[0-4])"] },

@@ -6,7 +6,8 @@
 use std::fs::File;
 use std::io;
 
-use flate2::{Crc, Decompress, FlushDecompress, Status};
+use crc32fast::Hasher;
+use flate2::{Decompress, FlushDecompress, Status};
 
 use super::lines::{Fed, Feed, PlainFeed};
 
@@ -42,7 +43,9 @@ pub(super) struct GzipFeed<'f> {
     start: usize,
     end: usize,
     inflate: Decompress,
-    crc: Crc,
+    /// Of what the member gave so far. Not the decoder's own sum, which takes a fifth of the time of inflating.
+    crc: Hasher,
+    length: u64,
     members: u32,
     at: At,
     given: u64,
@@ -59,7 +62,8 @@ impl<'f> GzipFeed<'f> {
             start: 0,
             end: 0,
             inflate: Decompress::new(false),
-            crc: Crc::new(),
+            crc: Hasher::new(),
+            length: 0,
             members: 0,
             at: At::Between,
             given: 0,
@@ -127,7 +131,7 @@ impl<'f> GzipFeed<'f> {
     fn trailer(&mut self) -> io::Result<()> {
         let sum = u32::from_le_bytes(self.bytes()?);
         let length = u32::from_le_bytes(self.bytes()?);
-        if sum != self.crc.sum() || length != self.crc.amount() {
+        if sum != self.crc.clone().finalize() || u64::from(length) != self.length & u64::from(u32::MAX) {
             return damaged("the checksum of a gzip member does not match its content");
         }
         Ok(())
@@ -158,6 +162,7 @@ impl Feed for GzipFeed<'_> {
                     self.members += 1;
                     self.inflate.reset(false);
                     self.crc.reset();
+                    self.length = 0;
                     self.at = At::Stream;
                     continue;
                 }
@@ -175,6 +180,7 @@ impl Feed for GzipFeed<'_> {
             let bytes = usize::try_from(self.inflate.total_out() - written).unwrap_or(usize::MAX).min(into.len());
             self.start = (self.start + read).min(self.end);
             self.crc.update(&into[..bytes]);
+            self.length += bytes as u64;
             self.given += bytes as u64;
             let status = match status {
                 Ok(status) => status,
