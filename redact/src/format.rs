@@ -124,7 +124,7 @@ impl RuleText {
         }
         let info = RuleInfo { id: self.id.clone(), about: self.about.clone() };
         let samples = Samples { positive: self.positive, negative: self.negative };
-        Some(Rule { info, find, entropy: self.entropy, allow, stopwords: Vec::new(), samples })
+        Some(Rule { info, find, entropy: self.entropy, allow, stopwords: Vec::new(), samples, foreign: false })
     }
 }
 

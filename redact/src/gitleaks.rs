@@ -127,7 +127,15 @@ impl RuleText {
         let about = if self.description.is_empty() { self.id.clone() } else { one_line(&self.description) };
         let info = RuleInfo { id: own_id(&self.id), about };
         let find = Find::Search(keywords, regex, group);
-        sound.then_some(Rule { info, find, entropy: self.entropy, allow, stopwords, samples: Samples::default() })
+        sound.then_some(Rule {
+            info,
+            find,
+            entropy: self.entropy,
+            allow,
+            stopwords,
+            samples: Samples::default(),
+            foreign: true,
+        })
     }
 }
 
@@ -156,6 +164,11 @@ fn is_repetition(rest: &[u8]) -> bool {
 /// `\x{…}`, `\p{…}`, `\P{…}`.
 fn after_class_escape(before: &[u8]) -> bool {
     matches!(before, [.., b'\\', b'x' | b'p' | b'P'])
+}
+
+/// What a rule is called if there is one of its id already.
+pub(crate) fn another_id(id: &str) -> String {
+    format!("{}-gitleaks", &id[..id.len().min(MAX_ID - "-gitleaks".len())])
 }
 
 /// Their ids hold underscores and capitals now and then; ours go into tokens.

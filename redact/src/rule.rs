@@ -91,6 +91,8 @@ pub(crate) struct Rule {
     /// The same, as parts of it in lower case.
     pub(crate) stopwords: Vec<String>,
     pub(crate) samples: Samples,
+    /// Whether it comes from a file in another format, whose ids may be ours as well.
+    pub(crate) foreign: bool,
 }
 
 /// Texts that show what a rule is for, read as [`super::proof`] says.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::filter::{Filter, MIN_LITERAL};
 use super::format;
+use super::gitleaks;
 use super::name::{Name, Names, spellings};
 use super::proof;
 use super::rule::{Engine, Find, Rule, RuleInfo};
@@ -71,7 +72,11 @@ impl RuleSet {
             }
         }
         let mut ids = HashSet::new();
-        for (file, rule) in &rules {
+        for (file, rule) in &mut rules {
+            if rule.foreign && ids.contains(&rule.info.id) {
+                // A file that others wrote cannot know our names.
+                rule.info.id = gitleaks::another_id(&rule.info.id);
+            }
             if !ids.insert(rule.info.id.clone()) {
                 problems.push(format!("{file}: rule {}: there is another rule of this id", rule.info.id));
             }

@@ -158,8 +158,13 @@ impl Scan {
         let mut kind = name.value;
         if scheme == found.range.len() && scheme > 0 {
             // `Authorization: Bearer abc`: the scheme was taken for the value, what counts comes behind it.
-            found =
-                value::extent(text, found.range.end + value::blanks(text, found.range.end), value::Link::Colon, false);
+            found = value::extent(
+                text,
+                found.range.end + value::blanks(text, found.range.end),
+                value::Link::Colon,
+                false,
+                false,
+            );
             kind = Value::Any;
         } else {
             found.range.start += scheme;

@@ -73,6 +73,7 @@ pub(crate) fn after(text: &[u8], written: &Written, to_line_end: bool) -> Option
         quote_at(text, at)?;
     } else if blank > 0 && key_quote.is_none() {
         at += blank;
+        at += filler(&text[at..]);
         link = Link::Blank;
     } else {
         return None;
@@ -86,11 +87,12 @@ pub(crate) fn after(text: &[u8], written: &Written, to_line_end: bool) -> Option
     if to_line_end && link != Link::Sign && !pair && is_sentence(&text[at..at + word]) {
         return None;
     }
-    Some(extent(text, at, link, to_line_end))
+    let in_list = name.start > 0 && text[..name.start].trim_ascii_end().ends_with(b";");
+    Some(extent(text, at, link, to_line_end, in_list))
 }
 
 /// How far the value goes that begins at `at`, whatever it is wrapped in.
-pub(crate) fn extent(text: &[u8], at: usize, link: Link, to_line_end: bool) -> Found {
+pub(crate) fn extent(text: &[u8], at: usize, link: Link, to_line_end: bool, in_list: bool) -> Found {
     let at = unwrap(text, at);
     if let Some(end) = numbers(text, at) {
         return Found { range: at..end, link: Link::Sign, quoted: true };
@@ -105,6 +107,7 @@ pub(crate) fn extent(text: &[u8], at: usize, link: Link, to_line_end: bool) -> F
         return Found { range: begin..end, link, quoted: true };
     }
     let end = if to_line_end { line_value(text, at) } else { bare(text, at) };
+    let end = if in_list { list_value(text, at, end) } else { end };
     Found { range: at..end, link, quoted: false }
 }
 
@@ -182,6 +185,25 @@ fn line_value(text: &[u8], at: usize) -> usize {
         end -= 1;
     }
     at + end
+}
+
+/// The length of what may stand between a name and a value in a sentence: `is `, `for bob: `.
+fn filler(rest: &[u8]) -> usize {
+    if rest.starts_with(b"is ") {
+        return 3;
+    }
+    let Some(whom) = rest.strip_prefix(b"for ") else { return 0 };
+    let word = whom.iter().take(LOOK_AHEAD).take_while(|b| is_word(**b) || matches!(b, b'-' | b'.' | b'@')).count();
+    if word > 0 && whom[word..].starts_with(b": ") { 4 + word + 2 } else { 0 }
+}
+
+/// The end of a value in a list with semicolons, where values have blanks in them: `;Password=a b;`.
+fn list_value(text: &[u8], at: usize, end: usize) -> usize {
+    let rest = &text[at..text.len().min(at + 2 * LOOK_AHEAD)];
+    match rest.iter().position(|b| matches!(b, b';' | b'=' | b'"' | b'\\' | b'\n')) {
+        Some(sign) if rest[sign] == b';' => end.max(at + sign),
+        _ => end,
+    }
 }
 
 /// The end of a value without quotes. A sign that often stands behind a value ends it only if no more of the value seems

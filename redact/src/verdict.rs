@@ -89,12 +89,13 @@ pub(crate) fn is_secret(text: &[u8], found: &Found, kind: Value, strong: bool) -
 }
 
 /// Words before a credential that say how it is to be used.
-static SCHEMES: Words =
-    Words(LazyLock::new(|| sorted("bearer basic token digest negotiate ntlm apikey bot geniekey ssws", ' ')));
+static SCHEMES: Words = Words(LazyLock::new(|| {
+    sorted("bearer basic token digest negotiate ntlm apikey bot geniekey ssws aws4-hmac-sha256", ' ')
+}));
 
 /// The length of the scheme that a value begins with, with the blanks behind it; the whole of it if it is one.
 pub(crate) fn scheme(value: &[u8]) -> usize {
-    let word = value.iter().take(12).take_while(|b| b.is_ascii_alphabetic()).count();
+    let word = value.iter().take(20).take_while(|b| b.is_ascii_alphanumeric() || **b == b'-').count();
     if !SCHEMES.hold(&value[..word]) || !matches!(value.get(word), None | Some(b' ' | b'+')) {
         return 0;
     }
@@ -141,6 +142,7 @@ fn is_template(value: &[u8]) -> bool {
             rest.iter().all(|b| is_word(*b) || matches!(b, b'}' | b')' | b'.' | b'-' | b':'))
         }
         [b'{', b'{', ..] | [b'%', b'{' | b'(', ..] | [b'{', .., b'}'] | [b'<', .., b'>'] => true,
+        [b'<', rest @ ..] => rest.iter().all(|b| is_word(*b) || *b == b'-'),
         [b'{'] | [b'['] | [b'&'] | [b'|'] | [b'>'] => true,
         [b'%', b's' | b'v' | b'q' | b'd'] => true,
         [b'$', rest @ ..] => !rest.is_empty() && rest.iter().all(|b| b.is_ascii_uppercase() || *b == b'_'),

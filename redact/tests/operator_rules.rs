@@ -148,6 +148,10 @@ fn a_file_of_gitleaks_is_understood() {
         regex = 'login{user=(\w+),code=(\w+)}'
         secretGroup = 2
         [[rules]]
+        id = "jwt"
+        description = "There is one of ours"
+        regex = 'jwt\d'
+        [[rules]]
         id = "by-path"
         description = "A rule about files"
         path = '\.pem$'
@@ -158,7 +162,7 @@ fn a_file_of_gitleaks_is_understood() {
     )
     .unwrap();
     let ids: Vec<_> = rules.rules().map(|r| r.id.clone()).collect();
-    assert_eq!(ids[ids.len() - 2..], ["company-token", "company-login"]);
+    assert_eq!(ids[ids.len() - 3..], ["company-token", "company-login", "jwt-gitleaks"]);
     let text = redacted(
         rules,
         "cmp-abc123def456 cmp-aaaaaaaaaaaa cmp-example12345 cmp-0123abcd4567 login{user=bob,code=x7} login{user=bob,code=dummy1}",

@@ -29,6 +29,13 @@ unsafe impl GlobalAlloc for Counting {
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if HELD.fetch_add(layout.size(), Relaxed) + layout.size() > MOST_BYTES {
+            std::process::abort();
+        }
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         HELD.fetch_sub(layout.size(), Relaxed);
         // SAFETY: as above.
@@ -46,17 +53,24 @@ static TARGET: LazyLock<&Target> = LazyLock::new(|| {
 
 fuzz_target!(
     init: {
-        let args: Vec<String> = std::env::args().skip(1).collect();
-        match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            ["--list"] => ALL.iter().for_each(|t| println!("{:<12} {}", t.name, t.about)),
-            ["--seeds", name, into] => write_seeds(casefile_fuzz::target(name).expect("a target"), Path::new(into)),
-            ["--show", file] => print!("{}", seed::print(&fs::read(file).expect("read the input"))),
-            _ => return 0,
+        if asked_otherwise() {
+            std::process::exit(0);
         }
-        std::process::exit(0);
     },
     |bytes: &[u8]| (TARGET.run)(bytes)
 );
+
+/// Does what `fuzz/run` wants besides fuzzing.
+fn asked_otherwise() -> bool {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--list"] => ALL.iter().for_each(|t| println!("{:<12} {}", t.name, t.about)),
+        ["--seeds", name, into] => write_seeds(casefile_fuzz::target(name).expect("a target"), Path::new(into)),
+        ["--show", file] => print!("{}", seed::print(&fs::read(file).expect("read the input"))),
+        _ => return false,
+    }
+    true
+}
 
 /// The seeds of a target, those that are made and those that are written, as files for libFuzzer.
 fn write_seeds(target: &Target, into: &Path) {

@@ -56,7 +56,7 @@ fn run(bytes: &[u8]) {
     });
     let mut head = [0; 1000];
     let len = inflated_head(&file, &mut head);
-    assert!(given.starts_with(&head[..len]));
+    assert!(given.starts_with(&head[..len]) || (ended.is_err() && head[..len].starts_with(&given)));
     if given.len() < ENOUGH {
         let mut expected = Vec::new();
         let theirs = MultiGzDecoder::new(&packed[..]).read_to_end(&mut expected);
