@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use casefile_redact::samples::{Dice, planted};
 use casefile_redact::{Key, Pseudonyms, Redactor, RuleSet};
+use sha2::Digest as _;
 
 /// Short runs and many of them: on a shared machine one of them is left alone.
 const RUNS: usize = 25;
@@ -50,6 +51,8 @@ fn main() {
     let (rate, masked) = rate(&redactor, &clean);
     assert_eq!(masked, 0, "the clean log is not clean");
     println!("{} records without secrets, {} bytes: {rate:.0} MB/s", clean.len(), size(&clean));
+    // How quiet the machine is: SHA-256 of the same bytes, 1,780 MB/s on two quiet cores of Zen 4.
+    println!("SHA-256 over the same records, beside it: {:.0} MB/s", hash_rate(&clean));
     let verdict = if rate >= 300.0 { "reached" } else { "MISSED" };
     println!("figure | redaction of logs without secrets, one core | {rate:.0} MB/s | ≥ 300 MB/s | {verdict}");
 
@@ -111,6 +114,17 @@ fn rate(redactor: &Redactor, records: &[Vec<u8>]) -> (f64, u64) {
         assert!(out > 0);
     }
     (size(records) as f64 / 1e6 / best.as_secs_f64(), masked)
+}
+
+/// MB/s of hashing the same records.
+fn hash_rate(records: &[Vec<u8>]) -> f64 {
+    let all = records.concat();
+    let best = (0..RUNS).map(|_| {
+        let begin = cpu();
+        assert!(sha2::Sha256::digest(&all).len() == 32);
+        cpu() - begin
+    });
+    all.len() as f64 / 1e6 / best.min().unwrap_or(Duration::MAX).as_secs_f64()
 }
 
 /// CRI records made of these lines.

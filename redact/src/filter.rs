@@ -1,7 +1,7 @@
 //! Where the literals that begin or surround secrets stand in a text, at a few bytes a nanosecond: the one thing that
 //! is done to every byte of every log.
 //!
-//! Each literal is represented by one group of four bytes of its own, the rarest that it has; a table of bits says
+//! Each literal is represented by one group of four bytes of its own, the rarest that it has; a table says
 //! which groups matter. A group that matters is compared in full, so the table decides about speed only.
 //! Upper and lower case are not told apart. No state is carried from byte to byte, which is what makes it fast.
 
@@ -17,16 +17,18 @@ pub(crate) const MAX_LITERAL: usize = 64;
 /// Letters by how often they are met in logs; what is not in it is rarer than all of these.
 const COMMON: &[u8] = b" e0t1ano2irs35l4d67c89u\"-mp.g:=/_fhybkvw";
 
-/// Bits of a hash: the table takes 16 KiB, which stays in the first cache.
-const HASH: u32 = 17;
+/// Bits of a hash.
+const HASH: u32 = 16;
 
-/// Words of the table.
+/// Words of the bits.
 const WORDS: usize = 1 << (HASH - 6);
 
 /// A set of literals, with the number that was given to each.
 #[derive(Debug)]
 pub(crate) struct Filter {
-    /// One bit for each hash of a group.
+    /// Which hashes of groups matter: a byte each, because asking for a bit takes as long as all the rest.
+    known: Box<[u8; 1 << HASH]>,
+    /// The same, one bit each, for counting.
     bits: Box<[u64; WORDS]>,
     /// For each word of `bits`, how many bits are set before it: the place of a hash in `starts`.
     ranks: Vec<u16>,
@@ -86,9 +88,10 @@ impl Filter {
                 all.push((hash(folded), Group { value, mask, literal: number, offset }));
             };
             if let [a, b, c] = literal[..] {
-                // Folded, these are all that can follow; only a name in an address may begin with what is not ASCII.
+                // Only a name in an address may begin with what is not ASCII.
                 let last = if c == b'/' { u8::MAX } else { 0x7f };
-                (b' '..=last).for_each(|any| add([a, b, c, any], 0));
+                // Folded, these are all that can follow.
+                (b' '..=last).filter(|any| *any | b' ' == *any).for_each(|any| add([a, b, c, any], 0));
             } else if let Some((offset, group)) = rarest(literal) {
                 add(group, offset);
             }
@@ -96,7 +99,11 @@ impl Filter {
         all.sort_unstable();
         all.dedup();
         let mut bits = Box::new([0_u64; WORDS]);
-        all.iter().for_each(|(hash, _)| bits[hash >> 6] |= 1 << (hash & 63));
+        let mut known = Box::new([0; 1 << HASH]);
+        for (hash, _) in &all {
+            bits[hash >> 6] |= 1 << (hash & 63);
+            known[*hash] = 1;
+        }
         let mut ranks = Vec::with_capacity(bits.len());
         let mut rank = 0_usize;
         for word in bits.iter() {
@@ -106,29 +113,20 @@ impl Filter {
         let new = |at: &usize| *at == 0 || all[at - 1].0 != all[*at].0;
         let end = [all.len()];
         let starts = (0..all.len()).filter(new).chain(end).map(|at| u16::try_from(at).unwrap_or(u16::MAX)).collect();
-        Self { bits, ranks, starts, groups: all.into_iter().map(|(_, group)| group).collect(), literals }
-    }
-
-    /// The lowest bit says whether a group matters.
-    fn matters(&self, group: u32) -> u64 {
-        let hash = hash(group);
-        self.bits[hash >> 6] >> (hash & 63)
+        Self { known, bits, ranks, starts, groups: all.into_iter().map(|(_, group)| group).collect(), literals }
     }
 
     /// Gives every occurrence of a literal in `text` to `hit`, in the order of their groups. One of three bytes counts
     /// only before something that is ASCII: nothing is found behind another.
     pub(crate) fn each(&self, text: &[u8], mut hit: impl FnMut(Hit)) {
         // Four groups at a time: the question that is nearly always answered with no is asked once for all.
+        let matters = |group: u64| self.known[hash(group as u32)];
         let mut at = 0;
         while let Some(stretch) = text.get(at..at + 8) {
             let word = stretch.try_into().map_or(0, u64::from_le_bytes) | FOLD;
-            let any = self.matters(word as u32)
-                | self.matters((word >> 8) as u32)
-                | self.matters((word >> 16) as u32)
-                | self.matters((word >> 24) as u32);
-            if any & 1 == 1 {
+            if matters(word) | matters(word >> 8) | matters(word >> 16) | matters(word >> 24) != 0 {
                 for n in 0..4 {
-                    if self.matters((word >> (8 * n)) as u32) & 1 == 1 {
+                    if matters(word >> (8 * n)) != 0 {
                         self.compare(text, at + n, &mut hit);
                     }
                 }
@@ -142,7 +140,7 @@ impl Filter {
     fn compare(&self, text: &[u8], at: usize, hit: &mut impl FnMut(Hit)) {
         let next = eight(text, at);
         let hash = hash(next as u32);
-        if self.bits[hash >> 6] >> (hash & 63) & 1 == 0 {
+        if self.known[hash] == 0 {
             return;
         }
         let below = (self.bits[hash >> 6] & ((1 << (hash & 63)) - 1)).count_ones() as usize;
