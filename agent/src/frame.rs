@@ -98,7 +98,7 @@ impl Recorder {
     fn frame(&mut self, turn: u64, tick: Tick, stepped: Option<i64>) -> Frame {
         let Tick { at, missed, late } = tick;
         let Ticked { mut samples, mut events, news } = self.runner.tick(turn);
-        redaction::mask_frame(&self.redaction.current(), &mut samples, &mut events);
+        redaction::mask_frame(&self.redaction, &mut samples, &mut events);
         if turn == 0 {
             let found = samples.iter().zip(&self.header.schema.sources);
             let found: Vec<_> = found.map(|(s, def)| format!("{} {}", def.name, lane::told(&s.outcome))).collect();

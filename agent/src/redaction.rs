@@ -136,11 +136,11 @@ fn keep(file: &Path, key: &[u8; 32]) {
 
 /// Masks what a frame says in words: events, and the labels of series that are new. Everything else in it is numbers and
 /// the names of files.
-pub(crate) fn mask_frame(redactor: &Redactor, samples: &mut [Sample], events: &mut [Event]) {
+pub(crate) fn mask_frame(redaction: &Redaction, samples: &mut [Sample], events: &mut [Event]) {
     if events.is_empty() && samples.iter().all(|sample| sample.defined.is_empty()) {
         return;
     }
-    let mut stream = redactor.stream();
+    let mut stream = redaction.current().stream();
     for event in events {
         if let Some(text) = masked(&mut stream, &event.text, event.text.len() < Event::MAX_TEXT) {
             event.text = text;
@@ -240,7 +240,7 @@ mod tests {
             defined: vec![(SeriesId(0), SeriesDef { metric: MetricIndex(0), labels: labels.into() })],
             readings: Vec::new(),
         }];
-        mask_frame(&redaction.current(), &mut samples, &mut events);
+        mask_frame(&redaction, &mut samples, &mut events);
         assert_eq!(events[0].text, "eth0: link is up");
         let label = &samples[0].defined[0].1.labels;
         assert_eq!(&*label[0], "vda");

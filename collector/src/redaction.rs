@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use casefile_proto::item::Digest;
 use casefile_proto::session::RedactionKey;
 use casefile_proto::time::WallTime;
 use serde::{Deserialize, Serialize};
@@ -51,7 +52,8 @@ pub enum RedactionKeyError {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
-    key: String,
+    /// Of 32 bytes, too, and so written in the same way: 64 hexadecimal digits.
+    key: Digest,
     made_at: WallTime,
 }
 
@@ -73,10 +75,9 @@ impl Issued {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Self::make(path, now),
             Err(e) => return Err(failed("read")(e)),
         };
-        let malformed = || RedactionKeyError::Malformed { path: path.to_owned() };
-        let stored: Stored = serde_json::from_str(&text).map_err(|_| malformed())?;
-        let key = from_hex(&stored.key).ok_or_else(malformed)?;
-        Ok(Self { path: path.to_owned(), key: RedactionKey(key), made_at: stored.made_at })
+        let malformed = |_| RedactionKeyError::Malformed { path: path.to_owned() };
+        let stored: Stored = serde_json::from_str(&text).map_err(malformed)?;
+        Ok(Self { path: path.to_owned(), key: RedactionKey(stored.key.0), made_at: stored.made_at })
     }
 
     /// The key.
@@ -94,7 +95,7 @@ impl Issued {
         let failed = |doing| move |source| RedactionKeyError::Io { doing, path: path.to_owned(), source };
         let mut key = [0; 32];
         File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut key)).map_err(failed("make a key for"))?;
-        let stored = Stored { key: to_hex(&key), made_at: now };
+        let stored = Stored { key: Digest(key), made_at: now };
         let text = serde_json::to_string(&stored).map_err(io::Error::other).map_err(failed("write"))?;
         let new = path.with_extension("new");
         let write = || {
@@ -107,21 +108,6 @@ impl Issued {
         write().map_err(failed("write"))?;
         Ok(Self { path: path.to_owned(), key: RedactionKey(key), made_at: now })
     }
-}
-
-fn to_hex(bytes: &[u8; 32]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let mut out = [0; 32];
-    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, pair) in out.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(out)
 }
 
 #[cfg(test)]
@@ -141,7 +127,7 @@ mod tests {
         let made = Issued::load_or_make(&path, at(0)).unwrap();
         assert_eq!(Issued::load_or_make(&path, at(9)).unwrap().key(), made.key());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(!format!("{made:?}").contains(&to_hex(&made.key().0)));
+        assert!(!format!("{made:?}").contains(&Digest(made.key().0).to_string()));
     }
 
     #[test]
@@ -155,7 +141,7 @@ mod tests {
         assert_eq!(Issued::load_or_make(&path, at(32)).unwrap().key(), next.key());
         for file in fs::read_dir(dir.path()).unwrap() {
             let bytes = fs::read(file.unwrap().path()).unwrap();
-            assert!(!String::from_utf8_lossy(&bytes).contains(&to_hex(&made.key().0)));
+            assert!(!String::from_utf8_lossy(&bytes).contains(&Digest(made.key().0).to_string()));
         }
     }
 

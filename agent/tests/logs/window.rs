@@ -400,7 +400,9 @@ fn plain_steps() -> Vec<Step> {
 #[test]
 fn a_log_source_that_is_wrong_by_one_record_at_one_edge_is_found_out() {
     let edges = [(5, 0), (20, 0), (7, 1), (12, -1)];
-    for case in [container(&plain_steps()), text_log(&plain_steps()), kernel_log(&plain_steps())] {
+    for case in
+        [container(&plain_steps()), text_log(&plain_steps()), kernel_log(&plain_steps()), journal(&plain_steps())]
+    {
         let open = || open(case.tree.root(), case.source);
         let read = |opened: &mut dyn LogSource, window| {
             let mut reading = gather(opened, &ask(window), &mut |_, _| std::ops::ControlFlow::Continue(()));
