@@ -94,7 +94,8 @@ pub struct SourceCoverage {
     pub covered: Vec<Window>,
     /// How the ticks ended; all zero for what has no ticks.
     pub outcomes: OutcomeCounts,
-    /// Records found: readings, lines, rows.
+    /// Records found: readings, rows, and the records of all items together (the journal has two of an entry: the line
+    /// of its unit, and the whole entry).
     pub records: u64,
     /// Evidence items of this source in the archive.
     pub items: u64,

@@ -83,7 +83,8 @@ pub(crate) fn is_secret(text: &[u8], found: &Found, kind: Value, strong: bool) -
     }
     match kind {
         Value::Any => true,
-        Value::Line => true,
+        // A switch or a count, such as `tcp_syncookies = 1`: nothing that opens a door is as short as that.
+        Value::Line => value.len() > 3 || !value.iter().all(u8::is_ascii_digit),
         Value::Opaque => is_opaque(value),
     }
 }

@@ -68,7 +68,7 @@ struct Journal {
 impl LogSource for Journal {
     fn needs(&mut self, ask: &LogAsk, out: &mut dyn LogSink) -> Vec<u64> {
         let found = Found::open(&self.host, ask.window, out);
-        if !found.any {
+        if found.is_nothing() {
             return Vec::new();
         }
         let most = found.journals.files().iter().map(JournalFile::size).fold(0, u64::saturating_add);
@@ -89,7 +89,7 @@ impl LogSource for Journal {
     fn read(&mut self, ask: &LogAsk, out: &mut dyn LogSink) -> Covered {
         let now = now(&self.host);
         let mut found = Found::open(&self.host, ask.window, out);
-        if !found.any {
+        if found.is_nothing() {
             let mut giving = Giving::new(SPEC.name, ask, now, 0, out);
             let absent =
                 || Gap::new(GapReason::SourceAbsent, "no journal files below /var/log/journal or /run/log/journal");

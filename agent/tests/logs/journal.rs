@@ -417,6 +417,17 @@ fn links_and_what_may_not_be_read_are_told_and_cost_no_other_file() {
     assert_eq!(BEGIN % 1_000_000, 0);
 }
 
+#[test]
+fn a_journal_of_which_nothing_may_be_read_is_not_called_empty() {
+    let tree = Tree::new();
+    tree.write("elsewhere/x.journal", file(COMPACT, &[said(1, 0, "foreign")]));
+    std::fs::create_dir_all(tree.path(DIR)).unwrap();
+    symlink(tree.path("elsewhere/x.journal"), tree.path(&format!("{DIR}/system.journal"))).unwrap();
+    let reading = tree.read("journal", &whole_day());
+    let reasons: Vec<_> = reading.covered.gaps.iter().map(|g| g.reason).collect();
+    assert_eq!((reasons.as_slice(), reading.items.len()), ([GapReason::RefusedUnsafePath].as_slice(), 0));
+}
+
 /// Does something to the files when it is asked for the first time whether to go on: between listing and opening.
 struct Meddling<F> {
     meddle: Option<F>,

@@ -35,8 +35,6 @@ pub(super) struct Found {
     names: Vec<PathBuf>,
     /// Of files that are not in `journals`, and what could not be opened.
     pub(super) gaps: Vec<Gap>,
-    /// Whether there is a journal file at all.
-    pub(super) any: bool,
     /// What is known of each file: whether it is the system's own, its earliest time, whether it was the first of its row.
     begins: Vec<Begins>,
 }
@@ -56,7 +54,6 @@ impl Found {
             journals: Journals::new(micros(window.from()), micros(window.until())),
             names: Vec::new(),
             gaps: Vec::new(),
-            any: false,
             begins: Vec::new(),
         };
         let mut search = Search { known: HashSet::new(), looked_at: 0, left_out: 0 };
@@ -75,6 +72,11 @@ impl Found {
             found.gaps.push(Gap::new(GapReason::Budget, why));
         }
         found
+    }
+
+    /// Whether no journal file could be read: because there is none, unless the gaps say otherwise.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.begins.is_empty()
     }
 
     /// Relative to the host root.
@@ -148,7 +150,6 @@ impl Search {
                     // Renamed or removed since it was listed.
                     Err(e) if e.is_not_found() => news = true,
                     Err(e) => {
-                        found.any = true;
                         found.gaps.push(gap(&e));
                         told.push(name);
                     }
@@ -163,7 +164,6 @@ impl Search {
 
     /// Takes a file in. `false`: it is known under another name.
     fn file(&mut self, name: &OsStr, file: LogFile, found: &mut Found) -> bool {
-        found.any = true;
         if !self.known.insert(file.facts.identity) {
             return false;
         }
