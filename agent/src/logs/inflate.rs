@@ -103,28 +103,40 @@ impl<'f> GzipFeed<'f> {
         const EXTRA: u8 = 4;
         const NAME: u8 = 8;
         const COMMENT: u8 = 16;
-        let [0x1f, 0x8b, 8, flags, ..] = self.bytes::<10>()? else {
+        const RESERVED: u8 = 0xe0;
+        let mut sum = Hasher::new();
+        let [0x1f, 0x8b, 8, flags, ..] = self.summed::<10>(&mut sum)? else {
             return damaged("what should be a gzip member is none");
         };
+        if flags & RESERVED != 0 {
+            return damaged("a gzip member is of a kind that does not exist");
+        }
         if flags & EXTRA != 0 {
-            let length = u16::from_le_bytes(self.bytes()?);
+            let length = u16::from_le_bytes(self.summed(&mut sum)?);
             for _ in 0..length {
-                self.byte()?;
+                self.summed::<1>(&mut sum)?;
             }
         }
         for _ in 0..(flags & (NAME | COMMENT)).count_ones() {
             let mut length = 0;
-            while self.byte()? != 0 {
+            while self.summed(&mut sum)? != [0] {
                 length += 1;
                 if length > MAX_HEADER {
                     return damaged("the header of a gzip member does not end");
                 }
             }
         }
-        if flags & CHECK != 0 {
-            self.bytes::<2>()?;
+        // The lower half of the sum.
+        if flags & CHECK != 0 && self.bytes::<2>()? != sum.finalize().to_le_bytes()[..2] {
+            return damaged("the checksum of the header of a gzip member does not match");
         }
         Ok(())
+    }
+
+    fn summed<const N: usize>(&mut self, sum: &mut Hasher) -> io::Result<[u8; N]> {
+        let bytes = self.bytes()?;
+        sum.update(&bytes);
+        Ok(bytes)
     }
 
     /// What stands behind it.
@@ -282,6 +294,25 @@ mod tests {
         let endless = [&[0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 0][..], &vec![b'x'; 100_000]].concat();
         assert_eq!(kind(&endless), io::ErrorKind::InvalidData);
         assert_eq!(kind(&member(b"").repeat(MAX_MEMBERS as usize + 1)), io::ErrorKind::InvalidData);
+        let mut reserved = whole;
+        reserved[3] |= 0x20;
+        assert_eq!((all(&file(&reserved), 4096).0, kind(&reserved)), (Vec::new(), io::ErrorKind::InvalidData));
+    }
+
+    #[test]
+    fn the_checksum_of_a_header_is_looked_at_where_there_is_one() {
+        let member = member(b"a line\n");
+        let stream = member.iter().skip(10 + 2 + 300).enumerate().filter(|(_, b)| **b == 0).nth(1).unwrap().0;
+        let (head, rest) = member.split_at(10 + 2 + 300 + stream + 1);
+        let mut head = head.to_vec();
+        head[3] |= 2;
+        let mut sum = Hasher::new();
+        sum.update(&head);
+        let [low, high, ..] = sum.finalize().to_le_bytes();
+        let (read, ended) = all(&file(&[&head[..], &[low, high], rest].concat()), 100);
+        assert!(ended.is_ok() && read == b"a line\n");
+        let (read, ended) = all(&file(&[&head[..], &[low, !high], rest].concat()), 100);
+        assert!(ended.is_err() && read.is_empty());
     }
 
     proptest! {
