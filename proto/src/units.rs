@@ -63,12 +63,68 @@ pub enum Unit {
     BytesPerSecond,
     /// A number that names something (a state, a mode); its help text lists the meanings.
     Code,
+    /// Degrees Celsius.
+    Celsius,
+    /// Watts.
+    Watts,
+    /// Volts.
+    Volts,
+    /// Amperes.
+    Amperes,
+    /// Turns a minute.
+    Rpm,
+    /// A part of a hundred, 0 to 100. This and the three below are DCGM's: dashboards that know its series by name expect them.
+    Percent,
+    /// 2²⁰ bytes.
+    Mebibytes,
+    /// Millions of hertz.
+    Megahertz,
+    /// Thousandths of a joule.
+    Millijoules,
 }
 
 impl Unit {
     /// Every unit; the position is its number on the wire and at rest.
-    pub const ALL: [Self; 7] =
-        [Self::Count, Self::Bytes, Self::Seconds, Self::Ratio, Self::Hertz, Self::BytesPerSecond, Self::Code];
+    pub const ALL: [Self; 16] = [
+        Self::Count,
+        Self::Bytes,
+        Self::Seconds,
+        Self::Ratio,
+        Self::Hertz,
+        Self::BytesPerSecond,
+        Self::Code,
+        Self::Celsius,
+        Self::Watts,
+        Self::Volts,
+        Self::Amperes,
+        Self::Rpm,
+        Self::Percent,
+        Self::Mebibytes,
+        Self::Megahertz,
+        Self::Millijoules,
+    ];
+
+    /// The word for it: `bytes`, `celsius`, `bytes/second`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Bytes => "bytes",
+            Self::Seconds => "seconds",
+            Self::Ratio => "ratio",
+            Self::Hertz => "hertz",
+            Self::BytesPerSecond => "bytes/second",
+            Self::Code => "code",
+            Self::Celsius => "celsius",
+            Self::Watts => "watts",
+            Self::Volts => "volts",
+            Self::Amperes => "amperes",
+            Self::Rpm => "rpm",
+            Self::Percent => "percent",
+            Self::Mebibytes => "mebibytes",
+            Self::Megahertz => "megahertz",
+            Self::Millijoules => "millijoules",
+        }
+    }
 }
 
 /// How many base units one recorded integer is: `value = integer × numerator ÷ denominator`. Neither is zero.

@@ -10,7 +10,6 @@ use casefile_evidence::recording::reader::{Piece, ReadError, Recording};
 use casefile_proto::ids::NodeName;
 use casefile_proto::sample::{MetricDef, MetricKind, Schema, SeriesDef};
 use casefile_proto::time::{WallTime, Window};
-use casefile_proto::units::Unit;
 use serde::Serialize;
 
 /// Which series are wanted.
@@ -122,15 +121,7 @@ fn info(source: &str, metric: &MetricDef) -> MetricInfo {
             MetricKind::Gauge => "gauge",
             MetricKind::Info => "info",
         },
-        unit: match metric.unit {
-            Unit::Count => "count",
-            Unit::Bytes => "bytes",
-            Unit::Seconds => "seconds",
-            Unit::Ratio => "ratio",
-            Unit::Hertz => "hertz",
-            Unit::BytesPerSecond => "bytes/second",
-            Unit::Code => "code",
-        },
+        unit: metric.unit.word(),
         labels: metric.labels.clone(),
         help: metric.help.clone(),
     }
