@@ -29,6 +29,7 @@ pub const ALL: &[Target] = &[
     targets::text::TARGET,
     targets::pods::TARGET,
     targets::kmsg::TARGET,
+    targets::nvidia::TARGET,
     targets::journal::TARGET,
     targets::redact::TARGET,
     targets::gzip::TARGET,

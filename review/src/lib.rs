@@ -8,5 +8,6 @@ pub mod display;
 pub mod logs;
 pub mod replay;
 pub mod series;
+pub mod signatures;
 pub mod summary;
 pub mod when;

@@ -9,6 +9,7 @@ pub(crate) mod journal;
 pub(crate) mod kmsg;
 pub(crate) mod lines;
 pub(crate) mod names;
+pub(crate) mod nvidia;
 pub(crate) mod pods;
 pub(crate) mod proc;
 pub(crate) mod proto;

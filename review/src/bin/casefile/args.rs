@@ -18,6 +18,7 @@ Examples:
   casefile verify INC-000123_….tar.gz            intact and signed by whom?
   casefile logs FILE --grep 'oom|segfault'       all logs of all nodes, in the order in which it happened
   casefile series FILE node_load1                one metric over the window
+  casefile explain xid 79                        what an NVIDIA driver error means, and whose opinion that is
   casefile redact --explain < app.log            what would the agents mask in this text?
   casefile replay /var/lib/casefile/agent/ring   a node's own recording, with everything else down
 
@@ -56,6 +57,35 @@ Examples:
   kubectl logs api-0 | casefile redact --explain            what would an agent mask in it?
   casefile redact --rules ours.toml < sample.log            with rules of our own
   casefile redact --list                                    every rule, and what it masks";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  casefile explain xid 79                                   GPU has fallen off the bus: and now?
+  casefile explain sxid 20034                               an error of an NVSwitch
+  dmesg | casefile explain                                  every line that is known, once
+  casefile logs FILE --source kernel | casefile explain     the same from a case file";
+
+/// What is numbered.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Numbered {
+    /// An error of a GPU: `NVRM: Xid (PCI:0000:84:00): 79, …`.
+    Xid,
+    /// An error of an NVSwitch: `nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 20034, …`.
+    Sxid,
+}
+
+/// What `explain` is told.
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// What the number is.
+    #[arg(value_enum, requires = "code")]
+    pub(crate) what: Option<Numbered>,
+    /// The number.
+    pub(crate) code: Option<u32>,
+    /// How to print.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
 
 /// What can become a pseudonym, the same one wherever it stands.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +219,10 @@ pub(crate) enum Verb {
     /// The records of all logs of all nodes, in the order in which they happened.
     #[command(after_help = LOGS_EXAMPLES)]
     Logs(Box<LogsArgs>),
+    /// What an error number of the NVIDIA driver means, or lines of the kernel log: offline, with what to do, whose opinion that is
+    /// and as of when. Without a number it reads lines from standard input. Exits with 1 when nothing was explained.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
     /// Mask the secrets in a text, as the agents do: standard input to standard output. Rules are tried here before a
     /// cluster's agents get them.
     #[command(after_help = REDACT_EXAMPLES)]

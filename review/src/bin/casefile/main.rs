@@ -5,6 +5,7 @@ mod client;
 mod collect;
 mod contents;
 mod download;
+mod explain;
 mod generate;
 mod incidents;
 mod logs;
@@ -72,6 +73,7 @@ fn run(cli: Cli) -> Result<Ended> {
             recordings::series(&file, metric, node.as_ref(), labels, output.format)
         }
         Verb::Logs(args) => logs::run(&args),
+        Verb::Explain(args) => explain::run(&args),
         Verb::Redact { list: true, rules, output, .. } => redact::list(&rules, output.format),
         Verb::Redact { explain, rules, pseudonyms, output, .. } => {
             redact::run(explain, &rules, &pseudonyms, output.format)
