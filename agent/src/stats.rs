@@ -1,8 +1,9 @@
 //! What the recorder knows about itself, as counters that any thread may read: the `agent` source turns them into
-//! readings, collection into notes. Atomics only; nothing here decides anything.
+//! readings, collection into notes. Nothing here decides anything, and no thread waits here for work of another.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::refusals::Refusals;
 use crate::sources::SourceSpec;
 
 /// A counter, or a figure that goes up and down, that one thread writes and others read. Readers need each figure to be
@@ -60,6 +61,8 @@ pub struct Stats {
     /// Whether an agent before this one recorded since this machine booted, as its ring says: what an earlier boot left
     /// was told by that one.
     pub boot_was_recorded: AtomicBool,
+    /// What the kernel log said of firmware commands that were refused: from the `kernel` source to `hardware`.
+    pub refusals: Refusals,
     /// Frames taken.
     pub frames: Figure,
     /// Ticks that were due and not taken: the machine was suspended or overloaded.

@@ -24,6 +24,7 @@ use crate::clock;
 use crate::host::{Host, HostError};
 use crate::kmsg::reader::{KmsgReader, Next};
 use crate::kmsg::{Record, parse_record};
+use crate::refusals::refusing_device;
 use crate::runner::lane::chain;
 use crate::text::Unparsed;
 use syslog::Syslog;
@@ -261,6 +262,12 @@ impl Kernel {
         }
         let level = record.level.min(7);
         let origin = usize::from(record.facility != 0);
+        // Only the kernel's own word: a program that writes such lines must not blind `hardware`.
+        if record.facility == 0
+            && let Some(device) = refusing_device(&record.text)
+        {
+            self.host.stats().refusals.add(device);
+        }
         self.counts[origin][usize::from(level)] += 1;
         let Some(micros) = record.micros else {
             // printk.time is off: it was said since the reading before, which is all that is known.

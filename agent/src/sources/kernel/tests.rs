@@ -6,6 +6,7 @@ use super::*;
 
 struct Log {
     dir: tempfile::TempDir,
+    host: Host,
     source: Box<dyn Source>,
     out: Measurement,
 }
@@ -16,8 +17,9 @@ fn log(text: &str) -> Log {
     std::fs::create_dir(dir.path().join("proc")).unwrap();
     std::fs::write(dir.path().join("dev/kmsg"), text).unwrap();
     std::fs::write(dir.path().join("proc/stat"), "cpu0 1 2 3 4 5 6 7\nbtime 1795438068\n").unwrap();
-    let Ok(Opened::Ready(source)) = open(&Host::new(dir.path()).unwrap()) else { panic!() };
-    Log { dir, source, out: Measurement::new(&METRICS) }
+    let host = Host::new(dir.path()).unwrap();
+    let Ok(Opened::Ready(source)) = open(&host) else { panic!() };
+    Log { dir, host, source, out: Measurement::new(&METRICS) }
 }
 
 impl Log {
@@ -49,6 +51,22 @@ fn each_record_is_an_event_once_and_keeps_its_facility() {
     assert_eq!(log.out.find(MESSAGES.name, &["warning", "kernel"]), Some(1));
     assert_eq!(log.out.find(MESSAGES.name, &["warning", "user"]), Some(1));
     assert!(log.out.gaps().is_empty());
+}
+
+#[test]
+fn refused_firmware_commands_are_counted_by_device_and_only_when_the_kernel_says_so() {
+    let refused = |priority, seq, device| {
+        format!(
+            "{priority},{seq},1000000,-;mlx5_core {device}: mlx5_cmd_out_err:838:(pid 9): ACCESS_REG(0x805) op_mod(0x1) failed\n"
+        )
+    };
+    let mut log = log(&[refused(3, 1, "0000:1a:00.0"), refused(11, 2, "0000:1a:00.1")].concat());
+    let count = |log: &Log, device| log.host.stats().refusals.of(crate::pci::PciAddress::parse(device).unwrap());
+    log.measure();
+    assert_eq!((count(&log, "0000:1a:00.0"), count(&log, "0000:1a:00.1")), (1, 0));
+    log.append(&refused(3, 3, "0000:1a:00.0"));
+    log.measure();
+    assert_eq!(count(&log, "0000:1a:00.0"), 2);
 }
 
 #[test]
