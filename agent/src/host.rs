@@ -268,10 +268,18 @@ impl Dir {
 
     /// A file below it, read once into `buf` (cleared first).
     pub fn read(&self, path: impl AsRef<Path>, buf: &mut Vec<u8>, cap: usize) -> Result<(), HostError> {
-        let path = path.as_ref();
+        self.fill(path.as_ref(), buf, cap, Until::End)
+    }
+
+    /// The same for a file that the kernel gives out in one piece: see [`KeptFile::read_record`].
+    pub fn read_record(&self, path: impl AsRef<Path>, buf: &mut Vec<u8>, cap: usize) -> Result<(), HostError> {
+        self.fill(path.as_ref(), buf, cap, Until::Short)
+    }
+
+    fn fill(&self, path: &Path, buf: &mut Vec<u8>, cap: usize, until: Until) -> Result<(), HostError> {
         // The whole path is put together only for an error: this is called for hundreds of processes a second.
         let fd = self.tree().file(path).map_err(|e| e.of("open", &self.path.join(path)))?;
-        fill(fd.as_fd(), buf, cap, Until::End).map_err(|e| e.of(&self.path.join(path), cap))
+        fill(fd.as_fd(), buf, cap, until).map_err(|e| e.of(&self.path.join(path), cap))
     }
 
     /// A regular file below it as a plain handle, for readers that seek.

@@ -217,6 +217,11 @@ impl Unparsed {
         entry.map_err(|bad| self.add(bad)).ok()
     }
 
+    /// Whether nothing was bad.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// The gap, if anything was bad.
     pub fn gap(self, file: &str) -> Option<Gap> {
         let mut detail = format!("{file}: {}", self.first?);

@@ -169,7 +169,9 @@ fn an_empty_tree_gives_no_reading_and_is_never_complete() {
 
 #[test]
 fn garbled_files_are_gaps() {
-    for name in ["cpu", "load", "memory", "pressure", "disk", "network", "filesystem", "kernel", "inventory"] {
+    for name in
+        ["cpu", "load", "memory", "pressure", "disk", "network", "filesystem", "hardware", "kernel", "inventory"]
+    {
         let run = Run::of(subjects().find(|spec| spec.name == name).unwrap(), &host("garbled"));
         assert!(!run.out.gaps().is_empty(), "{name}: {:?}", run.told());
     }
@@ -280,7 +282,7 @@ fn may_end_anywhere(path: &Path) -> bool {
 
 #[test]
 fn a_file_that_is_cut_off_takes_readings_away_and_changes_none() {
-    for name in ["plain-vm", "two-nics"] {
+    for name in ["plain-vm", "two-nics", "gpu-node"] {
         let copy = Copy::of(name);
         let intact: Vec<Readings> = copy.measured().iter().map(Run::readings).collect();
         for (path, content) in copy.files.iter().filter(|(path, _)| !may_end_anywhere(path)) {
@@ -333,12 +335,13 @@ proptest! {
     /// Any bytes in any files: no panic, nothing undeclared.
     #[test]
     fn no_content_of_any_file_makes_a_source_panic(
+        name in prop::sample::select(vec!["two-nics", "gpu-node"]),
         edits in prop::collection::vec(
             (any::<prop::sample::Index>(), any::<prop::sample::Index>(), prop::collection::vec(any::<u8>(), 0..40)),
             30..60,
         ),
     ) {
-        let copy = Copy::of("two-nics");
+        let copy = Copy::of(name);
         for (file, at, bytes) in &edits {
             let (path, content) = &copy.files[file.index(copy.files.len())];
             let mut broken = content.clone();

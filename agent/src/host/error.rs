@@ -46,7 +46,8 @@ impl HostError {
         }
     }
 
-    fn errno(&self) -> Option<Errno> {
+    /// What the file system said, where it was the file system.
+    pub(crate) fn errno(&self) -> Option<Errno> {
         match self {
             Self::Io { source, .. } => Errno::from_io_error(source),
             Self::TooLarge { .. } | Self::Refused { .. } => None,

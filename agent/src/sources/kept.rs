@@ -2,6 +2,7 @@
 //! thing behind it went away and came back; and what a failed read means as a gap.
 
 use casefile_proto::gap::{Gap, GapReason};
+use rustix::io::Errno;
 
 use super::Measurement;
 use crate::host::{Host, HostError, KeptFile};
@@ -113,8 +114,7 @@ impl Kept {
     }
 }
 
-/// A small file that is read seldom and not kept open: its content, or `None`. What is missing, and what the driver
-/// cannot say (`EINVAL` of a link that is down, `EOPNOTSUPP`, `ENODEV`), is no gap; what may not be read is.
+/// A small file that is read seldom and not kept open: its content, or `None` as with [`said`].
 pub(crate) fn glance<'b>(
     host: &Host,
     path: &str,
@@ -122,12 +122,18 @@ pub(crate) fn glance<'b>(
     buf: &'b mut Vec<u8>,
     out: &mut Measurement,
 ) -> Option<&'b [u8]> {
-    match host.read(path, buf, cap) {
-        Ok(()) => Some(buf),
-        Err(error) if error.is_not_found() || is_unsupported(&error) => None,
+    said(host.read(path, buf, cap), out).then_some(buf)
+}
+
+/// Whether reading a small file gave something. What is missing, and what the driver cannot say (`EINVAL` of a link
+/// that is down, `EOPNOTSUPP`, `ENODEV`, `ENODATA`), is no gap; what may not be read is.
+pub(crate) fn said(read: Result<(), HostError>, out: &mut Measurement) -> bool {
+    match read {
+        Ok(()) => true,
+        Err(error) if error.is_not_found() || is_unsupported(&error) => false,
         Err(error) => {
             out.gap(unreadable(&error));
-            None
+            false
         }
     }
 }
@@ -144,8 +150,8 @@ pub(crate) fn unreadable(error: &HostError) -> Gap {
     Gap::new(reason, chain(error))
 }
 
-/// Whether the driver has no answer to this (`EINVAL`: the speed of a link that is down), or the kernel has switched it off.
-fn is_unsupported(error: &HostError) -> bool {
-    let invalid = rustix::io::Errno::INVAL.raw_os_error();
-    error.is_unsupported() || matches!(error, HostError::Io { source, .. } if source.raw_os_error() == Some(invalid))
+/// Whether the driver has no answer to this (`EINVAL`: the speed of a link that is down; `ENODATA`: a sensor of which
+/// nothing is known now), or the kernel has switched it off.
+pub(crate) fn is_unsupported(error: &HostError) -> bool {
+    error.is_unsupported() || matches!(error.errno(), Some(Errno::INVAL | Errno::NODATA))
 }

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod cpu;
 pub mod disk;
 pub mod filesystem;
+pub mod hardware;
 pub mod inventory;
 pub(crate) mod kept;
 pub mod kernel;
@@ -103,6 +104,7 @@ pub const ALL: &[&SourceSpec] = &[
     &cgroup::SPEC,
     &process::SPEC,
     &clock::SPEC,
+    &hardware::SPEC,
     &kernel::SPEC,
     &inventory::SPEC,
     &agent::SPEC,

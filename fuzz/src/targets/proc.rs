@@ -55,6 +55,11 @@ const FILES: &[(&str, By)] = &[
     ("proc/version", By::Inventory),
     ("etc/os-release", By::Inventory),
     ("proc/cmdline", By::Inventory),
+    ("sys/bus/pci/devices/0000:84:00.0/aer_dev_correctable", By::Source("hardware")),
+    ("sys/devices/system/edac/mc/mc0/ce_count", By::Source("hardware")),
+    ("sys/class/nvme/nvme0/state", By::Source("hardware")),
+    ("sys/class/infiniband/mlx5_0/ports/1/rate", By::Source("hardware")),
+    ("sys/class/infiniband/mlx5_0/ports/1/counters/link_downed", By::Source("hardware")),
 ];
 
 thread_local! {
