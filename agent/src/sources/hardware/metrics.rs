@@ -64,7 +64,7 @@ pub(super) static METRICS: [MetricSpec; 84] = [
     ),
     count(
         "casefile_pcie_aer_errors_total",
-        "errors of a PCIe device by severity: correctable, nonfatal, fatal (TOTAL_ERR_* of /sys/bus/pci/devices/*/aer_dev_*); none for a device that does not count them",
+        "errors of a PCIe device by severity: correctable, nonfatal, fatal (TOTAL_ERR_* of /sys/bus/pci/devices/*/aer_dev_*); none for a device that does not count them; of more than 96 devices, those of bridges at every other measurement",
         &["address", "severity"],
     ),
     count(
