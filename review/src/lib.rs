@@ -5,6 +5,7 @@
 
 pub mod casefile;
 pub mod display;
+pub mod gpu;
 pub mod logs;
 pub mod replay;
 pub mod series;

@@ -15,6 +15,8 @@ pub struct Origin {
     pub namespace: Option<String>,
     /// The pod.
     pub pod: Option<String>,
+    /// The pod's uid.
+    pub pod_uid: Option<String>,
     /// The container.
     pub container: Option<String>,
     /// The unit of the journal.
@@ -38,6 +40,7 @@ impl Origin {
                 let mut parts = dir.splitn(3, '_');
                 origin.namespace = parts.next().map(str::to_owned);
                 origin.pod = parts.next().map(str::to_owned);
+                origin.pod_uid = parts.next().map(str::to_owned);
                 origin.container = Some(without_ending(file)).filter(|c| !c.is_empty());
             }
             "journal" if rest == "entries.jsonl" => JOURNAL_ENTRIES.clone_into(&mut origin.source),

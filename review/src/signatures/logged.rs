@@ -52,6 +52,11 @@ impl Reader {
     /// What a line reports, if it is one of the NVIDIA driver, and who wrote it.
     pub fn line<'a>(&mut self, line: &'a str) -> Option<(NvidiaLine<'a>, Author)> {
         let (text, author) = message(line);
+        Some((self.record(text)?, author))
+    }
+
+    /// The same of the text of a record, with nothing before it.
+    pub fn record<'a>(&mut self, text: &'a str) -> Option<NvidiaLine<'a>> {
         let began = self.began.take();
         // Further lines of one record are indented by whoever prints them: only there may blanks stand before the driver's words.
         let further = began.is_some().then(|| text.trim_start()).filter(|further| *further != text);
@@ -69,7 +74,7 @@ impl Reader {
         {
             found.pci = began.map(|(pci, _)| pci);
         }
-        found.map(|found| (found, author))
+        found
     }
 }
 

@@ -18,6 +18,7 @@ Examples:
   casefile verify INC-000123_….tar.gz            intact and signed by whom?
   casefile logs FILE --grep 'oom|segfault'       all logs of all nodes, in the order in which it happened
   casefile series FILE node_load1                one metric over the window
+  casefile gpu FILE --at 03:11:40Z               the GPUs then, as nvidia-smi would have shown them
   casefile explain xid 79                        what an NVIDIA driver error means, and whose opinion that is
   casefile redact --explain < app.log            what would the agents mask in this text?
   casefile replay /var/lib/casefile/agent/ring   a node's own recording, with everything else down
@@ -57,6 +58,31 @@ Examples:
   kubectl logs api-0 | casefile redact --explain            what would an agent mask in it?
   casefile redact --rules ours.toml < sample.log            with rules of our own
   casefile redact --list                                    every rule, and what it masks";
+
+const GPU_EXAMPLES: &str = "\
+Examples:
+  casefile gpu FILE                               at the end of the window
+  casefile gpu FILE --at 03:11:40Z --node gpu-17  one node, at an instant
+  casefile gpu FILE --at 5m -o json               five minutes before the end, every series that was read
+
+`-` is what was not read. A GPU that does not answer keeps what was last known of it, and the time of that stands below.";
+
+/// What `gpu` is told.
+#[derive(Args, Debug)]
+pub(crate) struct GpuArgs {
+    /// The case file.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// At this instant: 03:11:40Z, 2026-11-23T03:11:40Z, 5m (before the end of the window). Without it: the end of the window.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<String>,
+    /// Only this node.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<NodeName>,
+    /// How to print.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
@@ -219,6 +245,10 @@ pub(crate) enum Verb {
     /// The records of all logs of all nodes, in the order in which they happened.
     #[command(after_help = LOGS_EXAMPLES)]
     Logs(Box<LogsArgs>),
+    /// The GPUs of a node at an instant, as nvidia-smi would have shown them, with processes, pods and what had happened by then.
+    /// Exits with 5 when the instant, or a part of it, was not read.
+    #[command(after_help = GPU_EXAMPLES)]
+    Gpu(GpuArgs),
     /// What an error number of the NVIDIA driver means, or lines of the kernel log: offline, with what to do, whose opinion that is
     /// and as of when. Without a number it reads lines from standard input. Exits with 1 when nothing was explained.
     #[command(after_help = EXPLAIN_EXAMPLES)]

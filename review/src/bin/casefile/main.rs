@@ -7,6 +7,7 @@ mod contents;
 mod download;
 mod explain;
 mod generate;
+mod gpu;
 mod incidents;
 mod logs;
 mod nodes;
@@ -73,6 +74,7 @@ fn run(cli: Cli) -> Result<Ended> {
             recordings::series(&file, metric, node.as_ref(), labels, output.format)
         }
         Verb::Logs(args) => logs::run(&args),
+        Verb::Gpu(args) => gpu::run(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::Redact { list: true, rules, output, .. } => redact::list(&rules, output.format),
         Verb::Redact { explain, rules, pseudonyms, output, .. } => {
