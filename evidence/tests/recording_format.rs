@@ -72,6 +72,7 @@ fn event(event: &Event) -> Value {
         EventKind::ClockStepped { by_nanos } => (4, json!(by_nanos)),
         EventKind::Lost { count } => (5, json!(count)),
         EventKind::PreviousBoot { found_in } => (6, json!(found_in)),
+        EventKind::Gpu { pci, xid } => (7, json!([pci, xid])),
     };
     json!([[event.at.boot.nanos(), event.at.wall.nanos()], kind, what, event.text])
 }

@@ -36,6 +36,15 @@ pub enum EventKind {
         /// What it was found in: `/sys/fs/pstore/dmesg-efi-…`.
         found_in: String,
     },
+    /// Something that a GPU's driver said through its own library, or that became of a GPU: an Xid, lost, back again. What
+    /// the driver writes into the kernel log is a kernel event of its own, whatever the library says.
+    Gpu {
+        /// Where the GPU is, as the kernel writes it: `0000:84:00.0`. Empty where that is not known.
+        pci: String,
+        /// The Xid, where it is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        xid: Option<u64>,
+    },
     /// Records were lost before they could be read, as the reader noticed (kernel log overrun).
     Lost {
         /// How many; `None` where the kernel does not say.

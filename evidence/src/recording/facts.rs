@@ -218,6 +218,11 @@ pub(crate) fn put_event(out: &mut Vec<u8>, event: &Event, frame: Stamp) {
             out.push(6);
             put_text(out, found_in, MAX_TEXT);
         }
+        EventKind::Gpu { pci, xid } => {
+            out.push(7);
+            put_text(out, pci, MAX_TEXT);
+            put_maybe(out, *xid);
+        }
     }
     put_text(out, &event.text, Event::MAX_TEXT);
 }
@@ -235,6 +240,7 @@ pub(crate) fn event(at: &mut Cursor<'_>, frame: Stamp) -> Result<Event, DecodeEr
         4 => EventKind::ClockStepped { by_nanos: at.i64()? },
         5 => EventKind::Lost { count: maybe(at)? },
         6 => EventKind::PreviousBoot { found_in: at.text(MAX_TEXT)?.to_owned() },
+        7 => EventKind::Gpu { pci: at.text(MAX_TEXT)?.to_owned(), xid: maybe(at)? },
         _ => return malformed("an event of no kind"),
     };
     Ok(Event { at: Stamp { wall, boot }, kind, text: at.text(Event::MAX_TEXT)?.to_owned() })

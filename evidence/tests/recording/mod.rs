@@ -120,12 +120,13 @@ impl Machine {
     }
 
     fn event(&mut self) -> Event {
-        let kind = match self.dice.below(6) {
+        let kind = match self.dice.below(7) {
             0 => EventKind::Kernel { seq: Some(self.dice.below(1000)), facility: 0, level: 4 },
             1 => EventKind::Kernel { seq: None, facility: 3, level: 6 },
             2 => EventKind::Source { source: "disk".to_owned() },
             3 => EventKind::ClockStepped { by_nanos: self.dice.next().cast_signed() },
             4 => EventKind::PreviousBoot { found_in: "/sys/fs/pstore/dmesg-efi-179540185001001".to_owned() },
+            5 => EventKind::Gpu { pci: "0000:84:00.0".to_owned(), xid: self.dice.one_in(2).then_some(79) },
             _ => EventKind::Lost { count: self.dice.one_in(2).then_some(7) },
         };
         let wall = self.at.wall.offset(-(self.dice.below(SECOND).cast_signed()));

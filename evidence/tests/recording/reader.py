@@ -91,7 +91,7 @@ def events(b, boot, wall):
         if kind == 1:
             what = [b.u8(), b.u8(), b.maybe()]
         else:
-            what = {2: lambda: None, 3: b.text, 4: b.signed, 5: b.maybe, 6: b.text}[kind]()
+            what = {2: lambda: None, 3: b.text, 4: b.signed, 5: b.maybe, 6: b.text, 7: lambda: [b.text(), b.maybe()]}[kind]()
         return [at, kind, what, b.text()]
 
     return b.many(event)
