@@ -472,7 +472,7 @@ fn table(
 ) -> step::Result {
     let began = Instant::now();
     let mut row = row(spec.name, SourceKind::State, window);
-    let Ok(path): Result<EntryPath, _> = format!("{STATE}/{}", spec.file).parse() else {
+    let Ok(path): Result<EntryPath, _> = spec.file.parse() else {
         row.gaps.push(Gap::new(GapReason::SourceFailed, format!("{} is no name of a file", spec.file)));
         return step::Result { rows: vec![row], ..Default::default() };
     };

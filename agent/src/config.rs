@@ -50,7 +50,9 @@ lead       = \"word\"              what stands before the time: none, bracket, p
 zone       = \"Europe/Berlin\"     of times that name none [the host's]; also UTC, +01:00
 [redaction]                      secrets are always masked; here is what is added to that
 rules      = [\"/etc/rules.toml\"] rule files, in our own format or that of gitleaks
-pseudonyms = [\"addresses\"]      what becomes a pseudonym: addresses, hosts, users";
+pseudonyms = [\"addresses\"]      what becomes a pseudonym: addresses, hosts, users
+[gpu]                            GPUs of NVIDIA are read where there is a driver; here is what is added to that
+library    = \"FILE\"              NVML's library, libnvidia-ml.so.1, where it is not found by itself";
 
 /// An agent's configuration, checked.
 #[derive(Debug, Clone)]
@@ -69,6 +71,17 @@ pub struct Config {
     pub logs: LogConfig,
     /// What is masked.
     pub masking: Masking,
+    /// How GPUs are read.
+    pub gpu: GpuConfig,
+}
+
+/// How GPUs are read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GpuConfig {
+    /// NVML's library, where it is not to be looked for.
+    pub library: Option<PathBuf>,
+    /// The program that is started once more to read it; this very one where nothing is said.
+    pub program: Option<PathBuf>,
 }
 
 /// Why a configuration cannot be used: every reason, one a line.
@@ -99,6 +112,13 @@ struct File {
     ring_hours: Option<u64>,
     files: Vec<FilesConfig>,
     redaction: RedactionFile,
+    gpu: GpuFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct GpuFile {
+    library: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -182,6 +202,9 @@ impl Config {
                 problems.push(format!("files {}: {key}: {why}", number + 1));
             }
         }
+        if file.gpu.library.as_ref().is_some_and(|path| !path.is_absolute()) {
+            problems.push("gpu: library: is not an absolute path".to_owned());
+        }
         let masking = masking(&file.redaction).map_err(|p| problems.extend(p)).ok();
         match node.zip(masking) {
             Some((node, masking)) if problems.is_empty() => Ok(Self {
@@ -192,6 +215,7 @@ impl Config {
                 retention: Retention { bytes, age },
                 logs: logs_with(file.files),
                 masking,
+                gpu: GpuConfig { library: file.gpu.library, program: None },
             }),
             _ => Err(problems),
         }
@@ -295,11 +319,12 @@ mod tests {
         let text = "collector = \"http://[::1]:7443\"\nnode = \"n\"\ndata_dir = \"/d\"\nhost_root = \"/h\"\n\
                     ring_mib = 8\nring_hours = 1\n[[files]]\nglob = \"var/log/*.log\"\n\
                     times = \"iso\"\nlead = \"word\"\nzone = \"+01:00\"\n\
-                    [redaction]\nrules = []\npseudonyms = [\"addresses\"]\n";
+                    [redaction]\nrules = []\npseudonyms = [\"addresses\"]\n[gpu]\nlibrary = \"/l.so\"\n";
         let config = Config::parse(text, &Surroundings { node: Some("env".to_owned()), ..around() }).unwrap();
         assert_eq!((config.node.as_str(), config.logs.files.len()), ("n", 1 + LogConfig::builtin().files.len()));
         assert_eq!(config.retention, Retention { bytes: MIN_RING, age: Duration::from_hours(1) });
         assert!(config.masking.pseudonyms.addresses && !config.masking.pseudonyms.hosts);
+        assert_eq!(config.gpu.library.as_deref(), Some(Path::new("/l.so")));
         for key in text.lines().filter_map(|l| l.split([' ', '=']).next()).filter(|k| !k.is_empty()) {
             assert!(KEYS.contains(key), "{key} is not documented");
         }
@@ -317,9 +342,9 @@ mod tests {
     fn all_problems_are_named_at_once() {
         let text = "collector = \"ftp://x\"\nnode = \"a/b\"\ndata_dir = \"d\"\nhost_root = \"h\"\nring_mib = 1\n\
                     ring_hours = 0\n[[files]]\nglob = \"../etc/shadow\"\n[[files]]\nglob = \"/abs\"\n[[files]]\nglob = \"a[\"\n\
-                    [[files]]\nglob = \"x\"\ntimes = \"dmy\"\nlead = \"x\"\nzone = \"CET-ish!\"\n";
+                    [[files]]\nglob = \"x\"\ntimes = \"dmy\"\nlead = \"x\"\nzone = \"CET-ish!\"\n[gpu]\nlibrary = \"l.so\"\n";
         let problems = Config::parse(text, &around()).unwrap_err();
-        assert_eq!(problems.len(), 12, "{problems:#?}");
+        assert_eq!(problems.len(), 13, "{problems:#?}");
         assert_eq!(problems[9], "files 4: times: is none of rfc3339, iso, syslog, klog, epoch");
     }
 

@@ -45,6 +45,9 @@ pub enum DataDirError {
 /// The file of the key with which secrets are masked.
 pub const REDACTION_KEY: &str = "redaction.key";
 
+/// The file in which it is remembered which GPUs there were.
+pub const GPUS: &str = "gpus.json";
+
 /// The directory and what is below it.
 #[derive(Debug, Clone)]
 pub struct DataDir {
@@ -54,6 +57,8 @@ pub struct DataDir {
     pub spool: PathBuf,
     /// The key with which secrets are masked.
     pub redaction_key: PathBuf,
+    /// Which GPUs there were, in this boot and the one before it.
+    pub gpus: PathBuf,
 }
 
 impl DataDir {
@@ -84,7 +89,12 @@ impl DataDir {
             }
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed("close"))?;
         }
-        Ok(Self { ring: path.join("ring"), spool: path.join("spool"), redaction_key: path.join(REDACTION_KEY) })
+        Ok(Self {
+            ring: path.join("ring"),
+            spool: path.join("spool"),
+            redaction_key: path.join(REDACTION_KEY),
+            gpus: path.join(GPUS),
+        })
     }
 }
 

@@ -37,6 +37,8 @@ use crate::host::{Host, HostError};
 use crate::logs::Selection;
 use crate::redaction::Redaction;
 use crate::sources;
+use crate::sources::gpu::latest::Access;
+use crate::stats::Stats;
 
 /// A window by hand has all the time that it needs; this only bounds what hangs.
 const DEADLINE: Duration = Duration::from_mins(30);
@@ -215,7 +217,8 @@ pub fn plan(args: &Extract, around: &Surroundings) -> Result<Plan, ExtractError>
     };
     let redaction = Redaction::for_once(config.masking.clone(), &config.data_dir.join(REDACTION_KEY));
     let redaction = redaction.map_err(ExtractError::Key)?;
-    let host = Host::new(args.host_root.as_ref().unwrap_or(&config.host_root))?;
+    let root = args.host_root.as_ref().unwrap_or(&config.host_root);
+    let host = Host::with(root, Arc::new(Stats::new(sources::ALL)), Access::new(&config.gpu, None))?;
     let mut context = Context {
         boot: crate::boot_id(&host),
         host,

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, RawDir, SeekFrom, fstat, fstatfs, open, readlinkat, seek};
 use rustix::io::Errno;
 
+use crate::sources::gpu::latest::Access;
 use crate::stats::Stats;
 use beneath::Resolver;
 pub use beneath::Rule;
@@ -34,6 +35,7 @@ struct Inner {
     resolver: Resolver,
     live: bool,
     stats: Arc<Stats>,
+    gpu: Access,
 }
 
 /// A file that is kept open and read again from its beginning: `/proc` and cgroup files at 1 Hz.
@@ -150,6 +152,11 @@ impl Host {
 
     /// The same, for a recorder whose own figures the `agent` source reads through [`Host::stats`].
     pub fn with_stats(root: &Path, stats: Arc<Stats>) -> Result<Self, HostError> {
+        Self::with(root, stats, Access::default())
+    }
+
+    /// The same, where it is said how the GPUs are reached.
+    pub fn with(root: &Path, stats: Arc<Stats>, gpu: Access) -> Result<Self, HostError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = open(root, flags, Mode::empty()).map_err(|e| HostError::new("open the host root", root, e))?;
         let resolver = Resolver::probe(dir.as_fd());
@@ -157,7 +164,7 @@ impl Host {
             .open(dir.as_fd(), Path::new("proc"), Rule::Kernel, OFlags::PATH | OFlags::DIRECTORY)
             .and_then(fstatfs)
             .is_ok_and(|fs| fs.f_type == PROC_SUPER_MAGIC);
-        Ok(Self { inner: Arc::new(Inner { root: root.to_owned(), dir, resolver, live, stats }) })
+        Ok(Self { inner: Arc::new(Inner { root: root.to_owned(), dir, resolver, live, stats, gpu }) })
     }
 
     #[cfg(test)]
@@ -165,7 +172,8 @@ impl Host {
         let host = Self::new(root).unwrap();
         let dir = rustix::io::dup(&host.inner.dir).unwrap();
         let Inner { root, live, stats, .. } = &*host.inner;
-        let inner = Inner { root: root.clone(), dir, resolver: Resolver::Walk, live: *live, stats: Arc::clone(stats) };
+        let (stats, gpu) = (Arc::clone(stats), Access::default());
+        let inner = Inner { root: root.clone(), dir, resolver: Resolver::Walk, live: *live, stats, gpu };
         Self { inner: Arc::new(inner) }
     }
 
@@ -183,6 +191,11 @@ impl Host {
     /// What the agent says about itself; see [`Stats`].
     pub fn stats(&self) -> &Arc<Stats> {
         &self.inner.stats
+    }
+
+    /// How the GPUs of the machine are reached.
+    pub fn gpu(&self) -> &Access {
+        &self.inner.gpu
     }
 
     /// A kernel file (`proc/stat`, `sys/fs/cgroup/…`) to keep open.

@@ -50,6 +50,7 @@ use crate::ring::{Keep, Open, Ring};
 use crate::runner::Runner;
 use crate::runner::lane::chain;
 use crate::sources::SourceSpec;
+use crate::sources::gpu::latest::Access;
 use crate::stats::Stats;
 use crate::uplink::live::Live;
 use crate::uplink::{InvalidCollector, Uplink};
@@ -162,8 +163,9 @@ impl Agent {
         let runtime = config.collector.as_ref().map(|_| tokio::runtime::Handle::try_current()).transpose()?;
         raise_file_limit();
         let stats = Arc::new(Stats::new(setup.sources));
-        let host = Host::with_stats(&config.host_root, Arc::clone(&stats))?;
         let data = DataDir::open(&config.data_dir)?;
+        let gpu = Access::new(&config.gpu, Some(data.gpus.clone()));
+        let host = Host::with(&config.host_root, Arc::clone(&stats), gpu)?;
         let redaction = Redaction::open(config.masking.clone(), data.redaction_key.clone()).map_err(StartError::Key)?;
         let redaction = Arc::new(redaction);
         let header = Header {

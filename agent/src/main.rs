@@ -10,6 +10,7 @@ use casefile_agent::args::{self, Extract, Verb};
 use casefile_agent::config::{Config, Surroundings};
 use casefile_agent::extract::console::{self, Form};
 use casefile_agent::extract::{self, ExtractError, Plan};
+use casefile_agent::sources::gpu;
 use casefile_agent::{Agent, Setup};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -22,6 +23,9 @@ const PARTIAL: u8 = 5;
 
 fn main() -> ExitCode {
     casefile_agent::calls::keep_the_heap_small();
+    if let Some(ended) = gpu::child::run_if_asked() {
+        return ended;
+    }
     let cli = args::parse();
     log_to_stderr();
     let ended = match cli.verb {

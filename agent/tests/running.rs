@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use casefile_agent::collect::{self, Ask, ItemSink, SinkError};
-use casefile_agent::config::{Config, DEFAULT_RETENTION};
+use casefile_agent::config::{Config, DEFAULT_RETENTION, GpuConfig};
 use casefile_agent::logs::{LogConfig, Selection};
 use casefile_agent::redaction::Masking;
 use casefile_agent::sources::{self, SourceSpec};
@@ -61,6 +61,7 @@ impl Machine {
             retention: DEFAULT_RETENTION,
             logs: LogConfig::default(),
             masking: Masking::default(),
+            gpu: GpuConfig::default(),
         };
         Agent::start(&config, Setup { every: EVERY, sources: SOURCES, ..Setup::default() })
     }

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -45,6 +46,12 @@ macro_rules! say {
     ($($text:tt)*) => {{
         let _unheard = writeln!(anstream::stderr(), $($text)*);
     }};
+}
+
+/// The agent of `local` reads GPUs in a process of its own, which is this program once more: when this is that process, does
+/// its work and gives the exit code. To be called before anything else.
+pub fn child_if_asked() -> Option<ExitCode> {
+    casefile_agent::sources::gpu::child::run_if_asked()
 }
 
 /// Records this machine until it is told to stop, or with `--once` until its first case file is sealed.

@@ -24,6 +24,9 @@ const LAST_THREADS: Duration = Duration::from_secs(1);
 const LOG: &str = "CASEFILE_LOG";
 
 fn main() -> ExitCode {
+    if let Some(ended) = local::child_if_asked() {
+        return ended;
+    }
     let cli = Cli::parse();
     match run(cli.verb) {
         Ok(()) => ExitCode::SUCCESS,

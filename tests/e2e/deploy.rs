@@ -24,6 +24,18 @@ fn mounts() -> Vec<(String, Vec<String>)> {
 }
 
 #[test]
+fn the_agent_of_nodes_with_gpus_is_the_agent_with_another_name_a_class_and_a_selector() {
+    let (plain, gpu) = (manifest("agent.yaml"), manifest("../gpu/agent-gpu.yaml"));
+    let own = |line: &&str| !line.starts_with('#');
+    let plain: Vec<_> = plain.lines().filter(own).collect();
+    let gpu: Vec<_> = gpu.lines().filter(own).collect();
+    let added = ["      runtimeClassName: nvidia", "      nodeSelector: {nvidia.com/gpu.present: \"true\"}"];
+    let rest: Vec<_> =
+        gpu.iter().filter(|line| !added.contains(line)).map(|line| line.replace("agent-gpu", "agent")).collect();
+    assert_eq!((gpu.len(), rest), (plain.len() + 2, plain.iter().map(|line| line.to_string()).collect()));
+}
+
+#[test]
 fn every_mount_names_sources_that_exist() {
     let mut known: Vec<_> = casefile_agent::sources::ALL.iter().map(|s| s.name).collect();
     known.extend(casefile_agent::logs::ALL.iter().map(|l| l.name));

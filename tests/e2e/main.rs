@@ -7,6 +7,7 @@ mod damaged_file;
 mod dead_node;
 mod deploy;
 mod full_disk;
+mod gpu;
 mod hostile_file;
 mod hostile_names;
 mod local;

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
+use casefile_agent::config::GpuConfig;
 use casefile_agent::logs::LogConfig;
 use casefile_agent::redaction::Masking;
 use casefile_agent::{Agent, Setup, sources};
@@ -29,6 +30,7 @@ async fn outcomes(rig: &Rig, host: &Path) -> BTreeMap<String, Outcome> {
         retention: Retention { bytes: Bytes::mib(64), age: Duration::from_secs(3600) },
         logs: LogConfig::builtin(),
         masking: Masking::default(),
+        gpu: GpuConfig::default(),
     };
     let setup = Setup { every: Duration::from_millis(100), ..Setup::default() };
     let agent = Agent::start(&config, setup).unwrap();

@@ -73,6 +73,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("kube", &["collector/src/cluster/"]),
+    ("nvml_wrapper", &["agent/src/sources/gpu/"]),
+    ("nvml_wrapper_sys", &["agent/src/sources/gpu/raw.rs", "tests/stub-nvml/"]),
     ("hmac", &["redact/src/key.rs"]),
     ("memchr", &["redact/"]),
 ];

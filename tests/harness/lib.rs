@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use casefile_agent::config::GpuConfig;
 use casefile_agent::logs::LogConfig;
 use casefile_agent::redaction::Masking;
 use casefile_agent::{Agent, Setup};
@@ -69,6 +70,18 @@ impl Rig {
 
     /// Starts an agent over a host root; again after it was stopped, on what it had. Ticks ten times a second.
     pub fn agent(&self, node: &str, host: &Path) -> Result<Agent> {
+        self.start(node, host, GpuConfig::default(), Duration::from_millis(100))
+    }
+
+    /// The same, with this as the library through which it reads GPUs; ticks once a second, as it does for people: a source
+    /// that takes a second is late by one tick then, not by ten.
+    pub fn agent_with_gpus(&self, node: &str, host: &Path, library: &Path) -> Result<Agent> {
+        // The child is a program of its own, also where the agent runs in a test.
+        let gpu = GpuConfig { library: Some(library.to_owned()), program: Some(program::binary("casefile-agent")) };
+        self.start(node, host, gpu, Duration::from_secs(1))
+    }
+
+    fn start(&self, node: &str, host: &Path, gpu: GpuConfig, every: Duration) -> Result<Agent> {
         let config = casefile_agent::config::Config {
             collector: Some(self.url()),
             node: node.parse().context("a node name")?,
@@ -77,9 +90,9 @@ impl Rig {
             retention: Retention { bytes: Bytes::mib(64), age: Duration::from_secs(3600) },
             logs: LogConfig::builtin(),
             masking: Masking::default(),
+            gpu,
         };
-        Agent::start(&config, Setup { every: Duration::from_millis(100), ..Setup::default() })
-            .context("start the agent")
+        Agent::start(&config, Setup { every, ..Setup::default() }).context("start the agent")
     }
 
     /// The agent's ring.

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use casefile_agent::config::{Config, DEFAULT_RETENTION};
+use casefile_agent::config::{Config, DEFAULT_RETENTION, GpuConfig};
 use casefile_agent::logs::LogConfig;
 use casefile_agent::redaction::Masking;
 use casefile_agent::stats::Stats;
@@ -73,6 +73,7 @@ fn main() -> anyhow::Result<()> {
         retention: DEFAULT_RETENTION,
         logs: LogConfig::builtin(),
         masking: Masking::default(),
+        gpu: GpuConfig::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let agent = Agent::start(&config, Setup::default())?;

@@ -150,7 +150,8 @@ impl Lane {
                 gaps.push(gap_of(&error));
                 (Outcome::Partial { gaps }, None)
             }
-            End::Absent(why) => (Outcome::Absent { why }, Some(ABSENT_RETRY)),
+            End::Broke(SourceError::Stalled { after, .. }) => (timed_out(after), None),
+            End::Absent(why) | End::Broke(SourceError::Absent { why }) => (Outcome::Absent { why }, Some(ABSENT_RETRY)),
             End::Broke(error) | End::NotOpened(error) => {
                 (Outcome::Failed { error: chain(&error) }, Some(self.back_off()))
             }
@@ -226,7 +227,9 @@ fn gap_of(error: &SourceError) -> Gap {
         SourceError::Host(e) if e.is_permission() => GapReason::PermissionDenied,
         SourceError::Host(crate::host::HostError::Refused { .. }) => GapReason::RefusedUnsafePath,
         SourceError::Parse { .. } => GapReason::ParseFailed,
-        SourceError::Host(_) | SourceError::Call { .. } => GapReason::SourceFailed,
+        SourceError::Stalled { .. } => GapReason::TimedOut,
+        SourceError::Absent { .. } => GapReason::SourceAbsent,
+        SourceError::Host(_) | SourceError::Call { .. } | SourceError::Refused { .. } => GapReason::SourceFailed,
     };
     Gap::new(reason, chain(error))
 }

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod cpu;
 pub mod disk;
 pub mod filesystem;
+pub mod gpu;
 pub mod hardware;
 pub mod inventory;
 pub(crate) mod kept;
@@ -75,6 +76,26 @@ pub enum SourceError {
         /// What was expected.
         why: &'static str,
     },
+    /// What is asked did not answer: it hangs, and whoever asked it goes on.
+    #[error("{what} has not returned for {} s", after.as_secs())]
+    Stalled {
+        /// What was called.
+        what: String,
+        /// Since when.
+        after: Duration,
+    },
+    /// It turned out that this machine has no such thing, or has it no more.
+    #[error("{why}")]
+    Absent {
+        /// What was looked for.
+        why: String,
+    },
+    /// What is asked refuses or failed, in its own words.
+    #[error("{why}")]
+    Refused {
+        /// The words.
+        why: String,
+    },
     /// A system call failed.
     #[error("{call}")]
     Call {
@@ -103,6 +124,7 @@ pub const ALL: &[&SourceSpec] = &[
     &filesystem::SPEC,
     &cgroup::SPEC,
     &process::SPEC,
+    &gpu::SPEC,
     &clock::SPEC,
     &hardware::SPEC,
     &kernel::SPEC,

@@ -20,7 +20,7 @@ use crate::text;
 pub(super) const SPEC: StateSpec = StateSpec {
     name: "cgroups",
     about: "every cgroup of every hierarchy with its processes, limits and use, from /sys/fs/cgroup",
-    file: "cgroups.jsonl",
+    file: "state/cgroups.jsonl",
     write,
 };
 

@@ -19,7 +19,7 @@ use crate::text::{BadLine, Fields};
 pub(super) const SPEC: StateSpec = StateSpec {
     name: "interfaces",
     about: "network interfaces and addresses in the network namespace of pid 1, from /proc/1/net/{dev,if_inet6,fib_trie} and /sys/class/net",
-    file: "interfaces.jsonl",
+    file: "state/interfaces.jsonl",
     write,
 };
 

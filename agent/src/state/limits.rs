@@ -15,7 +15,7 @@ use crate::text::{self, Fields};
 pub(super) const SPEC: StateSpec = StateSpec {
     name: "limits",
     about: "limits of the kernel with what is used of them, from /proc/sys, /proc/loadavg, /proc/meminfo, /proc/key-users",
-    file: "limits.jsonl",
+    file: "state/limits.jsonl",
     write,
 };
 

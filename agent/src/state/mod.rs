@@ -9,6 +9,7 @@
 
 mod address;
 mod cgroups;
+mod gpu;
 mod interfaces;
 mod limits;
 mod modules;
@@ -32,7 +33,7 @@ pub struct StateSpec {
     pub name: &'static str,
     /// What it reads, one sentence; becomes the item's `method`.
     pub about: &'static str,
-    /// The file below `state/`: `processes.jsonl`.
+    /// Its path below the node: `state/processes.jsonl`.
     pub file: &'static str,
     /// Writes the rows, one JSON object a line; stops at the first write error.
     pub write: fn(&Host, &mut dyn Write) -> std::io::Result<Table>,
@@ -59,4 +60,7 @@ pub const ALL: &[StateSpec] = &[
     cgroups::SPEC,
     processes::SPEC,
     sockets::SPEC,
+    gpu::GPUS,
+    gpu::PROCESSES,
+    gpu::REPORT,
 ];

@@ -14,7 +14,7 @@ use crate::text::{BadLine, Fields};
 pub(super) const SPEC: StateSpec = StateSpec {
     name: "modules",
     about: "kernel modules with size, users and taint, from /proc/modules",
-    file: "modules.jsonl",
+    file: "state/modules.jsonl",
     write,
 };
 

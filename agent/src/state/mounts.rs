@@ -17,7 +17,7 @@ use crate::text::{BadLine, Fields};
 pub(super) const SPEC: StateSpec = StateSpec {
     name: "mounts",
     about: "mounts of pid 1 with type, source and options, from /proc/1/mountinfo; the file systems themselves are not asked",
-    file: "mounts.jsonl",
+    file: "state/mounts.jsonl",
     write,
 };
 

@@ -16,7 +16,7 @@ use crate::text::{BadLine, Fields};
 pub(super) const SPEC: StateSpec = StateSpec {
     name: "neighbours",
     about: "IPv4 neighbours (ARP) in the network namespace of pid 1, from /proc/1/net/arp; the kernel has no file for those of IPv6",
-    file: "neighbours.jsonl",
+    file: "state/neighbours.jsonl",
     write,
 };
 

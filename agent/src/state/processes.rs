@@ -21,7 +21,7 @@ use crate::text::{self, Fields};
 pub(super) const SPEC: StateSpec = StateSpec {
     name: "processes",
     about: "processes with state, wait channel, cgroup, user, CPU, memory and open files, and their blocked threads, from /proc/PID; neither command lines nor environments, which may hold secrets",
-    file: "processes.jsonl",
+    file: "state/processes.jsonl",
     write,
 };
 

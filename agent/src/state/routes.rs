@@ -18,7 +18,7 @@ use crate::text::{BadLine, Fields};
 pub(super) const SPEC: StateSpec = StateSpec {
     name: "routes",
     about: "routes in the network namespace of pid 1: the main IPv4 table and all IPv6 tables, from /proc/1/net/{route,ipv6_route}",
-    file: "routes.jsonl",
+    file: "state/routes.jsonl",
     write,
 };
 

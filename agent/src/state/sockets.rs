@@ -21,7 +21,7 @@ use crate::text::{self, BadLine, Fields};
 pub(super) const SPEC: StateSpec = StateSpec {
     name: "sockets",
     about: "TCP, UDP, raw, packet and Unix sockets in the network namespace of pid 1 with addresses, state, queues and owner, from /proc/1/net and /proc/PID/fd",
-    file: "sockets.jsonl",
+    file: "state/sockets.jsonl",
     write,
 };
 

@@ -14,7 +14,7 @@ use crate::host::Host;
 pub(super) const SPEC: StateSpec = StateSpec {
     name: "sysctl",
     about: "chosen sysctls, from /proc/sys; those below net/ are of the agent's own network namespace, which is the machine's only where the agent runs in it",
-    file: "sysctl.jsonl",
+    file: "state/sysctl.jsonl",
     write,
 };
 

@@ -97,7 +97,8 @@ impl Recogniser {
                 let line = self.before.record(message(&event.text).0)?;
                 Some(of_line(event, From::PreviousBoot { found_in: found_in.clone() }, &line))
             }
-            kind => of_nvml(event, &serde_json::to_value(kind).ok()?),
+            EventKind::Gpu { pci, xid } => Some(of_nvml(event, pci, *xid)),
+            _ => None,
         }
     }
 }
@@ -121,21 +122,16 @@ fn of_line(event: &Event, from: From, line: &NvidiaLine<'_>) -> GpuEvent {
     }
 }
 
-/// An event of kind `gpu`: address, and a number where it is an Xid. Known by its tag, so that a recording whose events say more
-/// is read too.
-fn of_nvml(event: &Event, kind: &serde_json::Value) -> Option<GpuEvent> {
-    if kind.get("kind")?.as_str()? != "gpu" {
-        return None;
-    }
-    let code = kind.get("code").or_else(|| kind.get("xid")).and_then(serde_json::Value::as_u64);
-    let name = code.and_then(|code| catalogue().xid_name(u32::try_from(code).ok()?));
-    Some(GpuEvent {
-        numbered: code.map(|_| "Xid"),
-        code,
+/// What NVML reported, or what became of a GPU.
+fn of_nvml(event: &Event, pci: &str, xid: Option<u64>) -> GpuEvent {
+    let name = xid.and_then(|xid| catalogue().xid_name(u32::try_from(xid).ok()?));
+    GpuEvent {
+        numbered: xid.map(|_| "Xid"),
+        code: xid,
         name: name.map(str::to_owned),
-        pci: kind.get("pci").and_then(|pci| PciAddress::parse(pci.as_str()?)),
+        pci: PciAddress::parse(pci),
         ..blank(event, From::Nvml)
-    })
+    }
 }
 
 fn blank(event: &Event, from: From) -> GpuEvent {
@@ -159,7 +155,6 @@ fn blank(event: &Event, from: From) -> GpuEvent {
 #[cfg(test)]
 mod tests {
     use casefile_proto::time::{BootTime, Stamp};
-    use serde_json::json;
 
     use super::*;
 
@@ -204,20 +199,13 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_nvml_is_known_by_its_tag() {
-        let at = event(EventKind::AgentStarted, "NVML event: Xid 79");
-        for kind in [
-            json!({"kind": "gpu", "pci": "0000:84:00.0", "code": 79}),
-            json!({"kind": "gpu", "pci": "0000:84:00.0", "xid": 79}),
-        ] {
-            let found = of_nvml(&at, &kind).unwrap();
-            assert_eq!((found.from.clone(), found.code, found.counts()), (From::Nvml, Some(79), true));
-            assert_eq!(found.pci.unwrap().to_string(), "0000:84:00.0");
-        }
-        let lost = of_nvml(&at, &json!({"kind": "gpu", "pci": ""})).unwrap();
+    fn what_nvml_reports_is_an_event_of_its_own() {
+        let gpu = |pci: &str, xid| event(EventKind::Gpu { pci: pci.to_owned(), xid }, "NVML reports it");
+        let found = Recogniser::default().of(&gpu("0000:84:00.0", Some(79))).unwrap();
+        assert_eq!((found.from.clone(), found.code, found.counts()), (From::Nvml, Some(79), true));
+        assert_eq!(found.name.as_deref(), Some("ROBUST_CHANNEL_GPU_HAS_FALLEN_OFF_THE_BUS"));
+        assert_eq!(found.pci.unwrap().to_string(), "0000:84:00.0");
+        let lost = Recogniser::default().of(&gpu("", None)).unwrap();
         assert_eq!((lost.code, lost.numbered, lost.pci), (None, None, None));
-        for other in [json!({"kind": "kernel"}), json!({}), json!("gpu")] {
-            assert!(of_nvml(&at, &other).is_none(), "{other}");
-        }
     }
 }

@@ -366,9 +366,7 @@ impl Recorded {
 
     /// What is missing at the instant.
     fn trouble(&self) -> Option<Trouble> {
-        let fresh = self
-            .tick
-            .is_some_and(|tick| self.at.nanos_since(tick) <= i64::try_from(FRESH.as_nanos()).unwrap_or(i64::MAX));
+        let fresh = self.tick.is_some_and(|tick| self.at.nanos_since(tick) <= fresh());
         if let Some(bad) = &self.bad {
             let why = replay::trouble(&bad.outcome).into_iter().collect();
             return Some(Trouble {
@@ -395,6 +393,37 @@ const GPU_LABELS: [&str; 5] = ["gpu", "UUID", "pci_bus_id", "device", "modelName
 
 /// The series with the bits of why clocks are held back.
 const REASONS: &str = "DCGM_FI_DEV_CLOCKS_EVENT_REASONS";
+
+/// How the names of series end that are read at every tenth tick: limits, settings, and what costs much. Of these one that
+/// was read shortly before the instant is as good as one of the instant; of all others it is not.
+const SELDOM: [&str; 21] = [
+    "_MAX_SM_CLOCK",
+    "_MAX_MEM_CLOCK",
+    "_MAX_VIDEO_CLOCK",
+    "_POWER_MGMT_LIMIT",
+    "_POWER_MGMT_LIMIT_DEF",
+    "_POWER_MGMT_LIMIT_MIN",
+    "_POWER_MGMT_LIMIT_MAX",
+    "_SLOWDOWN_TEMP",
+    "_SHUTDOWN_TEMP",
+    "_MAX_OP_TEMP",
+    "_ECC_CURRENT",
+    "_ECC_PENDING",
+    "_VOL_DEV",
+    "_AGG_DEV",
+    "_SRM",
+    "_PCIE_MAX_LINK_GEN",
+    "_PCIE_MAX_LINK_WIDTH",
+    "_PERSISTENCE_MODE",
+    "_COMPUTE_MODE",
+    "_MIG_MODE",
+    "_fabric_state",
+];
+
+/// [`FRESH`] in nanoseconds.
+fn fresh() -> i64 {
+    i64::try_from(FRESH.as_nanos()).unwrap_or(i64::MAX)
+}
 
 /// How a GPU is known: its UUID, or what else there is where it has none.
 fn key(uuid: &str, otherwise: &str) -> String {
@@ -436,7 +465,11 @@ impl Known {
             return None;
         }
         let as_of = if now == Some(1) { Some(tick) } else { self.answered };
-        let read = self.values.iter().filter(|(_, (_, at))| Some(*at) == as_of);
+        let new = |metric: &str, at: WallTime| {
+            let age = as_of.map_or(i64::MAX, |as_of| as_of.nanos_since(at));
+            age == 0 || (SELDOM.iter().any(|end| metric.ends_with(end)) && (0..=fresh()).contains(&age))
+        };
+        let read = self.values.iter().filter(|(metric, (_, at))| new(metric, *at));
         let values: BTreeMap<_, _> = read.map(|(metric, (value, _))| (metric.to_string(), *value)).collect();
         let processes = self.holders.iter().map(|(holder, memory)| Process {
             pid: holder.key.1.clone(),
