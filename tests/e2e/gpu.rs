@@ -55,6 +55,7 @@ async fn a_call_that_never_returns_delays_nothing_else_and_is_told_since_when() 
     let gap = gpu.gaps.iter().find(|gap| gap.reason == GapReason::TimedOut).unwrap();
     let since = gap.interval.unwrap().from();
     assert!(since < hung_at.after(Duration::from_secs(4)), "since {since}, hung at {hung_at}");
+    assert!(gpu.gaps.iter().all(|gap| gap.reason == GapReason::TimedOut) && gpu.gaps.len() <= 3, "{:?}", gpu.gaps);
     assert_eq!(cpu.outcomes.complete, cpu.outcomes.complete + cpu.outcomes.timed_out + cpu.outcomes.skipped);
     assert!(cpu.gaps.is_empty(), "{:?}", cpu.gaps);
     for table in ["gpus", "gpu-processes", "gpu-report"] {

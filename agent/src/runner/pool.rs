@@ -218,6 +218,8 @@ fn measure(host: &Host, job: Job) -> Report {
         .unwrap_or_else(|payload| End::Panicked(panic_text(&*payload)));
     let usable = match &end {
         End::Measured => true,
+        // It keeps a child that it has to see to, and tries again by itself.
+        End::Broke(SourceError::Stalled { .. } | SourceError::Refused { .. }) => true,
         // What it holds open may be stale: it is opened anew.
         End::Broke(_) => !unit.out.readings.is_empty(),
         End::Absent(_) | End::NotOpened(_) | End::Panicked(_) => false,

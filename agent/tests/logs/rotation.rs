@@ -156,13 +156,13 @@ impl Writer {
     fn run(&self, source: &str, rotate: impl Fn(&Self) + Sync) {
         let (mut declared, mut given) = (0, 0);
         std::thread::scope(|scope| {
-            scope.spawn(|| rotate(self));
+            let writer = scope.spawn(|| rotate(self));
             let mut wrong = None;
-            // On a busy machine the other thread gets less done while this one reads: both have to have had their share.
-            let enough = |given: u64| self.rotations.load(SeqCst) >= READINGS && given >= READINGS * LINES / 2;
-            let goes_on =
-                |given: u64, readings: u64| readings < READINGS || (readings < 100 * READINGS && !enough(given));
-            while wrong.is_none() && goes_on(given, self.readings.load(SeqCst)) {
+            while wrong.is_none() && self.readings.load(SeqCst) < READINGS {
+                // On a busy machine the other thread gets less done: each reading waits for one rotation at least.
+                while self.rotations.load(SeqCst) <= self.readings.load(SeqCst) && !writer.is_finished() {
+                    std::thread::yield_now();
+                }
                 let (gone, written) = (self.gone.load(SeqCst), self.written.load(SeqCst));
                 let reading = self.tree.read_with(source, &whole_day(), &mut |_, _| Continue(()));
                 given += reading.covered.records;
@@ -178,8 +178,7 @@ impl Writer {
         });
         let (rotations, written) = (self.rotations.load(SeqCst), self.written.load(SeqCst));
         eprintln!(
-            "{rotations} rotations and {written} lines; {given} given in {} readings, {declared} of them with a gap",
-            self.readings.load(SeqCst)
+            "{rotations} rotations and {written} lines; {given} given in {READINGS} readings, {declared} of them with a gap"
         );
         assert!(rotations >= READINGS && given >= READINGS * LINES / 2, "{rotations} rotations, {given} lines given");
     }

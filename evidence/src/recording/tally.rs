@@ -127,10 +127,8 @@ impl Row {
                 let why = "measuring took longer than the deadline of the source";
                 self.miss(&before, Gap::new(GapReason::TimedOut, why), at);
             }
-            Outcome::Skipped { why } => {
-                let why = format!("switched off: {why}");
-                self.miss(&before, Gap::new(GapReason::SourceFailed, why), at);
-            }
+            // Its time came and it was not read: it was still busy, or others were. What is switched off says so.
+            Outcome::Skipped { why } => self.miss(&before, Gap::new(GapReason::TimedOut, why), at),
         }
     }
 

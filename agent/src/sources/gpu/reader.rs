@@ -48,6 +48,9 @@ enum Phase {
     /// It opens NVML since then.
     Opening(Box<dyn Process>, Instant),
     Ready(Box<dyn Process>),
+    /// After calls that hung, a new child was asked since then, to see whether it answers: nobody waits for that, and what it
+    /// answers is of an instant that has passed.
+    Tried(Box<dyn Process>, Instant),
     /// It was killed and is not gone: it sleeps in the kernel.
     Dying(Box<dyn Process>),
 }
@@ -88,11 +91,15 @@ impl Reader {
                 }
             }
             Phase::Opening(child, since) => self.open(child, since, now),
+            Phase::Tried(child, since) => self.try_out(child, since, now),
             ready @ Phase::Ready(_) => {
                 self.phase = ready;
                 Ok(())
             }
         }?;
+        if self.is_stalled() {
+            return Err(self.begin_trial(now));
+        }
         let Phase::Ready(mut child) = std::mem::replace(&mut self.phase, Phase::None) else {
             return Err(self.standing());
         };
@@ -119,9 +126,45 @@ impl Reader {
         }
     }
 
-    /// Waits a little for a child that opens NVML.
+    /// Whether the last that was known is that a call hangs.
+    fn is_stalled(&self) -> bool {
+        matches!(self.trouble, Some(Trouble::Stalled { .. }))
+    }
+
+    /// Asks a child that has just opened NVML, after others hung; what it says is heard at a later measurement.
+    fn begin_trial(&mut self, now: Instant) -> Trouble {
+        if let Phase::Ready(mut child) = std::mem::replace(&mut self.phase, Phase::None) {
+            match child.ask() {
+                Ok(()) => self.phase = Phase::Tried(child, now),
+                Err(error) => return self.fail(now, format!("ask the process that reads NVML: {error}")),
+            }
+        }
+        self.standing()
+    }
+
+    /// Whether a child that is tried has answered by now: then it is as good as any other.
+    fn try_out(&mut self, mut child: Box<dyn Process>, since: Instant, now: Instant) -> Result<(), Trouble> {
+        match child.hear(now) {
+            Heard::Said(Said::Snapshot(_)) => {
+                (self.phase, self.trouble) = (Phase::Ready(child), None);
+                Ok(())
+            }
+            Heard::Nothing if now.saturating_duration_since(since) <= PASS_DEADLINE => {
+                self.phase = Phase::Tried(child, since);
+                Err(self.standing())
+            }
+            Heard::Nothing => Err(self.stall(child, now, "NVML, asked about all GPUs,".to_owned())),
+            Heard::Said(Said::Stalled { call }) => Err(self.stall(child, now, call)),
+            Heard::Said(Said::Broken { why }) | Heard::Ended(why) => Err(self.fail(now, why)),
+            Heard::Said(Said::Ready(_) | Said::NotReady { .. }) => {
+                Err(self.fail(now, "the process that reads NVML answered what was not asked".to_owned()))
+            }
+        }
+    }
+
+    /// Waits a little for a child that opens NVML; not at all where others hung before it.
     fn open(&mut self, mut child: Box<dyn Process>, since: Instant, now: Instant) -> Result<(), Trouble> {
-        match child.hear(now + OPENING) {
+        match child.hear(if self.is_stalled() { now } else { now + OPENING }) {
             Heard::Said(Said::Ready(versions)) => {
                 self.versions = versions;
                 self.phase = Phase::Ready(child);
@@ -252,27 +295,35 @@ mod tests {
     fn a_call_that_hangs_is_told_with_its_beginning_until_a_later_child_answers() {
         let (script, mut reader) = script(vec![
             vec![ready(), snapshot(), stalled()],
-            vec![ready(), stalled()],
+            vec![Heard::Nothing, ready(), Heard::Nothing, stalled()],
             vec![Heard::Ended("crashed".to_owned())],
-            vec![ready(), snapshot()],
+            vec![ready(), snapshot(), snapshot()],
         ]);
         let begin = Instant::now();
         assert!(reader.read(begin).is_ok());
         let first = reader.read(begin + SECOND).unwrap_err();
         assert!(matches!(&first, Trouble::Stalled { since, .. } if *since == begin + SECOND), "{first:?}");
-        // Not tried again at once; then twice in vain, and it is still the same row.
-        assert_eq!(reader.read(begin + SECOND), Err(first.clone()));
-        assert_eq!(script.started.load(Ordering::Relaxed), 1);
-        assert_eq!(reader.read(begin + 3 * SECOND), Err(first.clone()));
-        assert_eq!(reader.read(begin + 7 * SECOND), Err(first.clone()));
-        assert_eq!(reader.read(begin + 14 * SECOND), Err(first), "eight seconds were not over");
-        assert!(reader.read(begin + 15 * SECOND).is_ok());
+        // Not tried again at once; then twice in vain, and it is still the same row. The second child opens and is asked over
+        // some measurements, of which none waits.
+        let mut answered = None;
+        for second in 1..60 {
+            match reader.read(begin + second * SECOND) {
+                Err(trouble) => assert_eq!(trouble, first, "after {second} s"),
+                Ok(_) => {
+                    answered = Some(second);
+                    break;
+                }
+            }
+            let expected = [(2, 1), (6, 2), (10, 3), (60, 4)].iter().find(|(until, _)| second <= *until).unwrap().1;
+            assert!(script.started.load(Ordering::Relaxed) <= expected, "after {second} s");
+        }
+        assert!(answered.is_some());
         assert_eq!((script.started.load(Ordering::Relaxed), reader.failures), (4, 0));
     }
 
     #[test]
     fn a_child_that_cannot_be_killed_is_the_only_one() {
-        let (script, mut reader) = script(vec![vec![ready()], vec![ready(), snapshot()]]);
+        let (script, mut reader) = script(vec![vec![ready()], vec![ready(), snapshot(), snapshot()]]);
         script.immortal.store(true, Ordering::Relaxed);
         let begin = Instant::now();
         assert!(matches!(reader.read(begin), Err(Trouble::Stalled { .. })), "it says nothing");
@@ -281,7 +332,9 @@ mod tests {
         }
         assert_eq!(script.started.load(Ordering::Relaxed), 1);
         script.immortal.store(false, Ordering::Relaxed);
-        assert!(reader.read(begin + 200 * SECOND).is_ok());
+        // Opened and asked; answered and asked.
+        assert!(reader.read(begin + 200 * SECOND).is_err());
+        assert!(reader.read(begin + 201 * SECOND).is_ok());
     }
 
     #[test]
