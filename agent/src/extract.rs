@@ -384,14 +384,21 @@ fn assemble(
     chunker.write_all(&list).map_err(WriteError::Io)?;
     let (size, sha256) = chunker.finish().map_err(WriteError::Io)?;
     let list = ChunkedItem { size, sha256, chunks: &mut packed.into_iter() };
-    archive.add_chunks(&path_of(&layout::path(layout::ITEMS_ITEM))?, list)?;
-    for item in items {
-        let path = path_of(&item.head.path)?;
-        let (size, sha256) = item.content().map_err(WriteError::Io)?;
-        let file = File::open(&item.file).map_err(WriteError::Io)?;
-        let mut chunks = spooled(BufReader::new(file));
-        archive.add_chunks(&path, ChunkedItem { size, sha256, chunks: &mut chunks })?;
-    }
+    let list_path = layout::path(layout::ITEMS_ITEM);
+    let add = |archive: &mut ArchiveWriter<_>, items: &[Item]| {
+        items.iter().try_for_each(|item| {
+            let path = path_of(&item.head.path)?;
+            let (size, sha256) = item.content().map_err(WriteError::Io)?;
+            let file = File::open(&item.file).map_err(WriteError::Io)?;
+            let mut chunks = spooled(BufReader::new(file));
+            archive.add_chunks(&path, ChunkedItem { size, sha256, chunks: &mut chunks }).map(drop)
+        })
+    };
+    // Entries are in the order of their paths, and the list is one of them.
+    let (before, behind) = items.split_at(items.partition_point(|item| item.head.path < list_path));
+    add(&mut archive, before)?;
+    archive.add_chunks(&path_of(&list_path)?, list)?;
+    add(&mut archive, behind)?;
     let (sealed, out) = archive.seal()?;
     Ok((sealed, out.into_inner().map_err(|e| WriteError::Io(e.into_error()))?))
 }

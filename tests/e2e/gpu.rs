@@ -126,6 +126,14 @@ fn the_script_that_compares_with_nvidia_smi_finds_what_is_the_same_and_what_diff
     let config = dir.path().join("agent.toml");
     let text = format!("data_dir = {0:?}\n[gpu]\nlibrary = {1:?}\n", dir.path().join("data"), library.path());
     std::fs::write(&config, text).unwrap();
+    let archive = dir.path().join("gpu.tar.gz");
+    let (config_path, archive) = (config.to_str().unwrap(), archive.to_str().unwrap());
+    let extract =
+        ["extract", "--config", config_path, "--since", "1m", "--source", "gpus", "--source", "mounts", "-o", archive];
+    let extracted = program::run("casefile-agent", &extract);
+    assert!(std::path::Path::new(archive).exists(), "{}", program::said(&extracted));
+    assert!(program::stdout(&program::run("casefile", &["ls", archive])).contains("gpu/gpus.jsonl"));
+
     let scripts = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("gpu");
     let agent = program::binary("casefile-agent");
     python.arg(scripts.join("against-nvidia-smi")).arg(agent).arg("--config").arg(&config);
