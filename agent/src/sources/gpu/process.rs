@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
@@ -12,6 +12,10 @@ use rustix::io::Errno;
 
 use super::child::REQUEST;
 use super::said::{MAX_LINE, Said};
+
+/// How often, and how long in between, it is looked whether a child that was killed is gone.
+const GONE_LOOKS: u32 = 20;
+const GONE_LOOK: Duration = Duration::from_millis(5);
 
 /// What was heard of a child.
 #[derive(Debug)]
@@ -154,9 +158,14 @@ impl Process for Spawned {
 }
 
 impl Drop for Spawned {
-    /// No child outlives its use; one that cannot be ended is left to the kernel.
+    /// No child outlives its use. It ends within moments; one that cannot be ended is left to the kernel.
     fn drop(&mut self) {
         self.kill();
-        self.has_ended();
+        for _ in 0..GONE_LOOKS {
+            if self.has_ended() {
+                return;
+            }
+            std::thread::park_timeout(GONE_LOOK);
+        }
     }
 }

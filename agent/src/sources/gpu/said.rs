@@ -190,3 +190,54 @@ pub(super) const fn place(name: &str) -> u16 {
     }
     panic!("the table has no metric of this name")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Labels, Measurement, values};
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_heard() {
+        let gpu = Gpu {
+            id: Identity { index: 3, uuid: "GPU-3".to_owned(), ..Identity::default() },
+            state: State::NeedsReset,
+            values: vec![(place("DCGM_FI_DEV_GPU_UTIL"), -1)],
+            links: vec![(2, place("casefile_gpu_nvlink_up"), 1)],
+            processes: vec![Process { pid: 7, kind: 'G', memory: None }],
+            mig: vec![Mig { uuid: "MIG-1".to_owned(), name: "x".to_owned(), memory_total: Some(1), memory_used: None }],
+            failed: vec![Failed { why: Why::Absurd, text: "x".to_owned(), call: "y".to_owned(), more: 2 }],
+            ..Gpu::default()
+        };
+        let event = NvmlEvent { wall: 1, boot: 2, pci: String::new(), what: "Xid 79".to_owned(), xid: Some(79) };
+        let snapshot =
+            Snapshot { gpus: vec![gpu], events: vec![event], events_lost: 3, slow: true, ..Snapshot::default() };
+        for said in [
+            Said::Ready(Versions { driver: Some("1".to_owned()), ..Versions::default() }),
+            Said::NotReady { why: "x".to_owned(), no_driver: true },
+            Said::Snapshot(Box::new(snapshot)),
+            Said::Broken { why: "x".to_owned() },
+            Said::Stalled { call: "x".to_owned() },
+        ] {
+            assert_eq!(serde_json::from_slice::<Said>(&serde_json::to_vec(&said).unwrap()).unwrap(), said);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+            let _ = serde_json::from_slice::<Said>(&bytes);
+        }
+
+        #[test]
+        fn places_that_the_table_does_not_have_are_gaps_and_no_readings(at in any::<u16>(), link in any::<u8>(), value in any::<i64>()) {
+            let gpu = Gpu { values: vec![(at, value)], links: vec![(link, at, value)], ..Gpu::default() };
+            let mut out = Measurement::new(&METRICS);
+            values(&gpu, &Labels::of(&gpu.id), &mut out);
+            let mut readings = 0;
+            out.each(&mut |_, _, _| readings += 1);
+            prop_assert!(readings + out.gaps().len() >= 1 && readings <= 1);
+        }
+    }
+}
