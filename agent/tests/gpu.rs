@@ -235,6 +235,30 @@ fn a_gpu_that_is_lost_or_gone_stays_in_the_record_without_numbers() {
 }
 
 #[test]
+fn a_gpu_that_is_lost_when_the_agent_starts_is_still_known_by_name() {
+    let machine = Machine::new("gpus 3\n");
+    machine.run().until_it_answers();
+    machine.library.script("gpus 3\nerror nvmlDeviceGetHandleByIndex_v2 1 15\n").unwrap();
+    let mut run = machine.run();
+    run.until_it_answers();
+    let mut states = Vec::new();
+    run.out.each(&mut |spec, labels, value| {
+        if spec.name == "casefile_gpu_state" {
+            states.push((labels[1][..12].to_owned(), value));
+        }
+    });
+    assert_eq!(
+        states,
+        [("GPU-00000000".to_owned(), 1), ("GPU-00000001".to_owned(), 2), ("GPU-00000002".to_owned(), 1)]
+    );
+    assert_eq!(run.gap("GPU 1 at 0000:81:00.0"), Some(GapReason::SourceFailed));
+    // It comes back, and is asked again within ten passes.
+    machine.library.script("gpus 3\n").unwrap();
+    run.until("it is there again", |_, out| out.gaps().is_empty());
+    assert!(run.told().iter().any(|(pci, _, text)| pci == "0000:81:00.0" && text.contains("answers again")));
+}
+
+#[test]
 fn a_gpu_on_the_bus_that_nvml_does_not_list_is_told_unless_it_is_given_away() {
     let machine = Machine::new("gpus 1\n");
     for (address, driver) in [("0000:80:00.0", "nvidia"), ("0000:99:00.0", "nvidia"), ("0000:9a:00.0", "vfio-pci")] {
@@ -342,7 +366,8 @@ fn answers_that_are_none_are_gaps_and_large_ones_are_kept_as_they_are() {
     let machine = Machine::new(
         "value nvmlDeviceGetPowerUsage 0 4294967295\nvalue field:186 0 nan\nvalue nvmlDeviceGetTemperature 0 1000\n\
          value nvmlDeviceGetTotalEnergyConsumption 0 18446744073709551615\nerror nvmlDeviceGetMemoryInfo_v2 1 999\n\
-         error nvmlDeviceGetClockInfo 1 999\nerror nvmlDeviceGetEccMode 1 4\nerror nvmlDeviceGetFanSpeed_v2 1 3\n",
+         error nvmlDeviceGetClockInfo 1 999\nerror nvmlDeviceGetEccMode 1 4\nerror nvmlDeviceGetFanSpeed_v2 1 3\n\
+         error nvmlDeviceGetTemperatureThreshold 1 2\nerror nvmlDeviceGetPowerUsage 1 2\n",
     );
     let mut run = machine.run();
     run.until_it_answers();
@@ -359,6 +384,9 @@ fn answers_that_are_none_are_gaps_and_large_ones_are_kept_as_they_are() {
     );
     assert_eq!(run.gap("nvmlDeviceGetEccMode"), Some(GapReason::PermissionDenied));
     assert!(run.gap("nvmlDeviceGetFanSpeed").is_none());
+    // NVML_ERROR_INVALID_ARGUMENT: of a kind of threshold it means that the driver is older; of power it means trouble.
+    assert!(run.gap("nvmlDeviceGetTemperatureThreshold").is_none());
+    assert_eq!(run.gap("nvmlDeviceGetPowerUsage: a supplied argument was invalid"), Some(GapReason::SourceFailed));
     assert_eq!((run.value("DCGM_FI_DEV_FB_USED", "1"), run.value("DCGM_FI_DEV_FB_USED", "0")), (None, Some(1 << 30)));
 }
 

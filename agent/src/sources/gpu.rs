@@ -157,7 +157,10 @@ impl Source for Gpus {
     fn measure(&mut self, out: &mut Measurement) -> Result<(), SourceError> {
         let read = self.reader.read(Instant::now());
         let snapshot = match read {
-            Ok(snapshot) => snapshot,
+            Ok(mut snapshot) => {
+                self.presence.identify(&mut snapshot);
+                snapshot
+            }
             Err(trouble) => {
                 self.host.gpu().set_trouble(&trouble);
                 return Err(error(&trouble));

@@ -545,6 +545,12 @@ impl<'n> Asker<'n> {
                     *skip = true;
                     continue;
                 }
+                // What is asked for in brackets came with later drivers.
+                Err(Fault::Nvml(NvmlError::InvalidArg)) if call.name.contains('(') => {
+                    *skip = true;
+                    self.not_offered.insert(call.name.to_owned());
+                    continue;
+                }
                 Err(Fault::Nvml(NvmlError::FailedToLoadSymbol(_))) => {
                     *skip = true;
                     self.not_offered.insert(call.name.split('(').next().unwrap_or_default().to_owned());

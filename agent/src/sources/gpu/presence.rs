@@ -142,6 +142,21 @@ impl Presence {
         }
     }
 
+    /// Of a GPU that is lost NVML may not even say which it is. Where it lists as many as there were, it is the one that had
+    /// its number.
+    pub(super) fn identify(&self, snapshot: &mut Snapshot) {
+        if snapshot.gpus.len() != self.seen.len() {
+            return;
+        }
+        let listed: Vec<String> = snapshot.gpus.iter().map(|gpu| gpu.id.uuid.clone()).collect();
+        for gpu in snapshot.gpus.iter_mut().filter(|gpu| gpu.id.uuid.is_empty()) {
+            let own = self.seen.values().find(|id| id.index == gpu.id.index && !listed.contains(&id.uuid));
+            if let Some(own) = own {
+                gpu.id.clone_from(own);
+            }
+        }
+    }
+
     /// Those that were there and are not listed any more, in the order of their UUIDs, and whether each was there in this
     /// boot.
     pub(super) fn vanished(&self, snapshot: &Snapshot) -> Vec<(&Identity, bool)> {
