@@ -10,7 +10,7 @@ use casefile_proto::time::{WallTime, Window};
 use casefile_proto::units::Bytes;
 
 use super::inflate::{GzipFeed, INFLATED_CAP, head};
-use super::lines::{Lines, PlainFeed};
+use super::lines::{Lines, PlainFeed, WRITTEN_ANEW, begins_with};
 use super::open::LogFile;
 use super::rotation::{Age, Found, Place};
 use super::sink::{Flow, Item};
@@ -278,15 +278,20 @@ fn read_piece<G: Grammar>(
         Ok(size) => size,
         Err(e) => return told(Ended::Broken(e), piece, order, next, item),
     };
-    let (begin, size) = if size < file.facts.size || !is_same(piece) {
+    let (begin, size, mark) = if size < file.facts.size || !is_same(piece) {
         // Truncated since it was looked at: what it holds now is new, and where to begin is not known of it.
         item.gap(truncated(piece, order, next, item));
-        (Begin { offset: 0, ..begin }, size)
+        let mut mark = vec![0; MARK];
+        match read_up_to(&file.file, &mut mark, 0) {
+            Ok(read) => mark.truncate(read),
+            Err(e) => return told(Ended::Broken(e), piece, order, next, item),
+        }
+        (Begin { offset: 0, ..begin }, size, mark)
     } else {
         // What was written since then is not part of what was asked, nor was it recognised.
-        (begin, file.facts.size)
+        (begin, file.facts.size, piece.mark.clone())
     };
-    let mut lines = Lines::new(PlainFeed::new(&file.file, begin.offset), begin.offset, size);
+    let mut lines = Lines::new(PlainFeed::marked(&file.file, begin.offset, mark), begin.offset, size);
     let mut ended = scan(&mut lines, Approach::Line, order, grammar, item);
     if let Ended::Past = ended {
         // One line that is past may lie: a few looks ahead must agree before the rest is left alone.
@@ -300,8 +305,13 @@ fn read_piece<G: Grammar>(
             Err(e) => ended = Ended::Broken(e),
         }
     }
-    if (matches!(ended, Ended::AtEnd) && lines.offset() < size) || !is_same(piece) {
+    let anew = matches!(&ended, Ended::Broken(e) if e.kind() == WRITTEN_ANEW);
+    if anew || (matches!(ended, Ended::AtEnd) && lines.offset() < size) || !is_same(piece) {
         item.gap(truncated(piece, order, next, item));
+    }
+    if anew {
+        // What is there now is of another reading; a record that had begun has no end.
+        return grammar.break_off(item);
     }
     told(ended, piece, order, next, item)?;
     if order.broken && begin.offset > 0 {
@@ -316,10 +326,8 @@ fn read_piece<G: Grammar>(
 
 /// Whether a plain file still begins with what it began with. It may have been empty.
 fn is_same<F>(piece: &Piece<F>) -> bool {
-    let mut now = [0; MARK];
-    let now = &mut now[..piece.mark.len()];
     // An error is met, and told, where the file is read.
-    read_up_to(&piece.file.file, now, 0).map_or(true, |read| now[..read] == piece.mark)
+    begins_with(&piece.file.file, &piece.mark).unwrap_or(true)
 }
 
 fn truncated<F>(piece: &Piece<F>, order: &Order, next: Option<WallTime>, item: &Item<'_, '_>) -> Gap {

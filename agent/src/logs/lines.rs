@@ -9,6 +9,8 @@ use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::SeekFrom;
 
+use super::window::read_up_to;
+
 /// The longest line that is kept whole: container runtimes cut at 16 KiB, and a stack trace on one line has been seen
 /// at a few hundred.
 pub(super) const LINE_CAP: usize = 1 << 20;
@@ -43,12 +45,24 @@ pub(super) struct PlainFeed<'f> {
     file: &'f File,
     at: u64,
     in_zeros: bool,
+    /// What the file begins with; empty: it is not looked at.
+    mark: Vec<u8>,
 }
+
+/// The error of a file that does not begin any more with what it began with: it was cut off and written anew. A truncation
+/// has no other trace once the file is as long as it was, and what was read in one go may be of both.
+pub(super) const WRITTEN_ANEW: io::ErrorKind = io::ErrorKind::StaleNetworkFileHandle;
 
 impl<'f> PlainFeed<'f> {
     /// From this byte on.
     pub(super) fn new(file: &'f File, at: u64) -> Self {
-        Self { file, at, in_zeros: false }
+        Self::marked(file, at, Vec::new())
+    }
+
+    /// From this byte on, as long as the file begins with this: else reading fails with [`WRITTEN_ANEW`], and gives nothing
+    /// of what it read last.
+    pub(super) fn marked(file: &'f File, at: u64, mark: Vec<u8>) -> Self {
+        Self { file, at, in_zeros: false, mark }
     }
 }
 
@@ -72,10 +86,20 @@ impl Feed for PlainFeed<'_> {
                 other => break other?,
             }
         };
+        // Looked at behind the reading: if any of it is of what was written anew, so is the beginning by now.
+        if bytes > 0 && !self.mark.is_empty() && !begins_with(self.file, &self.mark)? {
+            return Err(WRITTEN_ANEW.into());
+        }
         self.at += bytes as u64;
         self.in_zeros = bytes == into.len() && into.iter().all(|b| *b == 0);
         Ok(Fed { bytes, hole })
     }
+}
+
+/// Whether a file begins with this.
+pub(super) fn begins_with(file: &File, mark: &[u8]) -> io::Result<bool> {
+    let mut now = vec![0; mark.len()];
+    Ok(read_up_to(file, &mut now, 0)? == mark.len() && now == mark)
 }
 
 /// One line.
@@ -275,6 +299,24 @@ fn last_line_feed(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn nothing_is_given_of_a_file_that_was_written_anew_behind_what_was_read() {
+        use std::io::Write as _;
+
+        use super::{Feed as _, PlainFeed, WRITTEN_ANEW};
+
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"the first line\nthe second line\nthe third\n").unwrap();
+        let mut feed = PlainFeed::marked(&file, 0, b"the first".to_vec());
+        let mut buf = [0; 15];
+        assert_eq!((feed.feed(&mut buf).unwrap().bytes, &buf), (15, b"the first line\n"));
+        // As long as before, and longer than what was read.
+        file.set_len(0).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"another line here\nand one more\nand a fourth\n", 0).unwrap();
+        assert_eq!(feed.feed(&mut buf).unwrap_err().kind(), WRITTEN_ANEW);
+        assert!(PlainFeed::new(&file, 15).feed(&mut buf).is_ok(), "nobody asked");
+    }
+
     use std::io::Write as _;
 
     use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};

@@ -8,6 +8,7 @@
 
 use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt;
 
 use casefile_proto::gap::{Gap, GapReason};
 
@@ -113,6 +114,8 @@ pub(super) fn gather_from(
     let mut found: Vec<Found> = Vec::new();
     let mut gaps = Vec::new();
     let mut told: Vec<OsString> = Vec::new();
+    // Names that were listed and gone when their turn came.
+    let mut gone: Vec<Place> = Vec::new();
     let mut settled = false;
     for _ in 0..ROUNDS {
         let (names, version) = match listed.take().filter(|(_, version)| dir.is_still(*version)) {
@@ -141,6 +144,7 @@ pub(super) fn gather_from(
                 // Renamed since it was listed: the next listing has its new name.
                 Err(e) if e.is_not_found() => {
                     news = true;
+                    gone.push(place);
                     continue;
                 }
                 Err(_) => None,
@@ -159,7 +163,10 @@ pub(super) fn gather_from(
                     found.push(Found { place, file });
                     news = true;
                 }
-                Err(e) if e.is_not_found() => news = true,
+                Err(e) if e.is_not_found() => {
+                    news = true;
+                    gone.push(place);
+                }
                 Err(_) if told.contains(&name) => {}
                 Err(e) => {
                     gaps.push(gap(&e));
@@ -177,7 +184,26 @@ pub(super) fn gather_from(
         gaps.push(Gap::new(GapReason::RotatedAway, why));
     }
     found.sort_by(|a, b| a.place.cmp(&b.place));
+    if is_lost(&gone, &found) {
+        let why = format!("files of /{} were removed before they could be opened", dir.path().display());
+        gaps.push(Gap::new(GapReason::RotatedAway, why));
+    }
     Ok((found, gaps))
+}
+
+/// Whether one of the names that were gone stood for a file that was not found under another name either. While the oldest
+/// files are removed, one that is not the oldest of those that are held may go unread; what was rotated away before all of
+/// them is told by the time of the first record.
+fn is_lost(gone: &[Place], found: &[Found]) -> bool {
+    let older = |place: &Place| found.iter().any(|f| f.place.group == place.group && f.place.age < place.age);
+    gone.iter().filter(|place| older(place)).any(|place| match place.age {
+        // The name says which file it was, packed or not.
+        Age::Dated(_) => found.iter().all(|f| f.place.group != place.group || f.place.age != place.age),
+        // Names move on: only where files were removed while others were looked for can one be missing.
+        Age::Numbered(_) => found.iter().any(|f| f.file.file.metadata().is_ok_and(|m| m.nlink() == 0)),
+        // It has a date or a number by now, and was found by it or is told by that.
+        Age::Current => false,
+    })
 }
 
 #[cfg(test)]
@@ -190,6 +216,12 @@ mod tests {
 
     /// Gathers while `happens` is done to the directory between its first listing and the opening of what it listed.
     fn contents(happens: impl Fn(&std::path::Path)) -> Vec<String> {
+        let (contents, gaps) = gathered(happens);
+        assert!(gaps.is_empty(), "{gaps:?}");
+        contents
+    }
+
+    fn gathered(happens: impl Fn(&std::path::Path)) -> (Vec<String>, Vec<Gap>) {
         let tmp = tempfile::tempdir().unwrap();
         let logs = tmp.path().join("app");
         fs::create_dir(&logs).unwrap();
@@ -204,8 +236,32 @@ mod tests {
             container_log(name)
         };
         let (found, gaps) = gather(&mut dir, place).unwrap();
-        assert!(gaps.is_empty(), "{gaps:?}");
-        found.iter().map(|f| std::io::read_to_string(&f.file.file).unwrap()).collect()
+        (found.iter().map(|f| std::io::read_to_string(&f.file.file).unwrap()).collect(), gaps)
+    }
+
+    #[test]
+    fn a_file_that_goes_before_it_is_opened_while_an_older_one_is_held_is_told() {
+        let (contents, gaps) = gathered(|dir| {
+            fs::rename(dir.join("0.log"), dir.join("0.log.20261123-000002")).unwrap();
+            fs::write(dir.join("0.log"), "third").unwrap();
+        });
+        assert_eq!((contents.len(), gaps.len()), (3, 0));
+        // Two rotations in the time of two openings: the older file is held, the one after it is gone for good.
+        let tmp = tempfile::tempdir().unwrap();
+        let logs = tmp.path().join("app");
+        fs::create_dir(&logs).unwrap();
+        for name in ["0.log.20261123-000001.gz", "0.log.20261123-000002.gz", "0.log.20261123-000003", "0.log"] {
+            fs::write(logs.join(name), name).unwrap();
+        }
+        let mut dir = Dir::base(&Host::new(tmp.path()).unwrap(), "app").unwrap();
+        let place = |name: &OsStr| {
+            let _it_may_be_gone = fs::remove_file(logs.join("0.log.20261123-000002.gz"));
+            container_log(name)
+        };
+        let (found, gaps) = gather(&mut dir, place).unwrap();
+        assert_eq!((found.len(), gaps.len()), (3, 1));
+        assert_eq!(gaps[0].reason, GapReason::RotatedAway);
+        assert!(gaps[0].detail.contains("removed before they could be opened"), "{gaps:?}");
     }
 
     #[test]
