@@ -30,6 +30,19 @@ impl PciAddress {
         (whole && address.to_string().eq_ignore_ascii_case(text)).then_some(address)
     }
 
+    /// `00000000:84:00.0`, as NVML writes it: eight digits of domain, capitals.
+    pub fn parse_nvml(text: &str) -> Option<Self> {
+        let (domain, rest) = text.split_once(':')?;
+        let number = crate::text::hex(domain.as_bytes()).ok().filter(|_| domain.len() == 8)?;
+        Self::parse(&format!("{number:04x}:{rest}"))
+    }
+
+    /// The same as NVML writes it.
+    pub fn to_nvml(self) -> String {
+        let Self { domain, bus, device, function } = self;
+        format!("{domain:08X}:{bus:02X}:{device:02X}.{function:X}")
+    }
+
     /// Segment, bus, device and function as node_exporter writes them: hexadecimal, each a label of its own.
     pub fn parts(&self) -> [String; 4] {
         let Self { domain, bus, device, function } = self;
@@ -55,6 +68,22 @@ mod tests {
             assert_eq!(PciAddress::parse(text).unwrap().to_string(), text);
         }
         assert_eq!(PciAddress::parse("0000:3B:00.0").unwrap().parts(), ["0000", "3b", "00", "0"]);
+    }
+
+    #[test]
+    fn what_nvml_writes_is_what_the_kernel_means() {
+        for (nvml, kernel) in [
+            ("00000000:84:00.0", "0000:84:00.0"),
+            ("00000009:0A:00.0", "0009:0a:00.0"),
+            ("00010000:E1:1F.7", "10000:e1:1f.7"),
+        ] {
+            let address = PciAddress::parse_nvml(nvml).unwrap();
+            assert_eq!((address.to_string().as_str(), address.to_nvml().as_str()), (kernel, nvml));
+        }
+        for text in ["", "0000:84:00.0", "000000000:84:00.0", "+0000000:84:00.0", "0000000x:84:00.0", "00000000:84:00"]
+        {
+            assert_eq!(PciAddress::parse_nvml(text), None, "{text}");
+        }
     }
 
     #[test]

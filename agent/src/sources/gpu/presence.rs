@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::said::{Identity, Snapshot};
 use crate::host::Host;
+use crate::pci::PciAddress;
 
 /// NVIDIA's number among the makers of PCI devices.
 const NVIDIA: &[u8] = b"0x10de";
@@ -75,18 +76,14 @@ fn names(host: &Host, path: &str) -> Vec<String> {
     names
 }
 
-/// A PCI address as the kernel writes it, from one as NVML does: `00000000:84:00.0` is `0000:84:00.0`.
+/// A PCI address as the kernel writes it, from one as NVML does; what is none stays as it is.
 pub(super) fn kernel_address(nvml: &str) -> String {
-    let short = nvml.strip_prefix("0000").filter(|rest| rest.split(':').next().is_some_and(|domain| domain.len() == 4));
-    short.unwrap_or(nvml).to_ascii_lowercase()
+    PciAddress::parse_nvml(nvml).map_or_else(|| nvml.to_owned(), |address| address.to_string())
 }
 
 /// A PCI address as NVML writes it.
 pub(super) fn nvml_address(kernel: &str) -> String {
-    match kernel.split_once(':') {
-        Some((domain, rest)) if domain.len() < 8 => format!("{domain:0>8}:{rest}").to_ascii_uppercase(),
-        _ => kernel.to_ascii_uppercase(),
-    }
+    PciAddress::parse(kernel).map_or_else(|| kernel.to_owned(), PciAddress::to_nvml)
 }
 
 /// What is in the file.
@@ -239,14 +236,5 @@ mod tests {
         let mut nowhere = Presence::load(Some(dir.path().join("missing/gpus.json")), None);
         assert!(nowhere.note(&snapshot(&[0])).is_err());
         assert_eq!(vanished(&nowhere, &[]).len(), 1);
-    }
-
-    #[test]
-    fn addresses_are_those_of_the_kernel() {
-        assert_eq!(kernel_address("00000000:84:00.0"), "0000:84:00.0");
-        assert_eq!(kernel_address("00000009:0A:00.0"), "0009:0a:00.0");
-        assert_eq!(kernel_address("00010000:01:00.0"), "00010000:01:00.0", "a domain of its own size stays");
-        assert_eq!(nvml_address("0000:8a:00.0"), "00000000:8A:00.0");
-        assert_eq!((kernel_address(""), nvml_address("x")), (String::new(), "X".to_owned()));
     }
 }
