@@ -126,7 +126,9 @@ fn failure(result: &Result<(), SourceError>) -> String {
 
 #[test]
 fn everything_that_a_gpu_says_is_read_and_nothing_is_missing() {
-    let machine = Machine::new("gpus 8\nmig 2 2\nprocess 3 C 4711 1073741824\nprocess 3 G 4712 5\nprocess 3 C 9 7\n");
+    let machine = Machine::new(
+        "gpus 8\nvalue field:208 * 0\nvalue field:211 * 0\nvalue field:213 * 2\nvalue field:214 * 0\nvalue field:221 3 7\nmig 2 2\nprocess 3 C 4711 1073741824\nprocess 3 G 4712 5\nprocess 3 C 9 7\n",
+    );
     let id = "c".repeat(64);
     machine.process(
         4711,
@@ -139,7 +141,7 @@ fn everything_that_a_gpu_says_is_read_and_nothing_is_missing() {
     assert_eq!(run.out.gaps(), &[], "nothing is missing");
     let mut names: Vec<_> = SPEC.metrics.iter().map(|metric| metric.name).collect();
     run.out.each(&mut |spec, _, _| names.retain(|name| *name != spec.name));
-    // Of the boot before nobody knows; the driver of this machine has no /proc; two are of older GPUs.
+    // These are of older GPUs.
     assert_eq!(names, ["DCGM_FI_DEV_RETIRED_SBE", "DCGM_FI_DEV_RETIRED_DBE", "DCGM_FI_DEV_RETIRED_PENDING"]);
     for (metric, value) in [
         ("casefile_gpu_state", 1),
@@ -157,6 +159,15 @@ fn everything_that_a_gpu_says_is_read_and_nothing_is_missing() {
         assert_eq!(run.value(metric, "3"), Some(value), "{metric}");
     }
     assert_eq!(run.out.find("casefile_gpu_devices", &["nvml"]), Some(8));
+    let link =
+        ["3", "GPU-00000003-aaaa-bbbb-cccc-0123456789ab", "00000000:83:00.0", "nvidia3", "NVIDIA Stub 80GB", "2"];
+    for (metric, value) in [
+        ("casefile_gpu_nvlink_up", Some(1)),
+        ("casefile_gpu_nvlink_replay_errors_total", Some(2)),
+        ("casefile_gpu_nvlink_symbol_errors_total", Some(7)),
+    ] {
+        assert_eq!(run.out.find(metric, &link), value, "{metric}");
+    }
     let uuid = "GPU-00000003-aaaa-bbbb-cccc-0123456789ab";
     let whole = ["3", uuid, "00000000:83:00.0", "nvidia3", "NVIDIA Stub 80GB"];
     assert_eq!(run.out.find("DCGM_FI_DEV_FB_TOTAL", &whole), Some(80 << 30));

@@ -339,6 +339,7 @@ numbers! {
     nvmlDeviceGetMaxPcieLinkWidth() -> c_uint, |_gpu| 16_u32;
     nvmlDeviceGetPcieReplayCounter() -> c_uint, |_gpu| 0_u32;
     nvmlDeviceGetPcieThroughput(counter: c_uint) -> c_uint, |_gpu| 1_000 + counter;
+    nvmlDeviceGetNvLinkErrorCounter(link: c_uint, counter: c_uint) -> c_ulonglong, |_gpu| link + counter;
     nvmlDeviceGetPersistenceMode() -> c_uint, |_gpu| 1_u32;
     nvmlDeviceGetComputeMode() -> c_uint, |_gpu| 0_u32;
     // Hopper.

@@ -42,11 +42,15 @@ const fn count(name: &'static str, help: &'static str) -> MetricSpec {
     counter(name, help, Unit::Count, Scale::ONE, OF)
 }
 
+const fn link_errors(name: &'static str, help: &'static str) -> MetricSpec {
+    counter(name, help, Unit::Count, Scale::ONE, LINK)
+}
+
 const fn nanos(name: &'static str, help: &'static str) -> MetricSpec {
     counter(name, help, Unit::Seconds, Scale::NANO, OF)
 }
 
-pub(super) static METRICS: [MetricSpec; 83] = [
+pub(super) static METRICS: [MetricSpec; 92] = [
     // Which GPUs there are, and whether they answer.
     code(
         "casefile_gpu_state",
@@ -223,6 +227,36 @@ pub(super) static METRICS: [MetricSpec; 83] = [
         Scale::ONE,
         LINK,
     ),
+    link_errors(
+        "casefile_gpu_nvlink_crc_flit_errors_total",
+        "CRC errors of flow control of this link, up to NVLink 4 (nvmlDeviceGetNvLinkErrorCounter)",
+    ),
+    link_errors(
+        "casefile_gpu_nvlink_crc_data_errors_total",
+        "CRC errors of data of this link, up to NVLink 4 (nvmlDeviceGetNvLinkErrorCounter)",
+    ),
+    link_errors(
+        "casefile_gpu_nvlink_replay_errors_total",
+        "packets of this link sent again, up to NVLink 4 (nvmlDeviceGetNvLinkErrorCounter)",
+    ),
+    link_errors(
+        "casefile_gpu_nvlink_recovery_errors_total",
+        "recoveries of this link, up to NVLink 4 (nvmlDeviceGetNvLinkErrorCounter)",
+    ),
+    link_errors(
+        "casefile_gpu_nvlink_receive_errors_total",
+        "errors of packets that this link received, NVLink 5 (field 208)",
+    ),
+    link_errors(
+        "casefile_gpu_nvlink_integrity_errors_total",
+        "errors of the integrity of this link, NVLink 5 (field 211)",
+    ),
+    link_errors("casefile_gpu_nvlink_recoveries_total", "recoveries of this link that succeeded, NVLink 5 (field 213)"),
+    link_errors(
+        "casefile_gpu_nvlink_recoveries_failed_total",
+        "recoveries of this link that failed, NVLink 5 (field 214)",
+    ),
+    link_errors("casefile_gpu_nvlink_symbol_errors_total", "symbol errors of this link, NVLink 5 (field 221)"),
     // How it is set up.
     code("DCGM_FI_DEV_PERSISTENCE_MODE", "1 if the driver stays loaded without users (nvmlDeviceGetPersistenceMode)"),
     code("DCGM_FI_DEV_COMPUTE_MODE", "0 shared, 1 one thread, 2 prohibited, 3 one process (nvmlDeviceGetComputeMode)"),

@@ -11,6 +11,7 @@ use nvml_wrapper::enum_wrappers::device::{
     Clock, EccCounter, MemoryError, MemoryLocation, PcieUtilCounter, PerformancePolicy, TemperatureSensor,
     TemperatureThreshold,
 };
+use nvml_wrapper::enum_wrappers::nv_link::ErrorCounter;
 use nvml_wrapper::enums::device::{SampleValue, UsedGpuMemory};
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
@@ -376,12 +377,60 @@ fn processes(out: &mut Gpu, kind: char, listed: Vec<ProcessInfo>) {
     }
 }
 
+/// Errors of a link up to NVLink 4, by counter.
+const LINK_COUNTERS: [(ErrorCounter, u16); 4] = [
+    (ErrorCounter::DlCrcFlit, place("casefile_gpu_nvlink_crc_flit_errors_total")),
+    (ErrorCounter::DlCrcData, place("casefile_gpu_nvlink_crc_data_errors_total")),
+    (ErrorCounter::DlReplay, place("casefile_gpu_nvlink_replay_errors_total")),
+    (ErrorCounter::DlRecovery, place("casefile_gpu_nvlink_recovery_errors_total")),
+];
+
+/// Errors of a link of NVLink 5, by field.
+const LINK_FIELDS: [(u32, u16); 5] = [
+    (field_id::NVML_FI_DEV_NVLINK_COUNT_RCV_ERRORS, place("casefile_gpu_nvlink_receive_errors_total")),
+    (
+        field_id::NVML_FI_DEV_NVLINK_COUNT_LOCAL_LINK_INTEGRITY_ERRORS,
+        place("casefile_gpu_nvlink_integrity_errors_total"),
+    ),
+    (field_id::NVML_FI_DEV_NVLINK_COUNT_LINK_RECOVERY_SUCCESSFUL_EVENTS, place("casefile_gpu_nvlink_recoveries_total")),
+    (
+        field_id::NVML_FI_DEV_NVLINK_COUNT_LINK_RECOVERY_FAILED_EVENTS,
+        place("casefile_gpu_nvlink_recoveries_failed_total"),
+    ),
+    (field_id::NVML_FI_DEV_NVLINK_COUNT_SYMBOL_ERRORS, place("casefile_gpu_nvlink_symbol_errors_total")),
+];
+
+/// What a link that is up counts. A link has one kind of counters or the other; which, its driver says.
+fn link_errors(device: &Device<'_>, link: u32, out: &mut Gpu) -> Result<(), Fault> {
+    let number = u8::try_from(link).unwrap_or(u8::MAX);
+    let mut take = |place: u16, counted: Result<u64, NvmlError>| match counted {
+        Ok(count) => {
+            out.links.extend(i64::try_from(count).ok().map(|count| (number, place, count)));
+            Ok(())
+        }
+        Err(error @ (NvmlError::GpuLost | NvmlError::ResetRequired)) => Err(Fault::from(error)),
+        Err(NvmlError::NotSupported | NvmlError::InvalidArg | NvmlError::FailedToLoadSymbol(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    };
+    for (counter, place) in LINK_COUNTERS {
+        take(place, device.link_wrapper_for(link).error_counter(counter))?;
+    }
+    let fields = match raw::fields_of_link(device, link, LINK_FIELDS.map(|(id, _)| id)) {
+        Ok(fields) => fields,
+        Err(error) => return take(0, Err(error)),
+    };
+    LINK_FIELDS.into_iter().zip(fields).try_for_each(|((_, place), counted)| take(place, counted))
+}
+
 fn links(device: &Device<'_>, out: &mut Gpu) -> Result<(), Fault> {
     for link in 0..MAX_LINKS {
         match device.link_wrapper_for(link).is_active() {
             Ok(up) => {
                 let number = u8::try_from(link).unwrap_or(u8::MAX);
                 out.links.push((number, place("casefile_gpu_nvlink_up"), i64::from(up)));
+                if up {
+                    link_errors(device, link, out)?;
+                }
             }
             // Beyond the last one.
             Err(NvmlError::InvalidArg) if link > 0 => break,

@@ -11,9 +11,11 @@
 #![expect(unsafe_code, reason = "functions of a C library without a safe wrapper; see above")]
 
 use nvml_wrapper::Device;
+use nvml_wrapper::enums::device::SampleValue;
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
+use nvml_wrapper::struct_wrappers::device::FieldValueSample;
 use nvml_wrapper_sys::bindings::{
-    nvmlEccSramErrorStatus_t, nvmlGpuFabricInfo_t, nvmlMarginTemperature_t, nvmlReturn_t,
+    nvmlEccSramErrorStatus_t, nvmlFieldValue_t, nvmlGpuFabricInfo_t, nvmlMarginTemperature_t, nvmlReturn_t, nvmlValue_t,
 };
 
 /// What NVML tells about remapped rows of memory.
@@ -91,6 +93,38 @@ pub(super) fn sram_threshold_exceeded(device: &Device<'_>) -> Result<bool, NvmlE
     // SAFETY: as the head of this file says; one structure, version 1.
     nvml_try(unsafe { call(device.handle(), &raw mut status) })?;
     Ok(status.bThresholdExceeded != 0)
+}
+
+/// `nvmlDeviceGetFieldValues` of one link: numbers that only grow, each for itself.
+pub(super) fn fields_of_link<const N: usize>(
+    device: &Device<'_>,
+    link: u32,
+    ids: [u32; N],
+) -> Result<[Result<u64, NvmlError>; N], NvmlError> {
+    let call = nvml_sym(device.nvml().lib().nvmlDeviceGetFieldValues.as_ref())?;
+    let mut values = ids.map(|id| nvmlFieldValue_t {
+        fieldId: id,
+        scopeId: link,
+        timestamp: 0,
+        latencyUsec: 0,
+        valueType: 0,
+        nvmlReturn: 0,
+        value: nvmlValue_t { ullVal: 0 },
+    });
+    let count = i32::try_from(N).map_err(|_| NvmlError::InvalidArg)?;
+    // SAFETY: as the head of this file says; an array of as many structures as the call is told.
+    nvml_try(unsafe { call(device.handle(), count, values.as_mut_ptr()) })?;
+    Ok(values.map(|value| {
+        let number = match FieldValueSample::try_from(value)?.value? {
+            SampleValue::U32(n) => u64::from(n),
+            SampleValue::U64(n) => n,
+            SampleValue::I64(n) => u64::try_from(n).map_err(|_| NvmlError::NoData)?,
+            // No counter is a fraction; one that is told as one is rounded down.
+            SampleValue::F64(x) if x.is_finite() && (0.0..9e15).contains(&x) => x as u64,
+            SampleValue::F64(_) => return Err(NvmlError::NoData),
+        };
+        Ok(number)
+    }))
 }
 
 /// `nvmlDeviceGetMarginTemperature`: degrees until it slows down for heat; below zero when it does.
