@@ -501,7 +501,7 @@ pub(super) fn open(candidates: &[PathBuf]) -> Result<(Nvml, Versions), NotOpened
             }
         }
     }
-    Err(NotOpened { why, no_driver: false })
+    Err(NotOpened { why: format!("the library of NVIDIA's driver cannot be loaded: {why}"), no_driver: false })
 }
 
 /// A GPU that NVML listed.
