@@ -62,16 +62,10 @@ const LOOK: u64 = 10;
 
 /// Whether there is anything to be read here, found out without NVML: a machine without a GPU pays nothing.
 fn open(host: &Host) -> Result<Opened, SourceError> {
-    let access = host.gpu();
-    if access.library.is_none() {
-        if !host.is_live() {
-            return Ok(Opened::Absent { why: "the GPUs of a machine that is not running here".to_owned() });
-        }
-        if let Some(why) = absent(host) {
-            return Ok(Opened::Absent { why });
-        }
+    if let Some(why) = absent(host) {
+        return Ok(Opened::Absent { why });
     }
-    let presence = Presence::load(access.remembered.clone(), crate::boot_id_of(host));
+    let presence = Presence::load(host.gpu().remembered.clone(), crate::boot_id_of(host));
     Ok(Opened::Ready(Box::new(Gpus {
         reader: reader(host),
         presence,
@@ -85,8 +79,14 @@ fn open(host: &Host) -> Result<Opened, SourceError> {
     })))
 }
 
-/// Why there is nothing to read; `None` where there is a driver.
+/// Why there is nothing to read; `None` where there is a driver, or a library that was named.
 fn absent(host: &Host) -> Option<String> {
+    if host.gpu().library.is_some() {
+        return None;
+    }
+    if !host.is_live() {
+        return Some("the GPUs of a machine that is not running here".to_owned());
+    }
     if presence::of_driver(host).is_some() {
         return None;
     }

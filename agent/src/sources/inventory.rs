@@ -21,6 +21,7 @@ use super::spec::{gauge, info, named};
 use super::{Measurement, Opened, Source, SourceError, SourceSpec};
 use crate::host::Host;
 
+pub(super) use devices::{names, target};
 pub use document::Inventory;
 
 /// The source.

@@ -95,13 +95,8 @@ pub(crate) fn now(host: &Host) -> Result<Report, Gap> {
     if let Some(known) = access.known() {
         return known;
     }
-    if access.library.is_none() {
-        if !host.is_live() {
-            return Err(Gap::new(GapReason::SourceAbsent, "the GPUs of a machine that is not running here"));
-        }
-        if let Some(why) = super::absent(host) {
-            return Err(Gap::new(GapReason::SourceAbsent, why));
-        }
+    if let Some(why) = super::absent(host) {
+        return Err(Gap::new(GapReason::SourceAbsent, why));
     }
     let mut reader = super::reader(host);
     let began = Instant::now();

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::said::{Identity, Snapshot};
 use crate::host::Host;
 use crate::pci::PciAddress;
+use crate::sources::inventory::{names, target};
 
 /// NVIDIA's number among the makers of PCI devices.
 const NVIDIA: &[u8] = b"0x10de";
@@ -55,9 +56,7 @@ pub(super) fn on_bus(host: &Host) -> Vec<OnBus> {
             host.read(format!("{base}/{file}"), &mut buf, MAX_WORD).is_ok() && wanted.iter().any(|w| buf.starts_with(w))
         };
         if is("vendor", &[NVIDIA]) && is("class", &GPU_CLASSES) {
-            let driver = host.link(format!("{base}/driver")).ok();
-            let driver = driver.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
-            found.push(OnBus { address: name, driver });
+            found.push(OnBus { address: name, driver: target(host, &format!("{base}/driver")) });
         }
     }
     found
@@ -67,13 +66,6 @@ pub(super) fn on_bus(host: &Host) -> Vec<OnBus> {
 pub(super) fn of_driver(host: &Host) -> Option<Vec<String>> {
     host.dir("proc/driver/nvidia").ok()?;
     Some(names(host, "proc/driver/nvidia/gpus"))
-}
-
-fn names(host: &Host, path: &str) -> Vec<String> {
-    let listed = host.list(path).unwrap_or_default();
-    let mut names: Vec<String> = listed.into_iter().filter_map(|name| name.into_string().ok()).collect();
-    names.sort_unstable();
-    names
 }
 
 /// A PCI address as the kernel writes it, from one as NVML does; what is none stays as it is.

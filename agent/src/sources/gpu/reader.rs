@@ -21,6 +21,9 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(65);
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_LAST: Duration = Duration::from_secs(60);
 
+/// What is wrong with a child that says something else than what it is to say.
+const NOT_ASKED: &str = "the process that reads NVML answered what was not asked";
+
 /// Why there is no snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -111,18 +114,23 @@ impl Reader {
             };
             return Err(self.fail(now, why));
         }
-        match child.hear(now + PASS_DEADLINE) {
+        let heard = child.hear(now + PASS_DEADLINE);
+        let snapshot = self.judge(child, heard, now)?;
+        (self.failures, self.not_before) = (0, None);
+        Ok(snapshot)
+    }
+
+    /// What a child that was asked is worth by what was heard of it when its time was up.
+    fn judge(&mut self, child: Box<dyn Process>, heard: Heard, now: Instant) -> Result<Snapshot, Trouble> {
+        match heard {
             Heard::Said(Said::Snapshot(snapshot)) => {
-                self.phase = Phase::Ready(child);
-                (self.trouble, self.failures, self.not_before) = (None, 0, None);
+                (self.phase, self.trouble) = (Phase::Ready(child), None);
                 Ok(*snapshot)
             }
             Heard::Said(Said::Stalled { call }) => Err(self.stall(child, now, call)),
             Heard::Nothing => Err(self.stall(child, now, "NVML, asked about all GPUs,".to_owned())),
             Heard::Said(Said::Broken { why }) | Heard::Ended(why) => Err(self.fail(now, why)),
-            Heard::Said(Said::Ready(_) | Said::NotReady { .. }) => {
-                Err(self.fail(now, "the process that reads NVML answered what was not asked".to_owned()))
-            }
+            Heard::Said(Said::Ready(_) | Said::NotReady { .. }) => Err(self.fail(now, NOT_ASKED.to_owned())),
         }
     }
 
@@ -145,20 +153,11 @@ impl Reader {
     /// Whether a child that is tried has answered by now: then it is as good as any other.
     fn try_out(&mut self, mut child: Box<dyn Process>, since: Instant, now: Instant) -> Result<(), Trouble> {
         match child.hear(now) {
-            Heard::Said(Said::Snapshot(_)) => {
-                (self.phase, self.trouble) = (Phase::Ready(child), None);
-                Ok(())
-            }
             Heard::Nothing if now.saturating_duration_since(since) <= PASS_DEADLINE => {
                 self.phase = Phase::Tried(child, since);
                 Err(self.standing())
             }
-            Heard::Nothing => Err(self.stall(child, now, "NVML, asked about all GPUs,".to_owned())),
-            Heard::Said(Said::Stalled { call }) => Err(self.stall(child, now, call)),
-            Heard::Said(Said::Broken { why }) | Heard::Ended(why) => Err(self.fail(now, why)),
-            Heard::Said(Said::Ready(_) | Said::NotReady { .. }) => {
-                Err(self.fail(now, "the process that reads NVML answered what was not asked".to_owned()))
-            }
+            heard => self.judge(child, heard, now).map(drop),
         }
     }
 
@@ -184,9 +183,7 @@ impl Reader {
                 self.phase = Phase::Opening(child, since);
                 Err(self.trouble.clone().unwrap_or(Trouble::Failed { why: "NVML is still being opened".to_owned() }))
             }
-            Heard::Said(Said::Snapshot(_) | Said::Broken { .. }) => {
-                Err(self.fail(now, "the process that reads NVML answered what was not asked".to_owned()))
-            }
+            Heard::Said(Said::Snapshot(_) | Said::Broken { .. }) => Err(self.fail(now, NOT_ASKED.to_owned())),
         }
     }
 

@@ -173,7 +173,7 @@ pub(super) fn pci(host: &Host, buf: &mut Vec<u8>, gaps: &mut Vec<Gap>) -> Vec<Pc
 }
 
 /// The names in a directory, sorted; none where there is no such directory.
-fn names(host: &Host, path: &str) -> Vec<String> {
+pub(in crate::sources) fn names(host: &Host, path: &str) -> Vec<String> {
     let listed = host.list(path).unwrap_or_default();
     let mut names: Vec<String> = listed.into_iter().filter_map(|name| name.into_string().ok()).collect();
     names.sort_unstable();
@@ -181,6 +181,6 @@ fn names(host: &Host, path: &str) -> Vec<String> {
 }
 
 /// The last part of where a link points: a driver's or a device's name.
-fn target(host: &Host, path: &str) -> Option<String> {
+pub(in crate::sources) fn target(host: &Host, path: &str) -> Option<String> {
     host.link(path).ok()?.file_name()?.to_str().map(str::to_owned)
 }
