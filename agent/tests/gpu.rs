@@ -263,6 +263,11 @@ fn a_gpu_that_is_lost_when_the_agent_starts_is_still_known_by_name() {
         [("GPU-00000000".to_owned(), 1), ("GPU-00000001".to_owned(), 2), ("GPU-00000002".to_owned(), 1)]
     );
     assert_eq!(run.gap("GPU 1 at 0000:81:00.0"), Some(GapReason::SourceFailed));
+    // NVML_ERROR_NO_PERMISSION: nobody knows whether it is lost.
+    machine.library.script("gpus 3\nerror nvmlDeviceGetHandleByIndex_v2 1 4\n").unwrap();
+    run.until("it is not to be had", |_, out| out.gaps().iter().any(|gap| gap.reason == GapReason::PermissionDenied));
+    assert_eq!((run.value("casefile_gpu_state", "1"), run.value("DCGM_FI_DEV_GPU_TEMP", "1")), (Some(6), None));
+    assert!(run.gap("nvmlDeviceGetHandleByIndex_v2").is_some() && run.gap("is lost").is_none(), "{:?}", run.out.gaps());
     // It comes back, and is asked again within ten passes.
     machine.library.script("gpus 3\n").unwrap();
     run.until("it is there again", |_, out| out.gaps().is_empty());

@@ -139,6 +139,7 @@ enum Standing {
     NeedsReset = 3,
     Vanished = 4,
     NotListed = 5,
+    NoHandle = 6,
 }
 
 struct Gpus {
@@ -206,6 +207,7 @@ impl Gpus {
                 State::Answers => Standing::Answers,
                 State::Lost => Standing::Lost,
                 State::NeedsReset => Standing::NeedsReset,
+                State::NoHandle => Standing::NoHandle,
             };
             labels.reading(STATE, standing as i64, out);
             self.news(&gpu.id, standing, out);
@@ -267,6 +269,7 @@ impl Gpus {
             Standing::NeedsReset => "does not answer until it is reset, NVML says",
             Standing::Vanished => "has vanished: NVML does not list it any more",
             Standing::NotListed => "is on the PCI bus and not listed by NVML",
+            Standing::NoHandle => "is listed by NVML, which gives no handle to it",
         };
         let kind = EventKind::Gpu { pci: kernel_address(&id.pci), xid: None };
         out.event(Event { at: (self.clock)(), kind, text: format!("{} {what}", name(id)) });
@@ -366,7 +369,8 @@ fn name(id: &Identity) -> String {
 fn gaps(gpu: &Gpu, out: &mut Measurement) {
     let whose = name(&gpu.id);
     match gpu.state {
-        State::Answers => {}
+        // Of one without a handle the call that failed says why.
+        State::Answers | State::NoHandle => {}
         State::Lost => out.gap(Gap::new(GapReason::SourceFailed, format!("{whose} is lost: it fell off the bus"))),
         State::NeedsReset => {
             out.gap(Gap::new(GapReason::SourceFailed, format!("{whose} does not answer until it is reset")));

@@ -32,6 +32,7 @@ pub fn state(code: i64) -> String {
         3 => "needs a reset",
         4 => "vanished: NVML does not list it any more",
         5 => "on the PCI bus, never listed by NVML",
+        6 => "listed by NVML, which gives no handle to it",
         _ => return format!("state {code}"),
     };
     word.to_owned()
@@ -45,6 +46,7 @@ pub fn state_word(code: i64) -> String {
         3 => "NEEDS RESET".to_owned(),
         4 => "VANISHED".to_owned(),
         5 => "NOT LISTED".to_owned(),
+        6 => "NO HANDLE".to_owned(),
         _ => format!("STATE {code}"),
     }
 }

@@ -54,7 +54,7 @@ pub(super) static METRICS: [MetricSpec; 92] = [
     // Which GPUs there are, and whether they answer.
     code(
         "casefile_gpu_state",
-        "1 answers, 2 lost: NVML says that it fell off the bus, 3 needs a reset, 4 vanished: NVML does not list it any more, 5 on the PCI bus and not listed by NVML",
+        "1 answers, 2 lost: NVML says that it fell off the bus, 3 needs a reset, 4 vanished: NVML does not list it any more, 5 on the PCI bus and not listed by NVML, 6 listed by NVML, which gives no handle to it",
     ),
     level(
         "casefile_gpu_devices",

@@ -404,10 +404,13 @@ const LINK_FIELDS: [(u32, u16); 5] = [
 fn link_errors(device: &Device<'_>, link: u32, out: &mut Gpu) -> Result<(), Fault> {
     let number = u8::try_from(link).unwrap_or(u8::MAX);
     let mut take = |place: u16, counted: Result<u64, NvmlError>| match counted {
-        Ok(count) => {
-            out.links.extend(i64::try_from(count).ok().map(|count| (number, place, count)));
-            Ok(())
-        }
+        Ok(count) => match i64::try_from(count) {
+            Ok(count) => {
+                out.links.push((number, place, count));
+                Ok(())
+            }
+            Err(_) => Err(Fault::Absurd(format!("it answered {count}, which is no value"))),
+        },
         Err(error @ (NvmlError::GpuLost | NvmlError::ResetRequired)) => Err(Fault::from(error)),
         Err(NvmlError::NotSupported | NvmlError::InvalidArg | NvmlError::FailedToLoadSymbol(_)) => Ok(()),
         Err(error) => Err(error.into()),
@@ -454,7 +457,11 @@ fn mig(device: &Device<'_>, out: &mut Gpu) -> Result<(), Fault> {
             Err(NvmlError::NotFound | NvmlError::InvalidArg) => continue,
             Err(error) => return Err(error.into()),
         };
-        let memory = part.memory_info().ok();
+        let memory = match part.memory_info() {
+            Ok(memory) => Some(memory),
+            Err(NvmlError::NotSupported) => None,
+            Err(error) => return Err(error.into()),
+        };
         out.mig.push(Mig {
             uuid: part.uuid()?,
             name: part.name()?,
@@ -506,7 +513,7 @@ pub(super) fn open(candidates: &[PathBuf]) -> Result<(Nvml, Versions), NotOpened
 
 /// A GPU that NVML listed.
 struct Known<'n> {
-    device: Option<Device<'n>>,
+    device: Result<Device<'n>, NvmlError>,
     id: Identity,
     about: Description,
     /// By call: not to be made until the next slow pass.
@@ -533,7 +540,7 @@ impl<'n> Asker<'n> {
         let count = self.watch.call(("nvmlDeviceGetCount_v2", None), || self.nvml.device_count());
         let count = count.map_err(broken)?.min(MAX_GPUS);
         let slow = self.pass.is_multiple_of(SLOW);
-        if count as usize != self.known.len() || (slow && self.known.iter().any(|k| k.device.is_none())) {
+        if count as usize != self.known.len() || (slow && self.known.iter().any(|k| k.device.is_err())) {
             self.list(count);
         }
         let turn = self.pass as usize % self.known.len().max(1);
@@ -552,10 +559,10 @@ impl<'n> Asker<'n> {
         for index in 0..count {
             let old = before.next();
             let call = ("nvmlDeviceGetHandleByIndex_v2", Some(index));
-            let device = self.watch.call(call, || self.nvml.device_by_index(index)).ok();
+            let device = self.watch.call(call, || self.nvml.device_by_index(index));
             let (mut id, about) = old.map(|k| (k.id, k.about)).unwrap_or_default();
             id.index = index;
-            if let Some(device) = &device {
+            if let Ok(device) = &device {
                 // Of a GPU that is lost some of it can still be had, and the rest is as it was.
                 self.watch.call(("nvmlDeviceGetUUID and the like", Some(index)), || {
                     device.uuid().map(|uuid| id.uuid = uuid).ok();
@@ -571,9 +578,20 @@ impl<'n> Asker<'n> {
     fn one(&mut self, number: usize, slow: bool, in_turn: bool) -> Result<Gpu, String> {
         let Some(known) = self.known.get_mut(number) else { return Ok(Gpu::default()) };
         let mut out = Gpu { id: known.id.clone(), about: known.about.clone(), ..Gpu::default() };
-        let Some(device) = &known.device else {
-            out.state = State::Lost;
-            return Ok(out);
+        let device = match &known.device {
+            Ok(device) => device,
+            Err(error) => {
+                out.state = match error {
+                    NvmlError::GpuLost => State::Lost,
+                    NvmlError::ResetRequired => State::NeedsReset,
+                    _ => State::NoHandle,
+                };
+                if out.state == State::NoHandle {
+                    let call = "nvmlDeviceGetHandleByIndex_v2".to_owned();
+                    out.failed.push(Failed { why: why(error), text: error.to_string(), call, more: 0 });
+                }
+                return Ok(out);
+            }
         };
         let index = known.id.index;
         for (call, skip) in CALLS.iter().zip(&mut known.skip) {

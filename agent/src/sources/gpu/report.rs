@@ -270,6 +270,7 @@ fn word(state: State) -> &'static str {
         State::Answers => "answers",
         State::Lost => "lost: it fell off the bus",
         State::NeedsReset => "does not answer until it is reset",
+        State::NoHandle => "listed by NVML, which gives no handle to it",
     }
 }
 

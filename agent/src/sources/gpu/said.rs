@@ -71,6 +71,8 @@ pub(super) enum State {
     Lost,
     /// `NVML_ERROR_RESET_REQUIRED`.
     NeedsReset,
+    /// NVML counts it and gives no handle to it, for another reason: nothing is known of it.
+    NoHandle,
 }
 
 /// What tells one GPU from others. Texts are empty where NVML did not say them.
