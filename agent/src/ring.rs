@@ -342,6 +342,8 @@ impl Writer {
             self.stats.ring_cpu_nanos.set(thread_cpu_nanos());
         }
         self.sync();
+        // Who is told that this has stopped may open the ring at once, so its lock is given up first.
+        self.kept = None;
         self.shared.state().stopped = true;
         self.shared.for_recorder.notify_one();
     }
