@@ -10,6 +10,7 @@ pub mod convert;
 pub mod coverage;
 pub mod event;
 pub mod gap;
+pub mod identity;
 pub mod ids;
 pub mod incident;
 pub mod item;

@@ -7,6 +7,7 @@ mod values;
 
 use casefile_proto::convert::{ConvertError, Problem};
 use casefile_proto::coverage::Coverage;
+use casefile_proto::identity::{EnrolAsk, Enrolled, NewToken, TokenAsk, TokenId, TokenInfo};
 use casefile_proto::ids::IncidentId;
 use casefile_proto::incident::{
     ArchivePiece, DownloadAsk, IncidentDetail, IncidentPage, IncidentSummary, IncidentView, ListAsk, OpenAsk,
@@ -97,6 +98,12 @@ round_trips! {
     which_archive_comes_back: values::download_ask(), DownloadAsk, v1::DownloadArchiveRequest;
     a_piece_of_an_archive_comes_back: values::archive_piece(), ArchivePiece, v1::DownloadArchiveResponse;
     nodes_come_back: values::nodes(), NodeList, v1::ListNodesResponse;
+    who_wants_a_certificate_comes_back: values::identity::enrol_ask(), EnrolAsk, v1::EnrolRequest;
+    a_certificate_comes_back: values::identity::enrolled(), Enrolled, v1::EnrolResponse;
+    which_token_is_wanted_comes_back: values::identity::token_ask(), TokenAsk, v1::CreateTokenRequest;
+    a_new_token_comes_back: values::identity::new_token(), NewToken, v1::CreateTokenResponse;
+    tokens_come_back: values::identity::tokens(), Vec<TokenInfo>, v1::ListTokensResponse;
+    the_id_of_a_token_comes_back: values::identity::token_id(), TokenId, v1::RevokeTokenRequest;
 }
 
 #[test]

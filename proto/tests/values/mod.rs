@@ -1,5 +1,7 @@
 //! Domain values of every kind, within their limits, for property tests.
 
+pub(crate) mod identity;
+
 use std::time::Duration;
 
 use casefile_proto::coverage::{

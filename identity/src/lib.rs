@@ -1,0 +1,39 @@
+//! What proves who one is: tokens, certificates, and the pinned TLS connection to a collector.
+//!
+//! Every connection is TLS 1.3 to a collector whose authority is pinned by digest: a token brings the digest along, so
+//! that a stranger in between is not believed even the first time. Agents show a certificate, people a token. Who may do
+//! what with it, and what is kept of tokens, is the collector's business.
+
+#[cfg(feature = "authority")]
+pub mod authority;
+pub mod certificate;
+pub mod dial;
+mod file;
+mod pinned;
+#[cfg(feature = "authority")]
+pub mod serve;
+pub mod token;
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+
+/// The name that a collector's certificate is of, whatever address it is reached at: the authority is pinned, and issues
+/// no certificate of this name to anybody else.
+pub const COLLECTOR: &str = "casefile-collector";
+
+/// What HTTP/2 is called in the TLS handshake (RFC 9113 §3.2).
+const H2: &[u8] = b"h2";
+
+/// The one provider of cryptography, named where it is used: no program depends on a global default.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Random bytes that nobody can guess.
+fn random<const N: usize>() -> std::io::Result<[u8; N]> {
+    use std::io::Read;
+    let mut bytes = [0; N];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
