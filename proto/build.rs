@@ -6,6 +6,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo::rerun-if-changed={topic}");
     }
     let descriptors = protox::compile(&topics, ["."])?;
+    // Every method as it is called on the wire: what is in front of them must know them all.
+    let methods = descriptors.file.iter().flat_map(|file| {
+        file.service.iter().flat_map(|service| {
+            let methods = service.method.iter();
+            methods.map(|method| format!("/{}.{}/{}", file.package(), service.name(), method.name()))
+        })
+    });
+    let methods: Vec<_> = methods.collect();
+    let path = std::path::Path::new(&std::env::var("OUT_DIR")?).join("methods.rs");
+    std::fs::write(path, format!("&{methods:?}"))?;
     // Without the feature `grpc` the stubs are compiled away, and with them every trace of tonic.
     tonic_prost_build::configure()
         .client_mod_attribute("casefile.v1", "#[cfg(feature = \"grpc\")]")

@@ -39,6 +39,14 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Take the token on standard input, with which this node joins its collector.
+    #[command(after_help = "Example:\n  casefile-collector token create --node web-1 | \
+        ssh web-1 casefile-agent join --config /etc/casefile/agent.toml")]
+    Join {
+        /// The agent's configuration, for its collector and its data directory.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Cut a window of this machine into an unsigned archive, with no collector in reach.
     Extract(Box<Extract>),
     /// Print a completion script for a shell.

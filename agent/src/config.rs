@@ -9,14 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use casefile_evidence::recording::segment::Retention;
+use casefile_identity::dial::Address;
 use casefile_proto::ids::NodeName;
 use casefile_proto::units::Bytes;
 use casefile_redact::{Pseudonyms, RuleSet};
 use serde::Deserialize;
 
+use crate::data_dir::JOIN_TOKEN;
 use crate::logs::declared::Declared;
 use crate::logs::{FilesConfig, LogConfig};
 use crate::redaction::Masking;
+use crate::uplink::Collector;
+use crate::uplink::identity::Join;
 
 /// Where the ring, and items on their way up, are kept.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/casefile/agent";
@@ -35,7 +39,8 @@ const MAX_FILE: u64 = 1 << 20;
 
 /// What may stand in the file, for `--help` and the manual.
 pub const KEYS: &str = "\
-collector  = \"http://HOST:PORT\"  without it the agent records and answers to nobody
+collector  = \"https://HOST:PORT\" without it the agent records and answers to nobody
+join_token_file = \"FILE\"         the token with which it joins that collector [join-token below data_dir]
 node       = \"NAME\"              the node's name [$CASEFILE_NODE, else the host name]
 data_dir   = \"DIR\"               ring and spool [/var/lib/casefile/agent]; ours alone, 0700
 host_root  = \"DIR\"               where the machine's proc, sys and var are [/]
@@ -57,8 +62,8 @@ library    = \"FILE\"              NVML's library, libnvidia-ml.so.1, where it i
 /// An agent's configuration, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The collector's address, `http://host:port`; `None`: record and answer to nobody.
-    pub collector: Option<String>,
+    /// Where the collector is and how to join it; `None`: record and answer to nobody.
+    pub collector: Option<Collector>,
     /// The name that the node goes by.
     pub node: NodeName,
     /// The ring and the spool are below it.
@@ -105,6 +110,7 @@ impl fmt::Display for ConfigError {
 #[serde(deny_unknown_fields, default)]
 struct File {
     collector: Option<String>,
+    join_token_file: Option<PathBuf>,
     node: Option<String>,
     data_dir: Option<PathBuf>,
     host_root: Option<PathBuf>,
@@ -173,12 +179,12 @@ impl Config {
         })?;
         let mut problems = Vec::new();
         let node = node_name(file.node, around).map_err(|p| problems.push(p)).ok();
-        if let Some(Err(problem)) = file.collector.as_deref().map(check_collector) {
-            problems.push(problem);
-        }
+        let address = file.collector.as_deref().map(str::parse::<Address>).transpose();
+        let address = address.map_err(|why| problems.push(format!("collector: {why}"))).ok().flatten();
         let data_dir = file.data_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR));
         let host_root = file.host_root.unwrap_or_else(|| PathBuf::from("/"));
-        for (key, dir) in [("data_dir", &data_dir), ("host_root", &host_root)] {
+        let token = file.join_token_file.unwrap_or_else(|| data_dir.join(JOIN_TOKEN));
+        for (key, dir) in [("data_dir", &data_dir), ("host_root", &host_root), ("join_token_file", &token)] {
             if !dir.is_absolute() {
                 problems.push(format!("{key}: is not an absolute path"));
             }
@@ -208,7 +214,7 @@ impl Config {
         let masking = masking(&file.redaction).map_err(|p| problems.extend(p)).ok();
         match node.zip(masking) {
             Some((node, masking)) if problems.is_empty() => Ok(Self {
-                collector: file.collector,
+                collector: address.map(|address| Collector { address, join: Join::File(token) }),
                 node,
                 data_dir,
                 host_root,
@@ -276,21 +282,6 @@ pub(crate) fn node_name(given: Option<String>, around: &Surroundings) -> Result<
     Err("node: this machine has no host name: say one".to_owned())
 }
 
-fn check_collector(address: &str) -> Result<(), String> {
-    let bad = |why: &str| Err(format!("collector: {why}; it looks like http://127.0.0.1:7443"));
-    let Some(authority) = address.strip_prefix("http://") else {
-        return bad("does not begin with http://");
-    };
-    let Some((host, port)) = authority.trim_end_matches('/').rsplit_once(':') else { return bad("names no port") };
-    if host.is_empty() || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_[]:".contains(&b)) {
-        return bad("names no host");
-    }
-    match port.parse::<u16>() {
-        Ok(port) if port != 0 => Ok(()),
-        _ => bad("names no port"),
-    }
-}
-
 fn check_glob(glob: &str) -> Result<(), String> {
     if glob.is_empty() || glob.starts_with('/') || glob.split('/').any(|c| c == "..") {
         return Err("is a pattern below host_root, without a leading / and without ..".to_owned());
@@ -309,14 +300,14 @@ mod tests {
     #[test]
     fn an_empty_file_is_a_whole_configuration() {
         let config = Config::parse("", &around()).unwrap();
-        assert_eq!((config.node.as_str(), config.collector), ("host-1", None));
+        assert!(config.node.as_str() == "host-1" && config.collector.is_none());
         assert_eq!(config.data_dir, Path::new(DEFAULT_DATA_DIR));
         assert_eq!((config.host_root.as_path(), config.retention), (Path::new("/"), DEFAULT_RETENTION));
     }
 
     #[test]
     fn every_key_is_taken() {
-        let text = "collector = \"http://[::1]:7443\"\nnode = \"n\"\ndata_dir = \"/d\"\nhost_root = \"/h\"\n\
+        let text = "collector = \"https://[::1]:7443\"\njoin_token_file = \"/t\"\nnode = \"n\"\ndata_dir = \"/d\"\nhost_root = \"/h\"\n\
                     ring_mib = 8\nring_hours = 1\n[[files]]\nglob = \"var/log/*.log\"\n\
                     times = \"iso\"\nlead = \"word\"\nzone = \"+01:00\"\n\
                     [redaction]\nrules = []\npseudonyms = [\"addresses\"]\n[gpu]\nlibrary = \"/l.so\"\n";
@@ -353,8 +344,7 @@ mod tests {
         let problems = Config::parse("\nroot:$6$secret:19000\n", &around()).unwrap_err();
         assert!(problems[0].starts_with("line 2") && !problems[0].contains("secret"), "{problems:?}");
         assert!(Config::parse("colector = \"x\"", &around()).unwrap_err()[0].contains("unknown field"));
-        for address in ["http://", "http://h", "http://:1", "http://h:0", "http://h:x", "https://h:1", "http://a b:1"] {
-            assert!(check_collector(address).is_err(), "{address}");
-        }
+        let plain = Config::parse("collector = \"http://h:1\"", &around()).unwrap_err();
+        assert!(plain[0].contains("only TLS"), "{plain:?}");
     }
 }

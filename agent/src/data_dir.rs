@@ -48,6 +48,12 @@ pub const REDACTION_KEY: &str = "redaction.key";
 /// The file in which it is remembered which GPUs there were.
 pub const GPUS: &str = "gpus.json";
 
+/// The file of the certificate.
+pub const IDENTITY: &str = "identity.json";
+
+/// The file in which the token is looked for with which a node joins.
+pub const JOIN_TOKEN: &str = "join-token";
+
 /// The directory and what is below it.
 #[derive(Debug, Clone)]
 pub struct DataDir {
@@ -57,6 +63,8 @@ pub struct DataDir {
     pub spool: PathBuf,
     /// The key with which secrets are masked.
     pub redaction_key: PathBuf,
+    /// The certificate with which the agent shows who it is.
+    pub identity: PathBuf,
     /// Which GPUs there were, in this boot and the one before it.
     pub gpus: PathBuf,
 }
@@ -93,6 +101,7 @@ impl DataDir {
             ring: path.join("ring"),
             spool: path.join("spool"),
             redaction_key: path.join(REDACTION_KEY),
+            identity: path.join(IDENTITY),
             gpus: path.join(GPUS),
         })
     }

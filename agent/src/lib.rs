@@ -52,8 +52,8 @@ use crate::runner::lane::chain;
 use crate::sources::SourceSpec;
 use crate::sources::gpu::latest::Access;
 use crate::stats::Stats;
+use crate::uplink::Uplink;
 use crate::uplink::live::Live;
-use crate::uplink::{InvalidCollector, Uplink};
 
 /// The version that hellos, headers and archives name.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -153,7 +153,7 @@ impl Drop for Recording {
 /// The uplink's task, and how it is asked to stop.
 struct Running {
     stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), InvalidCollector>>,
+    task: JoinHandle<()>,
 }
 
 impl Agent {
@@ -234,6 +234,7 @@ impl Agent {
         let uplink = runtime.zip(config.collector.clone()).map(|(runtime, collector)| {
             let uplink = Uplink {
                 collector,
+                identity_file: data.identity,
                 live: live.clone(),
                 ring_dir: data.ring,
                 context: Arc::clone(&context),
@@ -287,8 +288,7 @@ impl Agent {
             // When the task has ended by itself, awaiting it says why.
             let _ = stop.send(());
             match tokio::time::timeout(UPLINK_PATIENCE, &mut task).await {
-                Ok(Ok(Ok(()))) => {}
-                Ok(Ok(Err(error))) => tracing::error!(error = chain(&error), "the uplink never ran"),
+                Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "the uplink ended by itself"),
                 Err(_) => {
                     tracing::warn!("the uplink did not stop in time: what was in flight is sent again by the next run");

@@ -1,6 +1,6 @@
 //! `casefile-agent`: records one machine, or cuts a window of it by hand.
 
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{BufWriter, IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,12 +11,17 @@ use casefile_agent::config::{Config, Surroundings};
 use casefile_agent::extract::console::{self, Form};
 use casefile_agent::extract::{self, ExtractError, Plan};
 use casefile_agent::sources::gpu;
+use casefile_agent::uplink::identity::Join;
 use casefile_agent::{Agent, Setup};
+use casefile_identity::token::{self, Kind, Token};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// What was asked for cannot be.
 const USAGE: u8 = 2;
+
+/// A token and spaces around it.
+const MAX_TOKEN: u64 = 1 << 10;
 
 /// Done, but the archive says that something is missing.
 const PARTIAL: u8 = 5;
@@ -30,6 +35,9 @@ fn main() -> ExitCode {
     log_to_stderr();
     let ended = match cli.verb {
         Verb::Run { config } => Config::load(&config, &Surroundings::of_process()).map_err(Into::into).and_then(run),
+        Verb::Join { config } => {
+            Config::load(&config, &Surroundings::of_process()).map_err(Into::into).and_then(|config| join(&config))
+        }
         Verb::Extract(args) => extract_by_hand(&args),
         Verb::Completions { shell } => completions(shell),
         Verb::Man { dir } => clap_mangen::generate_to(args::command(), &dir)
@@ -83,7 +91,7 @@ fn run(config: Config) -> anyhow::Result<ExitCode> {
         tracing::info!(
             node = %config.node,
             boot = %agent.header().boot,
-            collector = config.collector.as_deref().unwrap_or("none"),
+            collector = config.collector.as_ref().map_or("none".to_owned(), |c| c.address.to_string()),
             data_dir = %config.data_dir.display(),
             "recording"
         );
@@ -96,6 +104,20 @@ fn run(config: Config) -> anyhow::Result<ExitCode> {
         agent.stop().await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Puts the token on standard input where the agent, which may be running, looks for it.
+fn join(config: &Config) -> anyhow::Result<ExitCode> {
+    let Some(collector) = &config.collector else { anyhow::bail!("the configuration names no collector to join") };
+    let Join::File(path) = &collector.join else { anyhow::bail!("this agent needs no token") };
+    let mut text = String::new();
+    std::io::stdin().lock().take(MAX_TOKEN).read_to_string(&mut text).context("read the token from standard input")?;
+    let token: Token = text.trim().parse().map_err(|e| anyhow::anyhow!("what is on standard input {e}"))?;
+    anyhow::ensure!(token.kind() == Kind::Join, "this is a token for people; make one with --node {}", config.node);
+    casefile_agent::data_dir::DataDir::open(&config.data_dir)?;
+    token::save(&token, path).with_context(|| format!("write {}", path.display()))?;
+    say(format_args!("{} joins {} as soon as it runs, or at its next attempt", config.node, collector.address));
+    Ok(ExitCode::SUCCESS)
 }
 
 fn extract_by_hand(args: &Extract) -> anyhow::Result<ExitCode> {

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use casefile_identity::dial::Address;
+use casefile_proto::identity::{MAX_LIFE, PersonName, Role, TokenId};
+use casefile_proto::ids::NodeName;
 use clap::{CommandFactory, Parser, Subcommand, ValueHint};
 
 use crate::config::KEYS;
@@ -14,9 +17,10 @@ Examples:
   casefile-collector local                         the same, then goes on recording until Ctrl-C
   casefile collect --since 2m --wait               meanwhile, elsewhere: seal the last two minutes
   casefile-collector serve --config collector.toml the collector of a cluster
+  casefile-collector token create --node web-1     a token with which a node joins; --user makes one for a person
   casefile-collector key > allowed                 whom to believe: for casefile verify and ssh-keygen -Y verify
 
-Exit codes: 0 done · 1 error · 2 usage";
+Exit codes: 0 done · 1 error · 2 usage · 3 the audit log was changed";
 
 /// Gathers evidence from nodes and seals it into case files.
 #[derive(Parser, Debug)]
@@ -51,6 +55,14 @@ pub enum Verb {
         #[arg(long, env = "CASEFILE_DATA", value_name = "DIR", default_value = "casefile-data", value_hint = ValueHint::DirPath)]
         data: PathBuf,
     },
+    /// Make, list and revoke tokens: with them nodes join, and people use the API.
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        verb: TokenVerb,
+    },
+    /// Print the audit log, and check that nothing of it was changed.
+    Audit(AuditArgs),
     /// Print a completion script for a shell.
     #[command(hide = true)]
     Completions {
@@ -63,6 +75,89 @@ pub enum Verb {
         /// The directory, which must exist.
         dir: PathBuf,
     },
+}
+
+/// How an admin reaches a collector that runs.
+#[derive(clap::Args, Debug, Clone)]
+pub struct AdminArgs {
+    /// The data directory of a collector on this machine; its files say where it listens and that you are its owner.
+    #[arg(long, env = "CASEFILE_DATA", value_name = "DIR", default_value = "casefile-data", value_hint = ValueHint::DirPath)]
+    pub data: PathBuf,
+    /// A collector elsewhere.
+    #[arg(long, env = "CASEFILE_COLLECTOR", value_name = "URL", requires = "token_file", value_parser = address)]
+    pub collector: Option<Address>,
+    /// A token of an admin, in a file; without it, that of the owner of --data.
+    #[arg(long, env = "CASEFILE_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub token_file: Option<PathBuf>,
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    text.parse().map_err(|e: casefile_identity::dial::NoAddress| e.to_string())
+}
+
+const TOKENS: &str = "\
+Examples:
+  casefile-collector token create --node web-1 | ssh web-1 casefile-agent join --config /etc/casefile/agent.toml
+  casefile-collector token create --user kim --role requester --role exporter --ttl 30d > kim.token
+  casefile --collector https://HOST:7443 --token-file kim.token nodes";
+
+/// What to do with tokens.
+#[derive(Subcommand, Debug)]
+pub enum TokenVerb {
+    /// Make a token and print it.
+    #[command(after_help = TOKENS)]
+    Create(CreateArgs),
+    /// List the tokens that are of use, without their secrets.
+    List {
+        /// Which collector.
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Revoke a token: whoever has it is refused from now on.
+    Revoke {
+        /// Its id, as list shows it.
+        id: TokenId,
+        /// Which collector.
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+}
+
+/// For whom a token is made.
+#[derive(clap::Args, Debug)]
+#[command(group = clap::ArgGroup::new("whom").required(true).args(["node", "user"]))]
+pub struct CreateArgs {
+    /// For this node, to join with: it can be used once.
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<NodeName>,
+    /// For this person or program, to use the API with.
+    #[arg(long, value_name = "NAME", requires = "role")]
+    pub user: Option<PersonName>,
+    /// What it may do: viewer, requester, exporter, admin; may be given again.
+    #[arg(long, value_name = "ROLE", conflicts_with = "node")]
+    pub role: Vec<Role>,
+    /// How long it is taken: 10m, 24h, 30d; for a node at most 24h.
+    #[arg(long, value_name = "LENGTH", default_value = "10m", value_parser = ttl)]
+    pub ttl: Duration,
+    /// Which collector.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    let length = casefile_review::when::length(text).map_err(|e| e.to_string())?;
+    if length.is_zero() || length > MAX_LIFE { Err("must be 1s to 366d".to_owned()) } else { Ok(length) }
+}
+
+/// Which audit log.
+#[derive(clap::Args, Debug)]
+pub struct AuditArgs {
+    /// The collector's data directory.
+    #[arg(long, env = "CASEFILE_DATA", value_name = "DIR", default_value = "casefile-data", value_hint = ValueHint::DirPath)]
+    pub data: PathBuf,
+    /// Print the lines as they lie there, in JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What `local` is told.
@@ -95,7 +190,7 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     if addr.ip().is_loopback() {
         Ok(addr)
     } else {
-        Err("must be a loopback address: whoever reaches the port is believed (serve can be told otherwise)".to_owned())
+        Err("must be a loopback address: local is for this machine alone (serve is for others)".to_owned())
     }
 }
 

@@ -11,6 +11,7 @@ use casefile_evidence::recording::segment::Retention;
 use casefile_proto::units::Bytes;
 use serde::Deserialize;
 
+use crate::identity::CERTIFICATE_LIFE;
 use crate::incident::MAX_PATIENCE;
 use crate::ingest::{Clock, listener};
 use crate::redaction;
@@ -33,6 +34,9 @@ pub const DEFAULT_BUDGET: Bytes = Bytes::mib(2 << 10);
 /// Time between two clock probes of a session: a quartz drifts less than a tenth of a millisecond in it.
 const PROBE_EVERY: Duration = Duration::from_secs(4);
 
+/// How long a session of an agent lasts: then it dials again, and shows the certificate that it has by then.
+const SESSION_AGE: Duration = Duration::from_hours(1);
+
 /// The smallest last words: below this a busy node would not keep ten minutes.
 const MIN_LAST_WORDS: Bytes = Bytes::mib(4);
 
@@ -45,15 +49,14 @@ const MAX_FILE: u64 = 1 << 20;
 /// What may stand in the file, for `--help` and the manual.
 pub const KEYS: &str = "\
 listen           = \"127.0.0.1:7443\"  where agents and people reach it
-plaintext_beyond_loopback = true     needed for any but a loopback address: until there
-                                     are identities, whoever reaches the port is believed
-data_dir         = \"DIR\"             index, key, last words, archives
+data_dir         = \"DIR\"             index, keys, last words, archives, audit log
                                      [/var/lib/casefile/collector]
 deadline_secs    = 120               how long an incident waits for its nodes; 1 to 3600
 incident_mib     = 2048              the most of one incident, uncompressed; at least 16
 last_words_mib   = 128               the most of one node's last words; at least 4
 last_words_hours = 6                 the oldest of them
-redaction_key_days = 30              how long secrets become the same tokens; at least 1";
+redaction_key_days = 30              how long secrets become the same tokens; at least 1
+certificate_hours = 24               how long an agent's certificate counts; 1 to 24";
 
 /// What to do when the port is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +86,10 @@ pub struct Config {
     pub catch_up: Duration,
     /// Time between two clock probes of a session.
     pub probe_every: Duration,
+    /// How long a certificate of an agent counts.
+    pub certificate_life: Duration,
+    /// How long a session of an agent may last.
+    pub session_age: Duration,
     /// How long agents replace secrets with tokens of one key.
     pub redaction_key_life: Duration,
     /// Connections at a time.
@@ -112,13 +119,13 @@ impl fmt::Display for ConfigError {
 #[serde(deny_unknown_fields, default)]
 struct File {
     listen: Option<String>,
-    plaintext_beyond_loopback: bool,
     data_dir: Option<PathBuf>,
     deadline_secs: Option<u64>,
     incident_mib: Option<u64>,
     last_words_mib: Option<u64>,
     last_words_hours: Option<u64>,
     redaction_key_days: Option<u64>,
+    certificate_hours: Option<u64>,
 }
 
 impl Config {
@@ -133,6 +140,8 @@ impl Config {
             last_words: DEFAULT_LAST_WORDS,
             catch_up: DEFAULT_LAST_WORDS.age,
             probe_every: PROBE_EVERY,
+            certificate_life: CERTIFICATE_LIFE,
+            session_age: SESSION_AGE,
             redaction_key_life: redaction::DEFAULT_LIFE,
             limits: listener::Limits::default(),
             clock: Arc::new(crate::clock::now),
@@ -168,13 +177,6 @@ impl Config {
             Some(Ok(listen)) => config.listen = listen,
             Some(Err(_)) => problems.push("listen: is no ADDRESS:PORT such as 127.0.0.1:7443 or [::1]:7443".to_owned()),
         }
-        if !config.listen.ip().is_loopback() && !file.plaintext_beyond_loopback {
-            problems.push(
-                "listen: is not a loopback address, and whoever reaches the port is believed: \
-                 say plaintext_beyond_loopback = true when something else guards it"
-                    .to_owned(),
-            );
-        }
         match file.deadline_secs.map(Duration::from_secs) {
             None => {}
             Some(secs) if secs.is_zero() || secs > MAX_PATIENCE => {
@@ -204,6 +206,11 @@ impl Config {
             Some(0) => problems.push("redaction_key_days: must be at least 1".to_owned()),
             Some(days) => config.redaction_key_life = Duration::from_secs(days.saturating_mul(24 * 60 * 60)),
         }
+        match file.certificate_hours {
+            None => {}
+            Some(hours @ 1..=24) => config.certificate_life = Duration::from_secs(hours * 60 * 60),
+            Some(_) => problems.push("certificate_hours: must be 1 to 24".to_owned()),
+        }
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 }
@@ -221,12 +228,13 @@ mod tests {
 
     #[test]
     fn every_key_is_taken_and_documented() {
-        let text = "listen = \"0.0.0.0:1\"\nplaintext_beyond_loopback = true\ndata_dir = \"/d\"\ndeadline_secs = 7\n\
-                    incident_mib = 16\nlast_words_mib = 4\nlast_words_hours = 1\nredaction_key_days = 2\n";
+        let text = "listen = \"0.0.0.0:1\"\ndata_dir = \"/d\"\ndeadline_secs = 7\n\
+                    incident_mib = 16\nlast_words_mib = 4\nlast_words_hours = 1\nredaction_key_days = 2\ncertificate_hours = 3\n";
         let config = Config::parse(text).unwrap_or_else(|p| panic!("{p:?}"));
         assert_eq!((config.listen.port(), config.patience), (1, Duration::from_secs(7)));
         assert_eq!((config.budget, config.last_words.bytes), (Bytes::mib(16), Bytes::mib(4)));
         assert_eq!((config.last_words.age, config.catch_up), (Duration::from_secs(3_600), Duration::from_secs(3_600)));
+        assert_eq!(config.certificate_life, Duration::from_secs(3 * 60 * 60));
         for key in text.lines().filter_map(|l| l.split(' ').next()) {
             assert!(KEYS.contains(key), "{key} is not documented");
         }
@@ -235,16 +243,9 @@ mod tests {
     #[test]
     fn all_problems_are_named_at_once() {
         let text = "listen = \"somewhere\"\ndata_dir = \"d\"\ndeadline_secs = 0\nincident_mib = 1\n\
-                    last_words_mib = 1\nlast_words_hours = 0\nredaction_key_days = 0\n";
+                    last_words_mib = 1\nlast_words_hours = 0\nredaction_key_days = 0\ncertificate_hours = 25\n";
         let Err(problems) = Config::parse(text) else { panic!("it was taken") };
-        assert_eq!(problems.len(), 7, "{problems:#?}");
-    }
-
-    #[test]
-    fn a_port_open_to_others_must_be_wanted_in_so_many_words() {
-        let Err(problems) = Config::parse("listen = \"0.0.0.0:7443\"") else { panic!("it was taken") };
-        assert!(problems[0].contains("plaintext_beyond_loopback"), "{problems:?}");
-        assert!(Config::parse("listen = \"[::1]:7443\"").is_ok());
+        assert_eq!(problems.len(), 8, "{problems:#?}");
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl DataDir {
         let root = fs::canonicalize(root).map_err(io_error("find the directory", root))?;
         let lock = take_lock(&root)?;
         let data = Self { root, _lock: lock };
-        for dir in [data.archives(), data.last_words(), data.spools(), data.root.join("keys")] {
+        for dir in [data.archives(), data.last_words(), data.spools(), data.keys()] {
             make(&dir)?;
         }
         data.remove_partials()?;
@@ -97,6 +97,16 @@ impl DataDir {
     /// The signing key.
     pub fn key(&self) -> PathBuf {
         key_below(&self.root)
+    }
+
+    /// The keys, the authority, and the owner's token.
+    pub fn keys(&self) -> PathBuf {
+        self.root.join("keys")
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> PathBuf {
+        audit_below(&self.root)
     }
 
     /// The key with which agents replace secrets.
@@ -155,6 +165,16 @@ impl DataDir {
         }
         Ok(())
     }
+}
+
+/// Where the audit log of a data directory lies, whoever reads it.
+pub fn audit_below(root: &Path) -> PathBuf {
+    root.join("audit.jsonl")
+}
+
+/// Where the owner's token of a data directory lies: whoever can read it may do everything.
+pub fn owner_token_below(root: &Path) -> PathBuf {
+    root.join("keys").join("owner.token")
 }
 
 /// Where the signing key of a data directory lies, whoever uses it.

@@ -3,11 +3,14 @@
 //! Here: how the parts are put together, started and stopped. Each has a file; what they decide is pure, in
 //! [`incident::machine`], [`incident::coverage`] and ingest's session.
 
+pub mod admin;
 pub mod api;
 pub mod args;
+pub mod audit;
 pub mod clock;
 pub mod config;
 pub mod data;
+pub mod identity;
 pub mod incident;
 pub mod ingest;
 pub mod last_words;
@@ -30,18 +33,21 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 
+use audit::{Audit, AuditError};
 use config::{Config, PortTaken};
 use data::{DataDir, DataError};
+use identity::authorise::Authorise;
+use identity::{Identity, IdentityError};
 use incident::fleet::Agents;
 use incident::gather::{self, Parts};
 use incident::handle::{Incidents, Left};
-use ingest::listener;
+use ingest::listener::{self, Secured};
 use ingest::{Ingest, IngestConfig};
 use last_words::{LastWords, LastWordsError};
 use redaction::{Issued, RedactionKeyError};
 use stats::{Counts, Stats};
 use store::sqlite::SqliteStore;
-use store::{Store, StoreError};
+use store::{Store, StoreError, Tokens};
 
 /// Events of nodes that wait for gathering. When it is full the session that has something to say waits, and with it
 /// its agent.
@@ -65,6 +71,12 @@ pub enum StartError {
     /// There is no usable signing key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// There is no usable authority, or no token for the owner.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The audit log cannot be used.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// There is no usable key for secrets.
     #[error(transparent)]
     RedactionKey(#[from] RedactionKeyError),
@@ -91,10 +103,11 @@ pub struct Collector {
     data: Arc<DataDir>,
     agents: Agents,
     incidents: Incidents,
+    identity: Arc<Identity>,
     stats: Arc<Stats>,
     hang_up: oneshot::Sender<()>,
     serving: JoinHandle<()>,
-    renewing: Renewing,
+    renewing: [Renewing; 2],
 }
 
 /// The task that renews the key for secrets; it ends with the collector. What it writes replaces a file as a whole.
@@ -113,7 +126,9 @@ impl Collector {
         let data = Arc::new(tokio::task::spawn_blocking(move || DataDir::open(&dir)).await??);
         let opened = Arc::clone(&data);
         let retention = config.last_words;
-        let (store, key, last_words) = tokio::task::spawn_blocking(move || open_below(&opened, retention)).await??;
+        let (clock, life) = (Arc::clone(&config.clock), config.certificate_life);
+        let opening = move || open_below(&opened, retention, clock, life);
+        let Opened { store, key, last_words, identity } = tokio::task::spawn_blocking(opening).await??;
         let (path, now) = (data.redaction_key(), (config.clock)().wall);
         let issued = tokio::task::spawn_blocking(move || Issued::load_or_make(&path, now)).await??;
         let redaction_key = watch::Sender::new(issued.key().clone());
@@ -125,9 +140,12 @@ impl Collector {
             probe_every: config.probe_every,
             clock: Arc::clone(&config.clock),
             redaction_key: redaction_key.subscribe(),
+            session_age: config.session_age,
+            audit: Arc::clone(identity.audit()),
         };
         let renewing = renew(issued, redaction_key, config.redaction_key_life, Arc::clone(&config.clock));
         let renewing = tokio::spawn(renewing).abort_handle();
+        let renewing_own = tokio::spawn(renew_own(Arc::clone(&identity))).abort_handle();
         let ingest = Ingest::new(ingest_config, last_words.clone(), events);
         let agents = Agents { ingest, last_words };
         let stats = Arc::new(Stats::default());
@@ -145,19 +163,21 @@ impl Collector {
         let started = gather::start(parts, heard).await;
         let incidents = started.map_err(|source| StartError::Index { path: index, source })?;
 
-        let routes = api::routes(incidents.clone(), &agents, config.clock);
+        let routes = api::routes(incidents.clone(), &agents, Arc::clone(&identity), config.clock);
+        let secured = Secured { tls: identity.tls(), authorise: Authorise::new(Arc::clone(&identity)) };
         let (hang_up, hung_up) = oneshot::channel();
         let serving = tokio::spawn(async move {
             // Stops when it is told, and when whoever could tell it is gone.
             let stop = async { drop(hung_up.await) };
-            if let Err(error) = listener::serve(listener, routes, config.limits, stop).await {
+            if let Err(error) = listener::serve(listener, routes, secured, config.limits, stop).await {
                 tracing::error!(%error, "the listener ended; nobody is heard any more");
             }
         });
         let address = Arc::clone(&data);
         tokio::task::spawn_blocking(move || address.write_address(addr)).await??;
         tracing::info!(%addr, data = %data.root().display(), "collector started");
-        Ok(Self { addr, data, agents, incidents, stats, hang_up, serving, renewing: Renewing(renewing) })
+        let renewing = [Renewing(renewing), Renewing(renewing_own)];
+        Ok(Self { addr, data, agents, incidents, identity, stats, hang_up, serving, renewing })
     }
 
     /// Where it listens.
@@ -178,6 +198,11 @@ impl Collector {
     /// Its nodes.
     pub const fn agents(&self) -> &Agents {
         &self.agents
+    }
+
+    /// Who everybody is.
+    pub const fn identity(&self) -> &Arc<Identity> {
+        &self.identity
     }
 
     /// What happened since it was started.
@@ -209,17 +234,41 @@ impl Collector {
     }
 }
 
+/// What was opened from the data directory.
+struct Opened {
+    store: Arc<dyn Store>,
+    key: SigningKey,
+    last_words: LastWords,
+    identity: Arc<Identity>,
+}
+
 /// What is opened from the data directory, on a thread that may block.
 fn open_below(
     data: &DataDir,
     retention: casefile_evidence::recording::segment::Retention,
-) -> Result<(Arc<dyn Store>, SigningKey, LastWords), StartError> {
+    clock: ingest::Clock,
+    life: Duration,
+) -> Result<Opened, StartError> {
     let index = data.index();
     let store = SqliteStore::open(&index).map_err(|source| StartError::Index { path: index, source })?;
-    let store: Arc<dyn Store> = Arc::new(store);
+    let store = Arc::new(store);
+    let audit = Arc::new(Audit::open(&data.audit(), Arc::clone(&clock))?);
+    let tokens: Arc<dyn Tokens> = Arc::clone(&store) as _;
+    let identity = Arc::new(Identity::open(&data.keys(), tokens, audit, clock, life)?);
+    let store: Arc<dyn Store> = store;
     let key = SigningKey::load_or_create(&data.key())?;
     let last_words = LastWords::open(&data.last_words(), Arc::clone(&store).numbers(), retention)?;
-    Ok((store, key, last_words))
+    Ok(Opened { store, key, last_words, identity })
+}
+
+/// Makes another certificate of our own from time to time.
+async fn renew_own(identity: Arc<Identity>) {
+    loop {
+        tokio::time::sleep(Identity::RENEW_OWN_EVERY).await;
+        if let Err(error) = identity.renew_own() {
+            tracing::warn!(error = ingest::chain(&error), "the collector's own certificate could not be renewed");
+        }
+    }
 }
 
 /// Makes a new key for secrets whenever the old one has been used for its life. When it cannot be written, the old one

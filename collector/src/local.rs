@@ -3,7 +3,6 @@
 //! The one file of the collector that knows the agent. It talks on standard error; what it made goes to standard output.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,6 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use casefile_agent::config::{Config as AgentConfig, Surroundings};
+use casefile_agent::uplink::Collector as Dialled;
+use casefile_agent::uplink::identity::Join;
 use casefile_agent::{Agent, Setup};
 use casefile_evidence::recording::reader::{Piece, Recording};
 use casefile_proto::gap::GapReason;
@@ -98,11 +99,11 @@ async fn start(args: &LocalArgs) -> Result<Collector> {
 
 fn start_agent(collector: &Collector) -> Result<Agent> {
     let data_dir = collector.data().root().join("agent");
-    let config = agent_config(collector.addr(), data_dir);
+    let config = agent_config(collector, data_dir)?;
     Agent::start(&config, Setup::default()).context("start the agent")
 }
 
-fn agent_config(addr: SocketAddr, data_dir: PathBuf) -> AgentConfig {
+fn agent_config(collector: &Collector, data_dir: PathBuf) -> Result<AgentConfig> {
     let around = Surroundings::of_process();
     let config = AgentConfig::parse("", &around).or_else(|problems| {
         say!("this machine goes by the name localhost: {}", safe(&problems.join("; ")));
@@ -110,9 +111,11 @@ fn agent_config(addr: SocketAddr, data_dir: PathBuf) -> AgentConfig {
     });
     // A file with a right name in it has no other problem: it says nothing else.
     let mut config = config.unwrap_or_else(|problems| unreachable!("{problems:?}"));
-    config.collector = Some(format!("http://{addr}"));
+    let address = collector.addr().to_string().parse().context("our own address")?;
+    let certificate = collector.identity().agent(&config.node).context("a certificate for this machine's agent")?;
+    config.collector = Some(Dialled { address, join: Join::Given(Box::new(certificate)) });
     config.data_dir = data_dir;
-    config
+    Ok(config)
 }
 
 fn stopped_early(args: &LocalArgs) -> Result<()> {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use casefile_collector::args::{Cli, Verb, command};
 use casefile_collector::config::Config;
 use casefile_collector::signals::Signals;
-use casefile_collector::{Collector, data, local};
+use casefile_collector::{Collector, admin, data, local};
 use casefile_evidence::archive::sign::SigningKey;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     match run(cli.verb) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(ended) => ended,
         Err(error) if reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let chain: Vec<_> = error.chain().map(ToString::to_string).collect();
@@ -42,8 +42,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(verb: Verb) -> Result<()> {
+fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
+        Verb::Token { verb } => return with_runtime("warn", admin::token(verb)),
+        Verb::Audit(args) => return admin::audit(&args),
         // Its talk is for a person; the log only interrupts it.
         Verb::Local(args) => with_runtime("warn", local::run(args, GRACE)),
         Verb::Serve { config } => with_runtime("info", serve(Config::load(&config)?)),
@@ -57,6 +59,7 @@ fn run(verb: Verb) -> Result<()> {
             clap_mangen::generate_to(command(), &dir).with_context(|| format!("write man pages into {}", dir.display()))
         }
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 async fn serve(config: Config) -> Result<()> {

@@ -87,9 +87,7 @@ impl Authority {
     pub fn load_or_make(dir: &Path, now: WallTime) -> Result<Self, AuthorityError> {
         let (key_path, path) = (dir.join("authority.key"), dir.join("authority.pem"));
         let key = match read(&key_path)? {
-            Some(text) => {
-                KeyPair::from_pem(&text).map_err(|_| AuthorityError::Malformed { path: key_path.clone() })?
-            }
+            Some(text) => KeyPair::from_pem(&text).map_err(|_| AuthorityError::Malformed { path: key_path.clone() })?,
             None => {
                 let key = KeyPair::generate().map_err(AuthorityError::Make)?;
                 write(&key_path, key.serialize_pem().as_bytes())?;
@@ -141,6 +139,11 @@ impl Authority {
         Ok(Arc::new(certified.unwrap_or_else(|_| unreachable!("the key was made for this certificate"))))
     }
 
+    /// Whether this is a request (PKCS#10, DER) of somebody who holds its key.
+    pub fn check(request: &[u8]) -> Result<(), AuthorityError> {
+        parsed(request).map(drop)
+    }
+
     /// A certificate for a node, for the key in this request (PKCS#10, DER). Nothing else is taken from the request.
     pub fn issue(
         &self,
@@ -149,9 +152,7 @@ impl Authority {
         now: WallTime,
         life: Duration,
     ) -> Result<Enrolled, AuthorityError> {
-        let request = CertificateSigningRequestDer::from(request);
-        let request = CertificateSigningRequestParams::from_der(&request).map_err(|_| AuthorityError::Request)?;
-        self.sign(node, &request.public_key, now, life)
+        self.sign(node, &parsed(request)?.public_key, now, life)
     }
 
     /// A certificate for a node, with a new key: for an agent that is beside its collector, and for tests that play many.
@@ -178,6 +179,11 @@ impl Authority {
         let certificates = vec![made.der().to_vec(), self.certificate.to_vec()];
         Ok(Enrolled { node: node.clone(), certificates, issued, expires })
     }
+}
+
+fn parsed(request: &[u8]) -> Result<CertificateSigningRequestParams, AuthorityError> {
+    let request = CertificateSigningRequestDer::from(request);
+    CertificateSigningRequestParams::from_der(&request).map_err(|_| AuthorityError::Request)
 }
 
 /// Whose certificate this is, and until when it counts. Its signature was verified before. `None`: it is no node's.
@@ -243,6 +249,9 @@ fn read(path: &Path) -> Result<Option<String>, AuthorityError> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), AuthorityError> {
-    crate::file::write_private(path, bytes)
-        .map_err(|source| AuthorityError::Io { doing: "write", path: path.to_owned(), source })
+    crate::file::write_private(path, bytes).map_err(|source| AuthorityError::Io {
+        doing: "write",
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use casefile_proto::identity::{Credential, EnrolAsk, Enrolled};
 use casefile_proto::ids::NodeName;
+use casefile_proto::item::Digest;
 use casefile_proto::time::WallTime;
 use casefile_proto::wire::v1;
 use casefile_proto::wire::v1::identity_service_client::IdentityServiceClient;
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use crate::token::Pin;
+use crate::token::{Pin, Token};
 
 /// The answer to an enrolment must come within this.
 const ENROL: Duration = Duration::from_secs(15);
@@ -60,6 +61,9 @@ struct Kept {
     /// On the collector's clock.
     issued: WallTime,
     expires: WallTime,
+    /// The digest of the secret of the token that it, or the first of its line, was got with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    joined_with: Option<Digest>,
 }
 
 /// Why there is no certificate.
@@ -93,6 +97,15 @@ pub enum CertificateError {
     Unusable(String),
 }
 
+impl CertificateError {
+    /// Whether asking again with the same credential is of no use.
+    pub fn is_final(&self) -> bool {
+        use tonic::Code::{InvalidArgument, PermissionDenied, Unauthenticated};
+        matches!(self, Self::Refused(status)
+            if matches!(status.code(), Unauthenticated | PermissionDenied | InvalidArgument))
+    }
+}
+
 impl Certificate {
     /// The one that lies in this file; `None`: there is no file.
     pub fn load(path: &Path) -> Result<Option<Self>, CertificateError> {
@@ -111,12 +124,19 @@ impl Certificate {
     /// Keeps it in this file, synced, for this user alone.
     pub fn save(&self, path: &Path) -> Result<(), CertificateError> {
         let text = serde_json::to_string_pretty(&self.kept).map_err(io::Error::other);
-        text.and_then(|text| crate::file::write_private(path, text.as_bytes()))
-            .map_err(|source| CertificateError::Io { doing: "write", path: path.to_owned(), source })
+        text.and_then(|text| crate::file::write_private(path, text.as_bytes())).map_err(|source| CertificateError::Io {
+            doing: "write",
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// Asks for one over this channel: with a join token, or, over a connection that shows a certificate, for the next one.
     pub async fn enrol(channel: Channel, pin: Pin, credential: Credential) -> Result<Self, CertificateError> {
+        let joined_with = match &credential {
+            Credential::Join(text) => text.parse::<Token>().ok().map(|token| token.digest()),
+            Credential::Certificate => None,
+        };
         let key = KeyPair::generate().map_err(CertificateError::Key)?;
         let mut params = CertificateParams::default();
         // The collector takes the key from the request and nothing else: who this is, the credential says.
@@ -128,13 +148,25 @@ impl Certificate {
         let refused = |status| CertificateError::Refused(Box::new(status));
         let answer = IdentityServiceClient::new(channel).enrol(request).await.map_err(refused)?.into_inner();
         let enrolled = Enrolled::try_from(answer).map_err(|e| CertificateError::Unusable(e.to_string()))?;
-        Self::new(&key, pin, enrolled)
+        Ok(Self::new(&key, pin, enrolled)?.with_token(joined_with))
+    }
+
+    /// The same, got with this token.
+    #[must_use]
+    pub fn with_token(mut self, digest: Option<Digest>) -> Self {
+        self.kept.joined_with = digest;
+        self
+    }
+
+    /// The digest of the secret of the token that it, or the first of its line, was got with; `None`: with none.
+    pub const fn joined_with(&self) -> Option<Digest> {
+        self.kept.joined_with
     }
 
     pub(crate) fn new(key: &KeyPair, pin: Pin, enrolled: Enrolled) -> Result<Self, CertificateError> {
         let Enrolled { node, certificates, issued, expires } = enrolled;
         let chain = certificates.into_iter().map(|der| pem::encode(&pem::Pem::new("CERTIFICATE", der))).collect();
-        Self::of(Kept { node, pin, key: key.serialize_pem(), chain, issued, expires })
+        Self::of(Kept { node, pin, key: key.serialize_pem(), chain, issued, expires, joined_with: None })
     }
 
     fn of(kept: Kept) -> Result<Self, CertificateError> {

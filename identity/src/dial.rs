@@ -8,18 +8,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::version::TLS13;
-use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 
 use crate::certificate::Certificate;
 use crate::pinned::Pinned;
-use crate::token::Pin;
+use crate::token::{Pin, Token};
 
 /// A collector that does not answer a connection within this is tried again.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -88,6 +92,40 @@ pub async fn dial(
     let endpoint = Endpoint::from_shared(format!("http://{}", to.authority))?;
     let connector = Connector { tls: TlsConnector::from(Arc::new(client(me))), to: to.authority.clone() };
     tune(endpoint.connect_timeout(CONNECT).tcp_nodelay(true)).connect_with_connector(connector).await
+}
+
+/// A channel on which every call says whose it is.
+pub type Api = InterceptedService<Channel, Bearer>;
+
+/// Connects, and shows this token with every call.
+pub async fn dial_as(
+    to: &Address,
+    token: &Token,
+    tune: impl FnOnce(Endpoint) -> Endpoint,
+) -> Result<Api, tonic::transport::Error> {
+    let channel = dial(to, &Me::Nobody(token.pin()), tune).await?;
+    Ok(InterceptedService::new(channel, Bearer::new(token)))
+}
+
+/// Shows a token with every call.
+#[derive(Clone)]
+pub struct Bearer(MetadataValue<Ascii>);
+
+impl Bearer {
+    fn new(token: &Token) -> Self {
+        let mut value = MetadataValue::try_from(format!("Bearer {}", token.reveal()))
+            .unwrap_or_else(|_| unreachable!("a token is letters and digits"));
+        // Kept out of logs, and out of tables that HTTP/2 compresses headers with.
+        value.set_sensitive(true);
+        Self(value)
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
 }
 
 /// The configuration of a client's TLS.
@@ -161,7 +199,8 @@ mod tests {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), shown);
         }
         assert_eq!("http://127.0.0.1:7443".parse::<Address>(), Err(NoAddress::Plain));
-        for bad in ["", "https://", "host", "host:0", "host:99999", "::1:7443", "user@host:1", "https://host:1/x", "a b:1"]
+        for bad in
+            ["", "https://", "host", "host:0", "host:99999", "::1:7443", "user@host:1", "https://host:1/x", "a b:1"]
         {
             assert_eq!(bad.parse::<Address>(), Err(NoAddress::Malformed), "{bad:?}");
         }

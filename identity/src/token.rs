@@ -83,11 +83,14 @@ impl Token {
     pub fn load(path: &Path) -> Result<Self, TokenFileError> {
         let failed = |source| TokenFileError::Io { path: path.to_owned(), source };
         let mut text = String::new();
-        std::fs::File::open(path)
-            .and_then(|file| file.take(MAX_FILE).read_to_string(&mut text))
-            .map_err(failed)?;
+        std::fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text)).map_err(failed)?;
         text.trim().parse().map_err(|source| TokenFileError::NoToken { path: path.to_owned(), source })
     }
+}
+
+/// Puts a token into a file for this user alone.
+pub fn save(token: &Token, path: &Path) -> io::Result<()> {
+    crate::file::write_private(path, format!("{}\n", token.reveal()).as_bytes())
 }
 
 /// Names a token by the digest of its secret.

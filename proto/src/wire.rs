@@ -14,3 +14,6 @@
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/casefile.v1.rs"));
 }
+
+/// Every method of every service, as it is called on the wire: `/casefile.v1.NodeService/ListNodes`.
+pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));

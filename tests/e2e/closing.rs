@@ -30,7 +30,7 @@ fn serve_and_agent_run_end_on_a_signal_and_say_what_they_did() {
     for signal in [Signal::TERM, Signal::INT] {
         let rig = Rig::new().unwrap();
         let host = FakeHost::new(rig.path("host")).unwrap();
-        let listen = rig.url().trim_start_matches("http://").to_owned();
+        let listen = rig.url().trim_start_matches("https://").to_owned();
         let (server, agent) = (rig.path("c.toml"), rig.path("a.toml"));
         std::fs::write(&server, format!("listen = {listen:?}\ndata_dir = {:?}\n", rig.path("collector"))).unwrap();
         let text = format!(
@@ -40,6 +40,7 @@ fn serve_and_agent_run_end_on_a_signal_and_say_what_they_did() {
             host.root()
         );
         std::fs::write(&agent, text).unwrap();
+        rig.enlist("n1").unwrap();
         let with = |name: &str, verb: &str, config: &Path| {
             let mut command = command(name);
             command.arg(verb).arg("--config").arg(config);

@@ -47,8 +47,11 @@ async fn a_collector_whose_disk_was_full_has_all_it_acknowledged_and_seals_what_
     let rig = Rig::new().unwrap();
     let Some(disk) = SmallDisk::mount(&rig.path("disk"), 8192) else { return };
     let host = FakeHost::new(rig.path("host")).unwrap();
+    // Where the harness looks for the collector's keys.
+    std::fs::create_dir(disk.path("data")).unwrap();
+    std::os::unix::fs::symlink(disk.path("data"), rig.path("collector")).unwrap();
     let config = rig.path("collector.toml");
-    let listen = rig.url().trim_start_matches("http://").to_owned();
+    let listen = rig.url().trim_start_matches("https://").to_owned();
     std::fs::write(&config, format!("listen = {listen:?}\ndata_dir = {:?}\n", disk.path("data"))).unwrap();
     let mut collector = Talking::start(
         command("casefile-collector").arg("serve").arg("--config").arg(&config),
@@ -65,7 +68,7 @@ async fn a_collector_whose_disk_was_full_has_all_it_acknowledged_and_seals_what_
     disk.fill();
     collector.until_it_says("cannot store last words");
     collector.until_it_says("could not be sealed");
-    let refused = run("casefile", &["collect", "--since", "5s", "--collector", &rig.url()]);
+    let refused = run("casefile", &["collect", "--since", "5s", "--data", disk.path("data").to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
     assert!(said(&refused).contains("disk full"), "{}", said(&refused));
 

@@ -20,6 +20,7 @@ async fn an_agent_killed_in_mid_stream_leaves_no_frame_twice_and_no_undeclared_h
         host.root()
     );
     std::fs::write(&config, text).unwrap();
+    rig.enlist("n1").unwrap();
     let start = || Running::start(command("casefile-agent").arg("run").arg("--config").arg(&config));
 
     let mut held = Duration::from_secs(1);

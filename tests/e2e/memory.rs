@@ -50,7 +50,7 @@ async fn a_log_of_300_mib_goes_through_agent_and_collector_in_little_memory() {
     out.flush().unwrap();
     drop(out);
 
-    let listen = rig.url().trim_start_matches("http://").to_owned();
+    let listen = rig.url().trim_start_matches("https://").to_owned();
     let (server, agent) = (rig.path("c.toml"), rig.path("a.toml"));
     fs::write(&server, format!("listen = {listen:?}\ndata_dir = {:?}\n", rig.path("collector"))).unwrap();
     let text = format!(
@@ -60,6 +60,7 @@ async fn a_log_of_300_mib_goes_through_agent_and_collector_in_little_memory() {
         host.root()
     );
     fs::write(&agent, text).unwrap();
+    rig.enlist("n1").unwrap();
     let mut server =
         Talking::start(command("casefile-collector").arg("serve").arg("--config").arg(&server), rig.path("c.err"));
     server.until_it_says("collector started");

@@ -47,13 +47,15 @@ async fn a_second_collector_on_one_directory_is_refused_and_says_why() {
 fn a_wrong_flag_a_reversed_window_and_a_missing_file_exit_as_documented() {
     let dir = tempfile::tempdir().unwrap();
     let none = dir.path().join("none.tar.gz");
-    let cases: [(&[&str], i32); 6] = [
+    let cases: [(&[&str], i32); 8] = [
         (&["--no-such-flag"], 2),
         (&["collect", "--since", "yesterday"], 2),
         (&["collect", "--since", "2026-11-23T03:00:00Z", "--until", "2026-11-23T02:00:00Z"], 2),
         (&["collect", "--since", "2026-11-23T03:00:00Z", "--until", "2026-11-23T03:00:00Z"], 2),
         (&["show", none.to_str().unwrap()], 1),
         (&["incidents", "--collector", "http://127.0.0.1:1"], 1),
+        (&["incidents", "--collector", "https://127.0.0.1:1"], 1),
+        (&["incidents", "--token-file", none.to_str().unwrap()], 1),
     ];
     for (args, code) in cases {
         let output = program::run("casefile", args);

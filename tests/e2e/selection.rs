@@ -42,15 +42,16 @@ async fn collect_of_a_namespace_has_the_logs_of_its_pods_only_and_says_so() {
     let agent = rig.agent("n1", host.root()).unwrap();
     rig.client().await.unwrap().recorded("n1", Duration::from_secs(1)).await;
 
-    let url = rig.url();
+    let data = rig.path("collector");
+    let data = data.to_str().unwrap();
     let collected =
-        casefile(&["collect", "--collector", &url, "--since", "10m", "-n", "shop", "--pod", "api-0", "--wait"]).await;
+        casefile(&["collect", "--data", data, "--since", "10m", "-n", "shop", "--pod", "api-0", "--wait"]).await;
     assert!(matches!(collected.status.code(), Some(0 | 5)), "{}", said(&collected));
     let told = "Asked: only pod logs of namespace shop, pod api-0. What was not asked is not missing.";
     assert!(stdout(&collected).contains(told), "{}", said(&collected));
     let file = rig.path("case.tar.gz");
     let file = file.to_str().unwrap();
-    let fetched = casefile(&["download", "INC-000001", "--collector", &url, "-o", file]).await;
+    let fetched = casefile(&["download", "INC-000001", "--data", data, "-o", file]).await;
     assert!(fetched.status.success(), "{}", said(&fetched));
 
     let listed = stdout(&casefile(&["ls", file]).await);
@@ -89,8 +90,20 @@ async fn collect_of_one_source_is_whole_without_the_others() {
     let collector = rig.collector().await.unwrap();
     let agent = rig.agent("n1", host.root()).unwrap();
     rig.client().await.unwrap().recorded("n1", Duration::from_secs(1)).await;
-    let url = rig.url();
-    let args = ["collect", "--collector", &url, "--since", "10m", "--until", "10s", "--source", "pods", "-n", "shop"];
+    let data = rig.path("collector");
+    let args = [
+        "collect",
+        "--data",
+        data.to_str().unwrap(),
+        "--since",
+        "10m",
+        "--until",
+        "10s",
+        "--source",
+        "pods",
+        "-n",
+        "shop",
+    ];
     let collected = casefile(&[&args[..], &["--wait", "-o", "json"]].concat()).await;
     assert_eq!(collected.status.code(), Some(0), "{}", said(&collected));
     let detail: serde_json::Value = serde_json::from_str(&stdout(&collected)).unwrap();

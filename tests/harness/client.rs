@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use casefile_identity::dial::{Address, Api, dial_as};
+use casefile_identity::token::Token;
 use casefile_proto::ids::{IncidentId, NodeName};
 use casefile_proto::incident::{
     ArchivePiece, DownloadAsk, IncidentAsk, IncidentDetail, IncidentState, IncidentSummary, IncidentView, OpenAsk,
@@ -16,21 +18,20 @@ use casefile_proto::wire::v1::incident_service_client::IncidentServiceClient;
 use casefile_proto::wire::v1::node_service_client::NodeServiceClient;
 use casefile_proto::wire::v1::{GetIncidentRequest, ListNodesRequest, WatchIncidentRequest};
 use casefile_review::casefile::CaseFile;
-use tonic::transport::Channel;
 
 use crate::wait;
 
 /// A connection.
 #[derive(Clone)]
 pub struct Client {
-    incidents: IncidentServiceClient<Channel>,
-    nodes: NodeServiceClient<Channel>,
+    incidents: IncidentServiceClient<Api>,
+    nodes: NodeServiceClient<Api>,
 }
 
 impl Client {
-    /// Connects.
-    pub async fn connect(url: &str) -> Result<Self> {
-        let channel = tonic::transport::Endpoint::from_shared(url.to_owned())?.connect().await.context("connect")?;
+    /// Connects, and shows this token.
+    pub async fn connect(to: &Address, token: &Token) -> Result<Self> {
+        let channel = dial_as(to, token, |endpoint| endpoint).await.context("connect")?;
         Ok(Self { incidents: IncidentServiceClient::new(channel.clone()), nodes: NodeServiceClient::new(channel) })
     }
 

@@ -14,6 +14,7 @@ pub mod secrets;
 pub mod wait;
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,10 +22,14 @@ use anyhow::{Context, Result};
 use casefile_agent::config::GpuConfig;
 use casefile_agent::logs::LogConfig;
 use casefile_agent::redaction::Masking;
+use casefile_agent::uplink::Collector as Membership;
+use casefile_agent::uplink::identity::Join;
 use casefile_agent::{Agent, Setup};
 use casefile_collector::Collector;
 use casefile_collector::config::PortTaken;
 use casefile_evidence::recording::segment::Retention;
+use casefile_identity::authority::Authority;
+use casefile_identity::token::Token;
 use casefile_proto::time::WallTime;
 use casefile_proto::units::Bytes;
 
@@ -56,15 +61,24 @@ impl Rig {
 
     /// Where its collector listens.
     pub fn url(&self) -> String {
-        format!("http://{}", self.listen)
+        format!("https://{}", self.listen)
     }
 
     /// Starts the collector; again after it was stopped, on what it had.
     pub async fn collector(&self) -> Result<Collector> {
+        self.collector_with(|_| {}).await
+    }
+
+    /// The same, with something set differently.
+    pub async fn collector_with(
+        &self,
+        change: impl FnOnce(&mut casefile_collector::config::Config),
+    ) -> Result<Collector> {
         let mut config = casefile_collector::config::Config::new(self.path("collector"));
         config.listen = self.listen;
         config.port_taken = PortTaken::Refuse;
         config.probe_every = Duration::from_millis(200);
+        change(&mut config);
         Collector::start(config).await.context("start the collector")
     }
 
@@ -83,7 +97,7 @@ impl Rig {
 
     fn start(&self, node: &str, host: &Path, gpu: GpuConfig, every: Duration) -> Result<Agent> {
         let config = casefile_agent::config::Config {
-            collector: Some(self.url()),
+            collector: Some(self.membership(node)?),
             node: node.parse().context("a node name")?,
             data_dir: self.path(&format!("agent-{node}")),
             host_root: host.to_owned(),
@@ -102,7 +116,35 @@ impl Rig {
 
     /// A client of the collector.
     pub async fn client(&self) -> Result<Client> {
-        Client::connect(&self.url()).await
+        Client::connect(&self.url().parse()?, &self.owner()?).await
+    }
+
+    /// The token of whoever owns the collector's data directory. It is there once the collector was started.
+    pub fn owner(&self) -> Result<Token> {
+        Ok(Token::load(&casefile_collector::data::owner_token_below(&self.path("collector")))?)
+    }
+
+    /// The authority of the collector; made if the collector was not started yet.
+    pub fn authority(&self) -> Result<Authority> {
+        let keys = self.path("collector").join("keys");
+        std::fs::create_dir_all(&keys).context("make the directory of keys")?;
+        std::fs::set_permissions(self.path("collector"), std::fs::Permissions::from_mode(0o700))?;
+        Authority::load_or_make(&keys, now()).context("the collector's authority")
+    }
+
+    /// Puts a certificate where the agent of this node, a program of its own, finds it, as if it had joined.
+    pub fn enlist(&self, node: &str) -> Result<()> {
+        let dir = self.path(&format!("agent-{node}"));
+        std::fs::create_dir_all(&dir).context("make the agent's directory")?;
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))?;
+        let certificate = self.authority()?.agent(&node.parse()?, now(), Duration::from_hours(24))?;
+        Ok(certificate.save(&dir.join(casefile_agent::data_dir::IDENTITY))?)
+    }
+
+    /// Where the collector is, and a certificate for a node as if it had joined.
+    pub fn membership(&self, node: &str) -> Result<Membership> {
+        let certificate = self.authority()?.agent(&node.parse()?, now(), Duration::from_hours(24))?;
+        Ok(Membership { address: self.url().parse()?, join: Join::Given(Box::new(certificate)) })
     }
 }
 

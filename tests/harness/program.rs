@@ -30,7 +30,14 @@ pub fn command(name: &str) -> Command {
 }
 
 fn without_our_environment(command: &mut Command) {
-    for variable in ["CASEFILE_COLLECTOR", "CASEFILE_DATA", "CASEFILE_NODE", "CASEFILE_LOG"] {
+    for variable in [
+        "CASEFILE_COLLECTOR",
+        "CASEFILE_DATA",
+        "CASEFILE_NODE",
+        "CASEFILE_LOG",
+        "CASEFILE_TOKEN",
+        "CASEFILE_TOKEN_FILE",
+    ] {
         command.env_remove(variable);
     }
     command.stdin(Stdio::null());

@@ -9,6 +9,7 @@ mod catch_up;
 mod collections;
 mod feed;
 mod fit;
+pub mod identity;
 mod item;
 pub mod live;
 mod session;
@@ -20,19 +21,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use casefile_identity::dial::{Address, Me};
 use casefile_proto::session::Collectable;
 use tokio::sync::watch;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::clock::Clock;
 use crate::collect::Context;
+use crate::runner::lane::chain;
 use backoff::Backoff;
 use collections::Collections;
+use identity::{Identity, Join};
 use live::Live;
 use session::End;
-
-/// A collector that does not answer a connection within this is tried again.
-const CONNECT: Duration = Duration::from_secs(5);
 
 /// A connection on which nothing comes back for both of them is dead.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -42,8 +43,10 @@ const STREAM_WINDOW: u32 = 64 << 10;
 
 /// Everything that an uplink works with.
 pub struct Uplink {
-    /// The collector's address: `http://host:port`.
-    pub collector: String,
+    /// Where the collector is, and how this agent gets its certificate.
+    pub collector: Collector,
+    /// Where the certificate is kept.
+    pub identity_file: PathBuf,
     /// The newest frames.
     pub live: Live,
     /// The ring, for frames that the collector missed.
@@ -58,6 +61,15 @@ pub struct Uplink {
     pub collectable: Vec<Collectable>,
 }
 
+/// Where a collector is, and how an agent becomes known to it.
+#[derive(Debug, Clone)]
+pub struct Collector {
+    /// Its address.
+    pub address: Address,
+    /// How the agent gets its first certificate.
+    pub join: Join,
+}
+
 /// Whether the uplink goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Run {
@@ -66,14 +78,13 @@ pub(crate) enum Run {
 }
 
 /// Keeps a session with the collector until `shutdown` is ready, then ends it: what was sent is acknowledged or is sent
-/// again by the next run. Returns at once with an error when the address is none.
-pub async fn run(uplink: Uplink, shutdown: impl Future<Output = ()> + Send) -> Result<(), InvalidCollector> {
-    let endpoint = endpoint(&uplink.collector)?;
+/// again by the next run.
+pub async fn run(uplink: Uplink, shutdown: impl Future<Output = ()> + Send) {
     let (told, mut stop) = watch::channel(Run::Go);
     let mut collections = Collections::new(Arc::clone(&uplink.context), uplink.spool_dir.clone()).await;
     tokio::pin!(shutdown);
     {
-        let dialling = dial(&uplink, &endpoint, &mut collections, &mut stop);
+        let dialling = dial(&uplink, &mut collections, &mut stop);
         tokio::pin!(dialling);
         tokio::select! {
             // Only returns when it was told to stop.
@@ -86,27 +97,41 @@ pub async fn run(uplink: Uplink, shutdown: impl Future<Output = ()> + Send) -> R
         }
     }
     collections.stop().await;
-    Ok(())
 }
 
-async fn dial(uplink: &Uplink, endpoint: &Endpoint, collections: &mut Collections, stop: &mut watch::Receiver<Run>) {
+async fn dial(uplink: &Uplink, collections: &mut Collections, stop: &mut watch::Receiver<Run>) {
     let mut backoff = Backoff::new(random());
+    let Collector { address, join } = uplink.collector.clone();
+    let node = uplink.context.node.clone();
+    let mut identity = Identity::open(node, uplink.identity_file.clone(), join, Arc::clone(&uplink.clock));
+    // What is the matter is told when it changes, not each time that it is tried again.
+    let mut told = String::new();
     loop {
         let connected = tokio::select! {
-            // Within its own deadline.
-            connected = endpoint.connect() => connected,
+            // Within deadlines of its own.
+            connected = connect(&mut identity, &address) => connected,
             // The agent stops.
             _ = stop.wait_for(|run| *run == Run::Stop) => return,
         };
         match connected {
-            Ok(channel) => match session::talk(uplink, collections, channel, stop, &mut backoff).await {
-                End::Stopped => return,
-                End::Broken(why) => tracing::info!(collector = uplink.collector, why, "session ended"),
-            },
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-                tracing::info!(collector = uplink.collector, why, "collector is not reached");
+            Ok(channel) => {
+                let talking = session::talk(uplink, collections, channel.clone(), stop, &mut backoff);
+                let end = tokio::select! {
+                    // The session is over.
+                    end = talking => end,
+                    // Never ready.
+                    () = identity.stay_fresh(channel) => continue,
+                };
+                match end {
+                    End::Stopped => return,
+                    End::Broken(why) => tracing::info!(collector = %address, why, "session ended"),
+                }
+                told.clear();
+            }
+            Err(why) if why == told => tracing::debug!(collector = %address, why, "no session"),
+            Err(why) => {
+                tracing::warn!(collector = %address, why, "no session: what is recorded stays in the ring");
+                told = why;
             }
         }
         tokio::select! {
@@ -118,29 +143,24 @@ async fn dial(uplink: &Uplink, endpoint: &Endpoint, collections: &mut Collection
     }
 }
 
-/// The collector's address is none.
-#[derive(Debug, thiserror::Error)]
-#[error("{address:?} is no address of a collector such as http://127.0.0.1:7443")]
-pub struct InvalidCollector {
-    /// What was given.
-    pub address: String,
-    /// What is wrong with it.
-    #[source]
-    pub source: tonic::transport::Error,
+/// A connection that shows our certificate, or why there is none.
+async fn connect(identity: &mut Identity, address: &Address) -> Result<Channel, String> {
+    let certificate = identity.certificate(address).await.map_err(|e| chain(&e))?;
+    let dialled = casefile_identity::dial::dial(address, &Me::Agent(certificate), tuned).await;
+    dialled.map_err(|error| {
+        let error: &dyn std::error::Error = &error;
+        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        format!("the collector is not reached: {why}")
+    })
 }
 
-fn endpoint(address: &str) -> Result<Endpoint, InvalidCollector> {
-    Endpoint::new(address.to_owned())
-        .map(|endpoint| {
-            endpoint
-                .connect_timeout(CONNECT)
-                .tcp_nodelay(true)
-                .initial_stream_window_size(STREAM_WINDOW)
-                .http2_keep_alive_interval(KEEPALIVE)
-                .keep_alive_timeout(KEEPALIVE)
-                .keep_alive_while_idle(true)
-        })
-        .map_err(|source| InvalidCollector { address: address.to_owned(), source })
+/// What an agent wants of HTTP/2.
+fn tuned(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .initial_stream_window_size(STREAM_WINDOW)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .keep_alive_while_idle(true)
 }
 
 /// A number that differs between agents and runs; nothing secret rests on it.

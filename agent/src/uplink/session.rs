@@ -75,7 +75,7 @@ pub(super) async fn talk(
         Ok(greeted) => greeted,
         Err(end) => return end,
     };
-    tracing::info!(collector = uplink.collector, have = welcome.have.map(|seq| seq.0), "session stands");
+    tracing::info!(collector = %uplink.collector.address, have = welcome.have.map(|seq| seq.0), "session stands");
     if let Some(key) = &welcome.redaction_key {
         redact_with(uplink, key);
     }

@@ -2,6 +2,7 @@
 
 use std::io::SeekFrom;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use casefile_proto::ids::IncidentId;
@@ -15,7 +16,9 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use super::streams::{Answers, Outlet, Streams};
-use super::{malformed, not_opened, unanswered};
+use super::{malformed, not_opened, unanswered, unrecorded};
+use crate::audit::{Audit, Outcome, Verb};
+use crate::identity::authorise::caller;
 use crate::incident::handle::Incidents;
 
 /// Watchers at a time; each costs a task and one view.
@@ -33,15 +36,17 @@ const PIECE: usize = 256 << 10;
 /// The incident service.
 pub struct Api {
     incidents: Incidents,
+    audit: Arc<Audit>,
     watchers: Streams,
     downloads: Streams,
 }
 
 impl Api {
-    /// Over these incidents.
-    pub fn new(incidents: Incidents) -> Self {
+    /// Over these incidents. What is opened and fetched is told this audit log first.
+    pub fn new(incidents: Incidents, audit: Arc<Audit>) -> Self {
         Self {
             incidents,
+            audit,
             watchers: Streams::new("watchers", WATCHERS),
             downloads: Streams::new("downloads", DOWNLOADS),
         }
@@ -57,7 +62,17 @@ impl IncidentService for Api {
         &self,
         request: Request<v1::OpenIncidentRequest>,
     ) -> Result<Response<v1::OpenIncidentResponse>, Status> {
-        let ask = OpenAsk::try_from(request.into_inner()).map_err(|e| malformed(&e))?;
+        let caller = caller(&request)?;
+        let mut ask = OpenAsk::try_from(request.into_inner()).map_err(|e| malformed(&e))?;
+        // Who asks is who has proven it; what he says of himself stands beside it.
+        let proven = caller.who.to_string();
+        ask.ask.requested_by = match ask.ask.requested_by.as_str() {
+            "" => proven,
+            said => format!("{said} (as {proven})"),
+        };
+        let what = format!("{} of {} nodes: {}", ask.ask.window, ask.ask.nodes.len(), ask.ask.title);
+        let entry = caller.entry(Verb::OpenIncident, what, Outcome::Granted);
+        self.audit.recorded(entry).await.map_err(|e| unrecorded(&e))?;
         let summary = self.incidents.open(ask).await.map_err(|e| not_opened(&e))?;
         Ok(Response::new(summary.into()))
     }
@@ -93,6 +108,7 @@ impl IncidentService for Api {
         &self,
         request: Request<v1::DownloadArchiveRequest>,
     ) -> Result<Response<Self::DownloadArchiveStream>, Status> {
+        let caller = caller(&request)?;
         let DownloadAsk { incident: id, offset } =
             DownloadAsk::try_from(request.into_inner()).map_err(|e| malformed(&e))?;
         let detail = self.incidents.detail(id).await.map_err(|e| unanswered(&e))?.ok_or_else(|| none(id))?;
@@ -101,6 +117,9 @@ impl IncidentService for Api {
             let text = format!("offset {offset} is beyond the archive's end: it has {} bytes", archive.size);
             return Err(Status::out_of_range(text));
         }
+        let what = format!("{id} {} from byte {offset}", archive.file_name);
+        let entry = caller.entry(Verb::DownloadArchive, what, Outcome::Granted);
+        self.audit.recorded(entry).await.map_err(|e| unrecorded(&e))?;
         let path = self.incidents.archive(&archive);
         Ok(Response::new(self.downloads.open(|outlet| download(path, archive, offset, outlet))?))
     }

@@ -8,16 +8,20 @@ use casefile_proto::wire::v1::incident_service_client::IncidentServiceClient;
 use casefile_proto::wire::v1::node_service_client::NodeServiceClient;
 use tokio::sync::oneshot;
 use tonic::Code;
-use tonic::transport::Channel;
 
 use super::*;
+use crate::identity::authorise::Authorise;
 use crate::incident::test_nodes::{START, window};
 use crate::incident::test_rig::{Rig, ask, clock};
-use crate::ingest::listener::{self, Limits};
+use crate::ingest::listener::{self, Limits, Secured};
+use crate::store::sqlite::SqliteStore;
+use casefile_identity::dial::{Api, dial_as};
+use casefile_identity::token::Token;
 
 struct Served {
     rig: Rig,
-    channel: Channel,
+    channel: Api,
+    audit: Arc<Audit>,
     /// Ends the listener with the test.
     _stop: oneshot::Sender<()>,
 }
@@ -27,16 +31,26 @@ impl Served {
         let rig = Rig::start(&[("a", Connected)]).await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let routes = people(rig.incidents.clone(), Arc::clone(&rig.fleet) as _, clock(Arc::default()));
+        let now: Clock = Arc::new(crate::clock::now);
+        let audit = Arc::new(Audit::open(&rig.data.audit(), Arc::clone(&now)).unwrap());
+        let tokens = Arc::new(SqliteStore::in_memory());
+        let life = Duration::from_hours(1);
+        let identity = Identity::open(&rig.data.keys(), tokens, Arc::clone(&audit), now, life).unwrap();
+        let identity = Arc::new(identity);
+        let secured = Secured { tls: identity.tls(), authorise: Authorise::new(identity) };
+        let routes =
+            people(rig.incidents.clone(), Arc::clone(&rig.fleet) as _, Arc::clone(&audit), clock(Arc::default()));
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move {
-            listener::serve(listener, routes, Limits::default(), async { drop(stopped.await) }).await.unwrap();
+            listener::serve(listener, routes, secured, Limits::default(), async { drop(stopped.await) }).await.unwrap();
         });
-        let channel = Channel::from_shared(format!("http://{addr}")).unwrap().connect().await.unwrap();
-        Self { rig, channel, _stop: stop }
+        let owner = Token::load(&rig.data.keys().join("owner.token")).unwrap();
+        let to = addr.to_string().parse().unwrap();
+        let channel = dial_as(&to, &owner, |endpoint| endpoint).await.unwrap();
+        Self { rig, channel, audit, _stop: stop }
     }
 
-    fn incidents(&self) -> IncidentServiceClient<Channel> {
+    fn incidents(&self) -> IncidentServiceClient<Api> {
         IncidentServiceClient::new(self.channel.clone())
     }
 
@@ -190,4 +204,25 @@ async fn too_many_streams_are_refused_and_one_that_ended_makes_room() {
     };
     tokio::time::timeout(Duration::from_secs(10), room).await.unwrap();
     drop(open);
+}
+
+#[tokio::test]
+async fn who_opens_and_who_fetches_is_recorded_first_and_nothing_is_fetched_that_is_not_recorded() {
+    let mut served = Served::start().await;
+    let (incident, _) = served.sealed().await;
+    let mut client = served.incidents();
+    let opened = client.open_incident(request(0, 50, &["a"])).await.unwrap().into_inner().incident.unwrap();
+    assert_eq!(opened.requested_by, "owner", "who asked is who has proven it");
+    let ask = v1::DownloadArchiveRequest { incident, offset: 0 };
+    drained(client.download_archive(ask.clone()).await.unwrap().into_inner()).await;
+    let mut verbs = Vec::new();
+    let log = served.rig.data.audit();
+    crate::audit::read(&log, |line| verbs.push((line.entry.who.clone(), line.entry.verb.word()))).unwrap();
+    let owner = |verb| ("owner".to_owned(), verb);
+    assert_eq!(verbs, [owner("open-incident"), owner("download-archive")]);
+
+    served.audit.spoil(&served.rig.dir.path().join("aside"));
+    let refused = client.download_archive(ask).await.unwrap_err();
+    assert!(refused.code() == Code::Unavailable && refused.message().contains("audit log"), "{refused}");
+    std::fs::remove_dir(&log).unwrap();
 }

@@ -2,9 +2,11 @@
 //! here.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use casefile_identity::authority::Holder;
 use casefile_proto::ids::NodeName;
 use casefile_proto::node::Link;
 use casefile_proto::session::{FromAgent, MAX_WINDOW_BATCHES, RedactionKey, SessionToken};
@@ -17,6 +19,7 @@ use super::refusal::chain;
 use super::registry::{COMMANDS, Command, Registry};
 use super::session::{Action, Session, SessionConfig};
 use super::{NodeEvent, Refusal};
+use crate::audit::{Entry, Outcome, Verb};
 use crate::last_words::{Stored, Writer};
 
 /// Messages to the agent that wait to be sent. When it is full the session waits, for [`SEND`] at most.
@@ -34,6 +37,12 @@ pub(super) const CLOCK_WAIT: Duration = Duration::from_secs(2);
 /// How often the state machine is told that time has passed.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Whose agent is at the other end, and where that is.
+pub(super) struct Agent {
+    pub(super) holder: Arc<Holder>,
+    pub(super) from: SocketAddr,
+}
+
 /// What is sent to the agent: messages, and at the end why.
 pub(super) type Outbox = mpsc::Sender<Result<v1::SessionResponse, Status>>;
 
@@ -45,6 +54,9 @@ pub(super) struct Conversation {
     outbox: Outbox,
     commands: (mpsc::Sender<Command>, mpsc::Receiver<Command>),
     stored: (mpsc::Sender<Stored>, mpsc::Receiver<Stored>),
+    agent: Agent,
+    /// The session ends then.
+    until: Instant,
     /// The node, once it has said who it is, and the right to append to its last words.
     node: Option<(NodeName, Writer)>,
     /// The node is connected and nobody was told: until its clock is known, or until then.
@@ -68,9 +80,11 @@ impl From<Refusal> for End {
 }
 
 impl Conversation {
-    pub(super) fn new(registry: Arc<Registry>, token: SessionToken, outbox: Outbox) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, token: SessionToken, agent: Agent, outbox: Outbox) -> Self {
+        let until = Instant::now() + age(&registry, &agent.holder, token);
         let redaction_key = registry.config.redaction_key.clone();
         let config = SessionConfig {
+            node: agent.holder.node.clone(),
             token,
             catch_up: registry.config.catch_up,
             probe_every: registry.config.probe_every,
@@ -80,6 +94,8 @@ impl Conversation {
         Self {
             session,
             token,
+            agent,
+            until,
             outbox,
             commands: mpsc::channel(COMMANDS),
             // As many answers as batches can be in flight, so that the thread that answers never finds it full.
@@ -102,6 +118,9 @@ impl Conversation {
             let (node, error) = (node.as_ref().map(NodeName::as_str), chain(refusal));
             if refusal.is_their_fault() {
                 tracing::warn!(node, error, "session refused");
+                if let Refusal::OtherNode { claimed, .. } = refusal {
+                    self.record(Verb::ClaimNode, format!("node {claimed}")).await;
+                }
             } else {
                 tracing::info!(node, error, "session ended");
             }
@@ -120,7 +139,8 @@ impl Conversation {
         let mut ticks = tokio::time::interval(TICK);
         let registry = Arc::clone(&self.registry);
         let stopped = registry.stopped();
-        tokio::pin!(stopped);
+        let aged = tokio::time::sleep_until(self.until);
+        tokio::pin!(stopped, aged);
         loop {
             // Every arm only takes out of a queue or a stream, so that dropping it loses nothing.
             let actions = tokio::select! {
@@ -144,6 +164,11 @@ impl Conversation {
                 }
                 // Time passes.
                 _ = ticks.tick() => self.session.tick(self.registry.now()),
+                // It has lasted long enough.
+                () = &mut aged => {
+                    self.finish().await?;
+                    return Err(Refusal::Age.into());
+                }
                 // The collector stops.
                 () = &mut stopped => {
                     self.finish().await?;
@@ -235,7 +260,11 @@ impl Conversation {
 
     /// The node has said who it is.
     async fn open(&mut self, node: NodeName) -> Result<Vec<Action>, End> {
-        self.registry.join(&node, self.token, self.commands.0.clone())?;
+        let boot = self.session.boot();
+        if let Some(other) = self.registry.join(&node, self.token, boot, self.commands.0.clone())? {
+            tracing::warn!(%node, %boot, %other, "two agents of one node: the newer takes the place of the older");
+            self.record(Verb::ReplaceSession, format!("boot {boot} takes the place of boot {other}")).await;
+        }
         let opened = self.registry.last_words.writer(&node).await;
         let (writer, last) = match opened {
             Ok(opened) => opened,
@@ -266,6 +295,16 @@ impl Conversation {
         self.tell(NodeEvent::Connected { node, collectable }).await;
     }
 
+    /// Tells the audit log.
+    async fn record(&self, verb: Verb, what: String) {
+        let outcome = if verb == Verb::ClaimNode { Outcome::Denied } else { Outcome::Noticed };
+        let (who, from) = (format!("node {}", self.agent.holder.node), self.agent.from.to_string());
+        let entry = Entry { who, from, verb, what, outcome, times: 1 };
+        if let Err(error) = self.registry.config.audit.recorded(entry).await {
+            tracing::error!(error = chain(&error), "what an agent did is not recorded");
+        }
+    }
+
     fn note(&self) {
         if let Some((node, _)) = &self.node {
             let offset = self.session.offset(self.registry.now().boot);
@@ -282,4 +321,13 @@ impl Conversation {
             () = self.registry.stopped() => {}
         }
     }
+}
+
+/// How long a session may last: not beyond its certificate, and not all of them until the same moment. The token is as
+/// good as random.
+fn age(registry: &Registry, holder: &Holder, token: SessionToken) -> Duration {
+    let left = holder.expires.nanos_since(registry.now().wall);
+    let left = Duration::from_nanos(u64::try_from(left).unwrap_or(0));
+    let tenth = registry.config.session_age / 10;
+    (registry.config.session_age - tenth.mul_f64(f64::from(token.0[0]) / 255.0)).min(left)
 }

@@ -1,37 +1,54 @@
-//! The listener: an accept loop of our own in front of tonic, with limits that tonic does not have.
+//! The listener: an accept loop and TLS of our own in front of tonic, with limits that tonic does not have.
 //!
-//! tonic by itself caps neither connections nor streams, waits for ever for the first byte of a connection, and spins when
-//! file descriptors run out. Connections beyond a cap are closed at once; an agent that is refused tries again.
+//! tonic by itself caps neither connections nor streams, waits for ever for a handshake, and spins when file descriptors run
+//! out. Here a connection is a stranger until it has proven who it is: strangers are few, have a deadline, and the oldest
+//! goes when there are too many, so that whoever can prove himself gets in however many wait. [`guarded`] is one connection.
+
+mod guarded;
+mod strangers;
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use casefile_identity::authority::holder;
+use casefile_proto::ids::NodeName;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::Sleep;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::Connected;
+
+use crate::identity::authorise::Authorise;
+use crate::identity::caller::Peer;
+use guarded::{Guarded, Until};
+use strangers::{Closed, Strangers};
 
 /// The limits of the listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time.
+    /// Connections at a time that have proven who they are; fewer where there are not enough file descriptors.
     pub connections: usize,
     /// Connections at a time from one address. Loopback is exempt: there all come from one address, and who is there is
     /// on this machine already.
     pub connections_per_address: usize,
-    /// How long a connection may take to say that it speaks HTTP/2.
+    /// Connections at a time with the certificate of one node: a session, its uploads, and the same once more while one is
+    /// replaced. The oldest goes.
+    pub connections_per_node: usize,
+    /// Connections at a time that have not proven who they are. The oldest goes.
+    pub strangers: usize,
+    /// How long a connection may take for TLS and to say that it speaks HTTP/2.
     pub handshake: Duration,
+    /// How long a connection without a certificate may take until a token has proven who it is.
+    pub proof: Duration,
     /// Streams at a time on one connection: a session and its uploads, or what a person's client has open.
     pub streams_per_connection: u32,
     /// How long after `stop` calls may take to end.
@@ -43,10 +60,25 @@ impl Default for Limits {
         Self {
             connections: 12_000,
             connections_per_address: 64,
+            connections_per_node: 4,
+            strangers: 512,
             handshake: Duration::from_secs(5),
+            proof: Duration::from_secs(30),
             streams_per_connection: 32,
             grace: Duration::from_secs(10),
         }
+    }
+}
+
+impl Limits {
+    /// No more connections than leave half of the file descriptors for files.
+    fn within_descriptors(mut self) -> Self {
+        if let Some(most) = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok()) {
+            let room = (most / 2).saturating_sub(32).max(8);
+            self.strangers = self.strangers.min(room / 4);
+            self.connections = self.connections.min(room - self.strangers);
+        }
+        self
     }
 }
 
@@ -60,24 +92,33 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Streams that a peer may reset before they were accepted: beyond this it attacks.
 const PENDING_RESETS: usize = 20;
 
-/// Length of what an HTTP/2 client says first (RFC 9113 §3.4).
-const PREFACE: usize = 24;
-
 /// How long the accept loop rests when the machine is out of file descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
-/// Accepted connections that wait for tonic. When it is full nothing is accepted.
+/// Strangers that go when file descriptors have run out.
+const SHED: usize = 16;
+
+/// Connections that are through TLS and wait for tonic. When it is full they wait.
 const ACCEPTED: usize = 16;
+
+/// Who is served, and how connections are secured.
+pub struct Secured {
+    /// TLS.
+    pub tls: Arc<ServerConfig>,
+    /// In front of every method.
+    pub authorise: Authorise,
+}
 
 /// Serves until `stop` is ready; then takes no new connection, lets calls end within the grace period, and returns.
 pub async fn serve(
     listener: TcpListener,
     routes: Routes,
+    secured: Secured,
     limits: Limits,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
+    let limits = Arc::new(limits.within_descriptors());
     let (accepted, incoming) = mpsc::channel(ACCEPTED);
-    let counts = Arc::new(Counts::default());
     let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = Server::builder()
         .max_concurrent_streams(limits.streams_per_connection)
@@ -87,16 +128,24 @@ pub async fn serve(
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
+        .layer(secured.authorise)
         .add_routes(routes)
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async {
             // An error means that `serve` is gone, and the server with it.
             let _ = stopped.await;
         });
     let grace = limits.grace;
+    let acceptor = Acceptor {
+        limits,
+        tls: TlsAcceptor::from(secured.tls),
+        counts: Arc::default(),
+        strangers: Strangers::default(),
+        accepted,
+    };
     let until_stopped = async move {
         tokio::select! {
             // Never ready.
-            () = accept(&listener, &limits, &counts, &accepted) => {}
+            () = acceptor.run(&listener) => {}
             // Connections that wait to be accepted are refused by the system when the listener is dropped.
             () = stop => {}
         }
@@ -115,40 +164,100 @@ pub async fn serve(
     }
 }
 
-/// Accepts for ever.
-async fn accept(
-    listener: &TcpListener,
-    limits: &Limits,
-    counts: &Arc<Counts>,
-    accepted: &mpsc::Sender<io::Result<Guarded>>,
-) {
-    let mut reserve = reserve();
-    loop {
-        match listener.accept().await {
-            Ok((stream, from)) => match counts.admit(from, limits) {
-                Ok(place) => {
-                    // An error only delays small answers.
-                    let _ = stream.set_nodelay(true);
-                    let guarded = Guarded::new(stream, from, limits.handshake, place);
-                    if accepted.send(Ok(guarded)).await.is_err() {
-                        return std::future::pending().await;
+/// Accepts, and sees connections through TLS.
+struct Acceptor {
+    limits: Arc<Limits>,
+    tls: TlsAcceptor,
+    counts: Arc<Counts>,
+    strangers: Strangers,
+    accepted: mpsc::Sender<io::Result<Guarded>>,
+}
+
+impl Acceptor {
+    /// For ever.
+    async fn run(mut self, listener: &TcpListener) {
+        let mut reserve = reserve();
+        // Those that are not through TLS; they end by their deadline, or when they are closed to make room.
+        let mut handshakes = JoinSet::new();
+        loop {
+            match listener.accept().await {
+                Ok((stream, from)) => {
+                    while handshakes.try_join_next().is_some() {}
+                    match self.counts.admit(from, &self.limits) {
+                        Ok(place) => self.see_through(&mut handshakes, stream, place),
+                        Err(full) => tracing::debug!(%from, limit = full.name(), "connection refused"),
                     }
                 }
-                Err(full) => tracing::warn!(%from, limit = full.name(), "connection refused"),
-            },
-            Err(error) if is_transient(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
-                // With the reserved descriptor the one that waits is accepted and closed: it learns that it is refused.
-                if reserve.take().is_some() {
-                    let shed = tokio::time::timeout(BACK_OFF, listener.accept()).await;
-                    drop(shed);
+                Err(error) if is_transient(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections");
+                    // Strangers give up theirs. Where there is none, with the reserved descriptor the one that waits is
+                    // accepted and closed: it learns that it is refused.
+                    if self.strangers.close_oldest(SHED) == 0 && reserve.take().is_some() {
+                        let shed = tokio::time::timeout(BACK_OFF, listener.accept()).await;
+                        drop(shed);
+                    }
+                    tokio::time::sleep(BACK_OFF).await;
+                    reserve = reserve.or_else(self::reserve);
                 }
-                tokio::time::sleep(BACK_OFF).await;
-                reserve = self::reserve();
             }
         }
     }
+
+    fn see_through(&mut self, handshakes: &mut JoinSet<()>, stream: TcpStream, place: Place) {
+        // An error only delays small answers.
+        let _ = stream.set_nodelay(true);
+        let closed = self.strangers.add(self.limits.strangers);
+        let (tls, counts) = (self.tls.clone(), Arc::clone(&self.counts));
+        let (accepted, limits) = (self.accepted.clone(), Arc::clone(&self.limits));
+        let until = Until::new(limits.handshake, limits.proof);
+        handshakes.spawn(async move {
+            match secured(&tls, stream, place, closed, until, &counts, &limits).await {
+                // The server is gone: so is the connection.
+                Ok(connection) => drop(accepted.send(Ok(connection)).await),
+                // A stranger's doing: at debug, or he could fill the log.
+                Err((from, error)) => tracing::debug!(%from, error, "connection closed before it said anything"),
+            }
+        });
+    }
+}
+
+/// Sees one connection through TLS.
+async fn secured(
+    tls: &TlsAcceptor,
+    stream: TcpStream,
+    mut place: Place,
+    mut closed: Closed,
+    until: Until,
+    counts: &Arc<Counts>,
+    limits: &Limits,
+) -> Result<Guarded, (SocketAddr, String)> {
+    let from = place.from;
+    let stream = tokio::select! {
+        // It is through, or is none of ours.
+        stream = tls.accept(stream) => stream.map_err(|e| (from, e.to_string()))?,
+        // It takes too long.
+        () = tokio::time::sleep_until(until.handshake) => return Err((from, "no TLS handshake in time".to_owned())),
+        // Somebody else needs its place.
+        () = &mut closed => return Err((from, "closed to make room".to_owned())),
+    };
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let shown = match shown.map(|certificate| holder(certificate)) {
+        None => None,
+        Some(Some(holder)) => Some(Arc::new(holder)),
+        // Signed by our authority and no node's: what it is for, it does not say.
+        Some(None) => return Err((from, "its certificate is of no node".to_owned())),
+    };
+    let proven = closed.proven();
+    if let Some(holder) = &shown {
+        let oldest = counts.prove(&mut place, &holder.node, closed.closer(), limits);
+        oldest.map_err(|full| (from, format!("{} reached", full.name())))?;
+    }
+    let peer = Peer::new(from, shown, proven);
+    if peer.holder.is_some() {
+        peer.proven();
+    }
+    Ok(Guarded::new(stream, peer, until, closed, place))
 }
 
 /// A file descriptor to give up when there are no others. `None`: there is none even now.
@@ -170,7 +279,15 @@ fn is_transient(error: &io::Error) -> bool {
 /// Connections at the moment.
 #[derive(Default)]
 struct Counts {
-    now: Mutex<(usize, HashMap<IpAddr, usize>)>,
+    now: Mutex<Now>,
+}
+
+#[derive(Default)]
+struct Now {
+    /// That have shown a certificate.
+    proven: usize,
+    by_address: HashMap<IpAddr, usize>,
+    by_node: HashMap<NodeName, Vec<strangers::Closer>>,
 }
 
 /// Which cap is reached.
@@ -193,28 +310,51 @@ impl Full {
 /// A counted connection; dropping it counts it out.
 struct Place {
     counts: Arc<Counts>,
-    from: IpAddr,
+    from: SocketAddr,
+    node: Option<NodeName>,
+}
+
+/// An address of IPv4 is one address, also when it comes to us as IPv6.
+fn address(from: SocketAddr) -> IpAddr {
+    from.ip().to_canonical()
 }
 
 impl Counts {
+    /// A connection comes in.
     fn admit(self: &Arc<Self>, from: SocketAddr, limits: &Limits) -> Result<Place, Full> {
-        // An address of IPv4 is one address, also when it comes to us as IPv6.
-        let from = from.ip().to_canonical();
         let mut now = self.now();
-        let (all, by_address) = &mut *now;
-        if *all >= limits.connections {
-            return Err(Full::Connections);
-        }
-        let here = by_address.get(&from).copied().unwrap_or(0);
-        if here >= limits.connections_per_address && !from.is_loopback() {
+        let here = now.by_address.entry(address(from)).or_default();
+        if *here >= limits.connections_per_address && !address(from).is_loopback() {
             return Err(Full::ConnectionsPerAddress);
         }
-        *all += 1;
-        by_address.insert(from, here + 1);
-        Ok(Place { counts: Arc::clone(self), from })
+        *here += 1;
+        Ok(Place { counts: Arc::clone(self), from, node: None })
     }
 
-    fn now(&self) -> MutexGuard<'_, (usize, HashMap<IpAddr, usize>)> {
+    /// It has shown the certificate of a node. When that node has too many, its oldest is closed.
+    fn prove(
+        &self,
+        place: &mut Place,
+        node: &NodeName,
+        closer: strangers::Closer,
+        limits: &Limits,
+    ) -> Result<(), Full> {
+        let mut now = self.now();
+        if now.proven >= limits.connections {
+            return Err(Full::Connections);
+        }
+        now.proven += 1;
+        let of_node = now.by_node.entry(node.clone()).or_default();
+        of_node.retain(|closer| !closer.is_gone());
+        while of_node.len() >= limits.connections_per_node.max(1) {
+            of_node.remove(0).close();
+        }
+        of_node.push(closer);
+        place.node = Some(node.clone());
+        Ok(())
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
         // Only arithmetic happens under it.
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -222,128 +362,25 @@ impl Counts {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let from = address(self.from);
         let mut now = self.counts.now();
-        now.0 = now.0.saturating_sub(1);
-        if let Some(here) = now.1.get_mut(&self.from) {
+        if let Some(here) = now.by_address.get_mut(&from) {
             *here = here.saturating_sub(1);
             if *here == 0 {
-                now.1.remove(&self.from);
+                now.by_address.remove(&from);
             }
         }
-    }
-}
-
-/// A connection that is counted, and that must say something in time.
-struct Guarded {
-    stream: TcpStream,
-    from: SocketAddr,
-    handshake: Option<Handshake>,
-    _place: Place,
-}
-
-struct Handshake {
-    deadline: Pin<Box<Sleep>>,
-    left: usize,
-}
-
-impl Guarded {
-    fn new(stream: TcpStream, from: SocketAddr, within: Duration, place: Place) -> Self {
-        let deadline = Box::pin(tokio::time::sleep(within));
-        Self { stream, from, handshake: Some(Handshake { deadline, left: PREFACE }), _place: place }
-    }
-}
-
-impl Connected for Guarded {
-    type ConnectInfo = SocketAddr;
-    fn connect_info(&self) -> SocketAddr {
-        self.from
-    }
-}
-
-impl AsyncRead for Guarded {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let Some(handshake) = &mut this.handshake else { return Pin::new(&mut this.stream).poll_read(cx, buf) };
-        match Pin::new(&mut this.stream).poll_read(cx, buf) {
-            Poll::Ready(result) => {
-                handshake.left = handshake.left.saturating_sub(buf.filled().len() - before);
-                if handshake.left == 0 {
-                    this.handshake = None;
+        if let Some(node) = self.node.take() {
+            now.proven = now.proven.saturating_sub(1);
+            if let Some(of_node) = now.by_node.get_mut(&node) {
+                of_node.retain(|closer| !closer.is_gone());
+                if of_node.is_empty() {
+                    now.by_node.remove(&node);
                 }
-                Poll::Ready(result)
-            }
-            Poll::Pending => {
-                ready!(handshake.deadline.as_mut().poll(cx));
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 preface came in time")))
             }
         }
-    }
-}
-
-impl AsyncWrite for Guarded {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
-    }
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
-    }
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::AsyncReadExt;
-
-    fn limits(connections: usize, connections_per_address: usize) -> Limits {
-        Limits { connections, connections_per_address, ..Limits::default() }
-    }
-
-    #[test]
-    fn connections_are_capped_in_all_and_by_address_and_counted_out() {
-        let counts = Arc::new(Counts::default());
-        let from = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 7);
-        let limits = limits(4, 2);
-        let a1 = counts.admit(from("10.0.0.1"), &limits).map_err(Full::name);
-        let a2 = counts.admit(from("::ffff:10.0.0.1"), &limits).map_err(Full::name);
-        assert!(a1.is_ok() && a2.is_ok());
-        assert_eq!(counts.admit(from("10.0.0.1"), &limits).err(), Some(Full::ConnectionsPerAddress));
-        let others: Vec<_> = (0..2).map(|_| counts.admit(from("127.0.0.1"), &limits).ok().unwrap()).collect();
-        assert_eq!(counts.admit(from("10.0.0.2"), &limits).err(), Some(Full::Connections));
-        drop(a1);
-        assert!(counts.admit(from("10.0.0.1"), &limits).is_ok());
-        drop((a2, others));
-        assert_eq!(*counts.now(), (0, HashMap::new()));
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_says_nothing_is_closed() {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let limits = Limits { handshake: Duration::from_millis(50), ..Limits::default() };
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, Routes::default(), limits, async {
-            let _ = stopped.await;
-        }));
-        let mut silent = TcpStream::connect(address).await.unwrap();
-        let mut rest = Vec::new();
-        // The server's own settings may come first; then the end.
-        let end = tokio::time::timeout(Duration::from_secs(10), silent.read_to_end(&mut rest)).await;
-        assert!(end.is_ok(), "still open");
-        stop.send(()).unwrap();
-        tokio::time::timeout(Duration::from_secs(10), server).await.unwrap().unwrap().unwrap();
-    }
-}
+mod tests;

@@ -28,7 +28,9 @@ use casefile_proto::wire::v1::agent_service_server::{AgentService, AgentServiceS
 use tokio::sync::{mpsc, watch};
 
 pub use refusal::Refusal;
+pub(crate) use refusal::chain;
 
+use crate::audit::Audit;
 use crate::last_words::LastWords;
 use crate::spool::SpooledItem;
 use crate::spool::receive::Spool;
@@ -48,6 +50,10 @@ pub struct IngestConfig {
     pub clock: Clock,
     /// The key with which agents replace secrets: in the welcome, and told again when it changes.
     pub redaction_key: watch::Receiver<RedactionKey>,
+    /// How long a session may last; then the agent dials again, and shows the certificate that it has by then.
+    pub session_age: Duration,
+    /// What is told of agents that are not who they say, or who are two.
+    pub audit: Arc<Audit>,
 }
 
 /// What happened to a node, for whoever gathers incidents. The channel is bounded: when it is full, the session that

@@ -42,6 +42,19 @@ pub enum Refusal {
     /// The header is of another node or boot than hello says.
     #[error("the recording header is of another node or boot than hello")]
     OtherHeader,
+    /// The agent says that it is another node than its certificate says.
+    #[error(
+        "the certificate is of node {proven}, and the agent says that it is {claimed}: set node = \"{proven}\", or join anew"
+    )]
+    OtherNode {
+        /// What the certificate says.
+        proven: NodeName,
+        /// What the agent says.
+        claimed: NodeName,
+    },
+    /// The session has lasted long enough, or its certificate ends: another one begins at once.
+    #[error("the session is as old as it may get: dial again")]
+    Age,
     /// A record does not decode.
     #[error("refuse a record")]
     Record(#[source] DecodeError),
@@ -122,11 +135,12 @@ impl Refusal {
             Self::HelloFirst | Self::HelloTwice | Self::BeforeWelcome | Self::BeginFirst | Self::BeginTwice => {
                 Code::FailedPrecondition
             }
+            Self::OtherNode { .. } => Code::PermissionDenied,
             Self::Protocol { .. } => Code::Unimplemented,
             Self::Window => Code::ResourceExhausted,
             Self::Silent | Self::Deaf | Self::Stalled => Code::DeadlineExceeded,
             Self::Superseded(_) | Self::LastWords(LastWordsError::Superseded(_)) => Code::Aborted,
-            Self::Stopping | Self::LastWords(_) | Self::Short(_) => Code::Unavailable,
+            Self::Age | Self::Stopping | Self::LastWords(_) | Self::Short(_) => Code::Unavailable,
             Self::Token => Code::Unauthenticated,
             Self::Request(_) => Code::NotFound,
             Self::CutShort => Code::Cancelled,

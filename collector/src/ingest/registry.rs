@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use casefile_proto::convert::MAX_NODES;
-use casefile_proto::ids::{NodeName, RequestId};
+use casefile_proto::ids::{BootId, NodeName, RequestId};
 use casefile_proto::node::{Link, NodeStatus};
 use casefile_proto::session::{CollectionAsk, SessionToken};
 use casefile_proto::time::{ClockOffset, Stamp};
@@ -81,6 +81,7 @@ struct Node {
 /// The session that a node has.
 struct Joined {
     token: SessionToken,
+    boot: BootId,
     commands: mpsc::Sender<Command>,
     /// Dropped with the session; its uploads end then.
     alive: watch::Sender<()>,
@@ -154,30 +155,36 @@ impl Registry {
         }
     }
 
-    /// A session of a node begins. Whoever had one before is told, and its uploads end.
+    /// A session of a node begins. Whoever had one before is told, and its uploads end. Says of which boot that was, when
+    /// it was another one: two agents that live have one identity.
     pub(super) fn join(
         &self,
         node: &NodeName,
         token: SessionToken,
+        boot: BootId,
         commands: mpsc::Sender<Command>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<BootId>, Refusal> {
         let mut nodes = self.nodes();
         if !nodes.by_name.contains_key(node) && nodes.by_name.len() >= MAX_NODES {
             return Err(Refusal::Short("room for another node"));
         }
         let joined = Joined {
             token,
+            boot,
             commands,
             alive: watch::Sender::new(()),
             uploads: Arc::new(Semaphore::new(UPLOADS_PER_SESSION)),
         };
-        if let Some(before) = nodes.by_name.entry(node.clone()).or_default().link.replace(joined) {
+        let before = nodes.by_name.entry(node.clone()).or_default().link.replace(joined);
+        let mut other = None;
+        if let Some(before) = before {
             nodes.by_token.remove(&before.token);
+            other = (before.boot != boot).then_some(before.boot);
             // Full or closed: then it finds out when it appends.
             let _ = before.commands.try_send(Command::Superseded);
         }
         nodes.by_token.insert(token, node.clone());
-        Ok(())
+        Ok(other)
     }
 
     /// A session is over; whether it was the node's last.
@@ -253,10 +260,16 @@ impl Registry {
         }
     }
 
-    /// The right to upload: the token must be of a session that stands, the request one of its node's.
-    pub(super) fn ticket(&self, token: SessionToken, request: RequestId) -> Result<UploadTicket, Refusal> {
+    /// The right to upload: the token must be of a session that stands, and of this node, whose certificate the connection
+    /// showed; the request must be one of its own.
+    pub(super) fn ticket(
+        &self,
+        proven: &NodeName,
+        token: SessionToken,
+        request: RequestId,
+    ) -> Result<UploadTicket, Refusal> {
         let nodes = self.nodes();
-        let node = nodes.by_token.get(&token).ok_or(Refusal::Token)?;
+        let node = nodes.by_token.get(&token).filter(|node| *node == proven).ok_or(Refusal::Token)?;
         let known = nodes.by_name.get(node).ok_or(Refusal::Token)?;
         let joined = known.link.as_ref().ok_or(Refusal::Token)?;
         let spool = known.requests.get(&request).ok_or(Refusal::Request(request))?.spool.clone();

@@ -11,9 +11,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Refusal;
-use super::conversation::{Conversation, OUTBOX};
+use super::conversation::{Agent, Conversation, OUTBOX};
 use super::registry::Registry;
 use super::upload::{self, ANSWERS};
+use crate::identity::authorise::caller;
+use crate::identity::caller::{Caller, Who};
 
 pub(super) struct Service {
     registry: Arc<Registry>,
@@ -34,9 +36,10 @@ impl AgentService for Service {
         &self,
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let holder = holder(&request)?;
         let token = token().map_err(|_| Status::from(&Refusal::Short("random numbers")))?;
         let (outbox, messages) = mpsc::channel(OUTBOX);
-        let conversation = Conversation::new(Arc::clone(&self.registry), token, outbox);
+        let conversation = Conversation::new(Arc::clone(&self.registry), token, holder, outbox);
         self.registry.spawn(conversation.run(request.into_inner())).map_err(|refusal| Status::from(&refusal))?;
         Ok(Response::new(ReceiverStream::new(messages)))
     }
@@ -45,8 +48,9 @@ impl AgentService for Service {
         &self,
         request: Request<Streaming<v1::UploadRequest>>,
     ) -> Result<Response<Self::UploadStream>, Status> {
+        let node = holder(&request)?.holder.node.clone();
         let mut inbound = request.into_inner();
-        let admitted = upload::admit(&self.registry, &mut inbound).await;
+        let admitted = upload::admit(&self.registry, &node, &mut inbound).await;
         let (begin, ticket) = admitted.map_err(|refusal| Status::from(&refusal))?;
         let (answers, messages) = mpsc::channel(ANSWERS);
         let registry = Arc::clone(&self.registry);
@@ -55,6 +59,14 @@ impl AgentService for Service {
             .map_err(|refusal| Status::from(&refusal))?;
         Ok(Response::new(ReceiverStream::new(messages)))
     }
+}
+
+/// Whose agent calls. The authoriser lets nobody else here.
+fn holder<T>(request: &Request<T>) -> Result<Agent, Status> {
+    let Caller { who: Who::Node(holder), from } = caller(request)? else {
+        return Err(Status::permission_denied("only an agent may do this"));
+    };
+    Ok(Agent { holder, from })
 }
 
 /// 16 bytes that nobody can guess.

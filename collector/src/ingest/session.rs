@@ -40,6 +40,8 @@ const HELLO: Duration = Duration::from_secs(5);
 /// What one session is made with.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
+    /// Whose certificate the connection showed: the node, whatever is said.
+    pub node: NodeName,
     /// Names the session in uploads.
     pub token: SessionToken,
     /// How far back missed frames are wanted.
@@ -281,6 +283,15 @@ impl Session {
         matches!(&self.phase, Phase::Streaming(stream) if !stream.in_flight.is_empty())
     }
 
+    /// The boot that hello was of; before hello, none that there is.
+    pub fn boot(&self) -> BootId {
+        match &self.phase {
+            Phase::Opening(speaker) => speaker.header.boot,
+            Phase::Streaming(stream) => stream.speaker.header.boot,
+            Phase::Silent | Phase::Over => BootId::from_bytes([0; 16]),
+        }
+    }
+
     /// What lists show; `None` before the session stands.
     pub fn facts(&self) -> Option<Facts> {
         let Phase::Streaming(stream) = &self.phase else { return None };
@@ -314,6 +325,9 @@ impl Session {
         };
         if header.node != hello.node || header.boot != hello.boot {
             return Err(Refusal::OtherHeader);
+        }
+        if hello.node != self.config.node {
+            return Err(Refusal::OtherNode { proven: self.config.node.clone(), claimed: hello.node });
         }
         let node = hello.node;
         let collectable = hello.collectable;

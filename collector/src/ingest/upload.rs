@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use casefile_proto::ids::RequestId;
+use casefile_proto::ids::{NodeName, RequestId};
 use casefile_proto::session::{UploadAnswer, UploadBegin, UploadPart};
 use casefile_proto::wire::v1;
 use tokio::sync::mpsc::{self, error::TryRecvError};
@@ -35,6 +35,7 @@ pub(super) type Answers = mpsc::Sender<Result<v1::UploadResponse, Status>>;
 /// The first message of an upload, with the right to it.
 pub(super) async fn admit(
     registry: &Registry,
+    node: &NodeName,
     inbound: &mut Streaming<v1::UploadRequest>,
 ) -> Result<(UploadBegin, UploadTicket), Refusal> {
     let first = tokio::time::timeout(BEGIN, inbound.message()).await;
@@ -44,7 +45,7 @@ pub(super) async fn admit(
         Ok(Ok(None)) | Err(_) => return Err(Refusal::BeginFirst),
     };
     let UploadPart::Begin(begin) = UploadPart::try_from(message)? else { return Err(Refusal::BeginFirst) };
-    let ticket = registry.ticket(begin.token, begin.request)?;
+    let ticket = registry.ticket(node, begin.token, begin.request)?;
     Ok((begin, ticket))
 }
 

@@ -9,12 +9,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use casefile_proto::coverage::Coverage;
+use casefile_proto::identity::{Subject, TokenId, TokenInfo};
 use casefile_proto::ids::{IncidentId, NodeName, RequestId};
 use casefile_proto::incident::{
     IncidentAsk, IncidentPage, IncidentState, IncidentSummary, ListAsk, NodePhase, SealedArchive,
 };
+use casefile_proto::item::Digest;
 use casefile_proto::session::Collectable;
-use casefile_proto::time::{ClockOffset, Window};
+use casefile_proto::time::{ClockOffset, WallTime, Window};
 use serde::{Deserialize, Serialize};
 
 use crate::incident::machine::{Answer, Plan};
@@ -48,6 +50,9 @@ pub enum StoreError {
     /// There are [`MAX_NODES`] already.
     #[error("the index has {MAX_NODES} nodes already and takes no new one")]
     TooManyNodes,
+    /// There are as many tokens as make sense.
+    #[error("there are too many tokens: revoke some that nobody uses")]
+    TooManyTokens,
 }
 
 /// Everything that is kept of one incident.
@@ -132,6 +137,19 @@ pub trait Store: NodeNumbers {
     fn set_collectable(&self, node: &NodeName, collectable: &[Collectable]) -> Result<(), StoreError>;
     /// For callers that need only the numbers.
     fn numbers(self: Arc<Self>) -> Arc<dyn NodeNumbers>;
+}
+
+/// Keeps what is known of tokens: the digests of their secrets, and whom they name. What a call returned `Ok` for survives
+/// a crash of the machine.
+pub trait Tokens: Send + Sync {
+    /// A new token.
+    fn add_token(&self, digest: &Digest, kept: &TokenInfo) -> Result<(), StoreError>;
+    /// Uses a join token up. `None`: there is none with this digest, or it has expired, or it is no node's.
+    fn spend_token(&self, digest: &Digest, now: WallTime) -> Result<Option<TokenInfo>, StoreError>;
+    /// The tokens that have not expired, oldest first.
+    fn tokens(&self, now: WallTime) -> Result<Vec<(Digest, TokenInfo)>, StoreError>;
+    /// Forgets a token, and says whose it was. `None`: there is none.
+    fn remove_token(&self, id: &TokenId) -> Result<Option<Subject>, StoreError>;
 }
 
 /// Makes a call to the index on a thread that may block.

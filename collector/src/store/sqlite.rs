@@ -3,6 +3,9 @@
 //! One connection behind a mutex: calls are rare (an incident changes its state a handful of times) and short. What
 //! needs to be searched is a column, the rest is JSON.
 
+#[path = "sqlite_tokens.rs"]
+mod tokens;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -96,6 +99,7 @@ fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     connection.pragma_update(None, "synchronous", "full").map_err(database("open"))?;
     connection.pragma_update(None, "foreign_keys", true).map_err(database("open"))?;
     let tx = connection.transaction().map_err(database("open"))?;
+    tx.execute_batch(tokens::TABLE).map_err(database("make"))?;
     let tables: i64 = tx
         .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'meta'", [], |row| row.get(0))
         .map_err(database("open"))?;
@@ -106,7 +110,10 @@ fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     }
     let found: i64 =
         tx.query_row("SELECT value FROM meta WHERE key = 'schema'", [], |row| row.get(0)).map_err(database("open"))?;
-    if found > SCHEMA { Err(StoreError::Newer { found, known: SCHEMA }) } else { Ok(()) }
+    if found > SCHEMA {
+        return Err(StoreError::Newer { found, known: SCHEMA });
+    }
+    tx.commit().map_err(database("make"))
 }
 
 impl NodeNumbers for SqliteStore {

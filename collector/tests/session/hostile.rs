@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use casefile_collector::audit::{Outcome, Verb};
 use casefile_collector::ingest::NodeEvent;
 use casefile_collector::spool::read_dir;
 use casefile_evidence::archive::chunk::{Chunk, Chunker, Pack};
 use casefile_evidence::recording::Header;
 use casefile_evidence::recording::delta::Encoder;
+use casefile_identity::dial::{Me, dial};
 use casefile_proto::ids::{BootId, FrameSeq, ItemNumber, RequestId};
 use casefile_proto::item::{ItemHead, ItemKind, ItemTail};
 use casefile_proto::sample::{Frame, Schema};
@@ -23,7 +25,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use super::node::{Node, at, read};
-use super::server::Server;
+use super::server::{Server, certificate};
 
 const ALL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const BOOT: BootId = BootId::from_bytes([66; 16]);
@@ -55,8 +57,10 @@ fn batch(encoder: &mut Encoder, seqs: std::ops::RangeInclusive<u64>) -> FrameBat
 }
 
 impl Client {
-    pub(crate) async fn dial(server: &Server) -> Self {
-        let channel = Channel::from_shared(server.url()).unwrap().connect().await.unwrap();
+    /// With the certificate of this node.
+    pub(crate) async fn dial(server: &Server, node: &str) -> Self {
+        let me = Me::Agent(certificate(&server.dir, node));
+        let channel = dial(&server.url().parse().unwrap(), &me, |endpoint| endpoint).await.unwrap();
         let stub = AgentServiceClient::new(channel).max_encoding_message_size(64 << 20);
         let (to, messages) = mpsc::channel(64);
         let from = stub.clone().session(ReceiverStream::new(messages)).await.unwrap().into_inner();
@@ -168,12 +172,12 @@ async fn a_session_that_breaks_the_rules_is_refused_by_name_and_a_good_one_besid
     good.connect(&server.url(), 0);
     server.connected("good").await;
 
-    let client = Client::dial(&server).await;
+    let client = Client::dial(&server, "bad").await;
     client.say(FromAgent::Frames(batch(&mut encoder("bad", BOOT), 1..=1))).await;
     assert_eq!(client.refused().await.0, Code::FailedPrecondition, "before hello");
     good.record(1);
 
-    let mut client = Client::dial(&server).await;
+    let mut client = Client::dial(&server, "bad").await;
     client.hello_as("bad", BOOT).await;
     let garbage = FrameBatch { records: vec![0xa5; 3000].into(), ..batch(&mut encoder("bad", BOOT), 1..=1) };
     client.say(FromAgent::Frames(garbage)).await;
@@ -181,12 +185,12 @@ async fn a_session_that_breaks_the_rules_is_refused_by_name_and_a_good_one_besid
     assert_eq!((code, acks), (Code::InvalidArgument, 0), "{message}");
     good.record(1);
 
-    let mut client = Client::dial(&server).await;
+    let mut client = Client::dial(&server, "bad").await;
     client.hello_as("bad", BOOT).await;
     client.say(FromAgent::Hello(hello("bad", BOOT))).await;
     assert_eq!(client.refused().await.0, Code::FailedPrecondition, "hello twice");
 
-    let mut client = Client::dial(&server).await;
+    let mut client = Client::dial(&server, "bad").await;
     client.hello_as("bad", BOOT).await;
     let huge = v1::SessionRequest {
         message: Some(v1::session_request::Message::Frames(v1::FrameBatch {
@@ -200,11 +204,11 @@ async fn a_session_that_breaks_the_rules_is_refused_by_name_and_a_good_one_besid
     let (code, message, _) = client.refused().await;
     assert_eq!(code, Code::InvalidArgument, "{message}");
 
-    let client = Client::dial(&server).await;
+    let client = Client::dial(&server, "bad").await;
     client.to.send(v1::SessionRequest { message: None }).await.unwrap();
     assert_eq!(client.refused().await.0, Code::InvalidArgument, "a message without one");
 
-    let client = Client::dial(&server).await;
+    let client = Client::dial(&server, "bad").await;
     client.say(FromAgent::Hello(Hello { protocol: 99, ..hello("bad", BOOT) })).await;
     let (code, message, _) = client.refused().await;
     assert!(code == Code::Unimplemented && message.contains("99"), "{code:?} {message}");
@@ -222,7 +226,7 @@ async fn frames_sent_twice_are_acknowledged_twice_and_stored_once() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &Arc::default(), ALL).await;
     for have in [None, Some(FrameSeq(5))] {
-        let mut client = Client::dial(&server).await;
+        let mut client = Client::dial(&server, "twice").await;
         assert_eq!(client.hello_as("twice", BOOT).await.have, have);
         client.say(FromAgent::Frames(batch(&mut encoder("twice", BOOT), 1..=5))).await;
         loop {
@@ -252,7 +256,7 @@ async fn frames_sent_twice_are_acknowledged_twice_and_stored_once() {
 async fn a_session_that_is_half_closed_gets_its_acks_and_ends() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &Arc::default(), ALL).await;
-    let mut client = Client::dial(&server).await;
+    let mut client = Client::dial(&server, "half").await;
     client.hello_as("half", BOOT).await;
     let mut encoder = encoder("half", BOOT);
     client.say(FromAgent::Frames(batch(&mut encoder, 1..=3))).await;
@@ -273,7 +277,7 @@ async fn a_session_that_is_half_closed_gets_its_acks_and_ends() {
 async fn an_upload_that_breaks_the_rules_is_refused_by_name_and_what_was_acknowledged_stays() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &Arc::default(), ALL).await;
-    let mut client = Client::dial(&server).await;
+    let mut client = Client::dial(&server, "bad").await;
     let token = client.hello_as("bad", BOOT).await.token;
     let code = |result: Result<(), Status>| result.unwrap_err().code();
     let content = b"some content".as_slice();
@@ -337,12 +341,15 @@ async fn an_upload_that_breaks_the_rules_is_refused_by_name_and_what_was_acknowl
 async fn an_upload_of_another_node_finds_no_request_and_one_of_a_session_that_is_over_no_session() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &Arc::default(), ALL).await;
-    let (mut mine, mut theirs) = (Client::dial(&server).await, Client::dial(&server).await);
+    let (mut mine, mut theirs) = (Client::dial(&server, "mine").await, Client::dial(&server, "theirs").await);
     let my_token = mine.hello_as("mine", BOOT).await.token;
     let their_token = theirs.hello_as("theirs", BOOT).await.token;
     server.ask("mine", 1, &[]).await;
     let (_, refused) = theirs.upload(vec![begin(their_token, 1, 0)]).await;
     assert_eq!(refused.unwrap_err().code(), Code::NotFound);
+    // The token of another node's session is of no use, also while that session stands.
+    let (_, refused) = theirs.upload(vec![begin(my_token, 1, 0)]).await;
+    assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
     // What somebody says is done without being asked is done for nobody.
     theirs.say(FromAgent::Done(CollectionDone { request: RequestId(1), sources: Vec::new(), gaps: Vec::new() })).await;
     let Client { stub, to, from } = mine;
@@ -357,5 +364,53 @@ async fn an_upload_of_another_node_finds_no_request_and_one_of_a_session_that_is
     theirs.stub = stub;
     let (_, refused) = theirs.upload(vec![begin(my_token, 1, 0)]).await;
     assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_claims_to_be_another_node_is_refused_and_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &Arc::default(), ALL).await;
+    let client = Client::dial(&server, "liar").await;
+    client.say(FromAgent::Hello(hello("victim", BOOT))).await;
+    let (code, message, _) = client.refused().await;
+    assert!(code == Code::PermissionDenied && message.contains("liar") && message.contains("victim"), "{message}");
+    assert!(server.ingest.nodes().is_empty(), "nothing is held of either");
+    let line = super::until("a line", || server.audited().pop()).await;
+    assert_eq!((line.who.as_str(), line.what.as_str()), ("node liar", "node victim"));
+    assert_eq!((line.verb, line.outcome), (Verb::ClaimNode, Outcome::Denied));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_agents_with_one_identity_the_newer_is_heard_and_that_is_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &Arc::default(), ALL).await;
+    let mut first = Client::dial(&server, "twin").await;
+    first.hello_as("twin", BOOT).await;
+    let mut second = Client::dial(&server, "twin").await;
+    second.hello_as("twin", BootId::from_bytes([3; 16])).await;
+    assert_eq!(first.refused().await.0, Code::Aborted);
+    let line = super::until("a line", || server.audited().pop()).await;
+    assert_eq!((line.who.as_str(), line.verb, line.outcome), ("node twin", Verb::ReplaceSession, Outcome::Noticed));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_with_its_age_and_the_next_one_goes_on_without_losing_a_frame() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::aged(dir.path(), &Arc::default(), ALL, Duration::from_millis(300)).await;
+    let mut node = Node::new(dir.path(), "old");
+    node.connect(&server.url(), 0);
+    let sessions = || server.count(|e| matches!(e, NodeEvent::Connected { .. }));
+    while sessions() < 3 {
+        node.record(1);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    server.holds("old", node.last()).await;
+    node.disconnect().await;
+    let held = read(&server.words("old"));
+    assert_eq!(held.frames, (1..=node.last()).collect::<Vec<_>>());
+    assert!(held.holes.is_empty(), "{:?}", held.holes);
     server.stop().await;
 }

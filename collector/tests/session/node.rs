@@ -7,8 +7,9 @@ use casefile_agent::collect::Context;
 use casefile_agent::host::Host;
 use casefile_agent::logs::{FilesConfig, LogConfig};
 use casefile_agent::redaction::{Masking, Redaction};
+use casefile_agent::uplink::identity::Join;
 use casefile_agent::uplink::live::Live;
-use casefile_agent::uplink::{self, Uplink};
+use casefile_agent::uplink::{self, Collector as Membership, Uplink};
 use casefile_evidence::recording::Header;
 use casefile_evidence::recording::delta::Encoder;
 use casefile_evidence::recording::segment::{Retention, Store};
@@ -164,6 +165,8 @@ impl Node {
             let now = casefile_collector::clock::now();
             Stamp { wall: now.wall.offset(ahead_nanos), ..now }
         });
+        let collector = self.dir.parent().unwrap().join("collector");
+        let certificate = super::server::certificate(&collector, self.name);
         let context = Context {
             host: Host::new(&root).unwrap(),
             node: self.name.parse().unwrap(),
@@ -178,7 +181,8 @@ impl Node {
             left_behind: casefile_agent::collect::LeftBehind::default(),
         };
         let uplink = Uplink {
-            collector: url.to_owned(),
+            collector: Membership { address: url.parse().unwrap(), join: Join::Given(Box::new(certificate)) },
+            identity_file: self.dir.join("identity.json"),
             live: self.recorder.live.clone(),
             ring_dir: self.dir.join("ring"),
             context: Arc::new(context),
@@ -191,7 +195,7 @@ impl Node {
             let stopped = async {
                 let _ = stopped.await;
             };
-            uplink::run(uplink, stopped).await.unwrap();
+            uplink::run(uplink, stopped).await;
         });
         self.uplink = Some((stop, task));
     }

@@ -5,10 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use casefile_collector::ingest::listener::{Limits, serve};
-use casefile_collector::ingest::{Ingest, IngestConfig, NodeEvent};
+use casefile_collector::audit::{self, Audit, Entry};
+use casefile_collector::identity::Identity;
+use casefile_collector::identity::authorise::Authorise;
+use casefile_collector::ingest::listener::{Limits, Secured, serve};
+use casefile_collector::ingest::{Clock, Ingest, IngestConfig, NodeEvent};
 use casefile_collector::last_words::LastWords;
+use casefile_collector::store::sqlite::SqliteStore;
 use casefile_evidence::recording::segment::Retention;
+use casefile_identity::authority::Authority;
+use casefile_identity::certificate::Certificate;
 use casefile_proto::ids::{NodeName, RequestId};
 use casefile_proto::scope::Selection;
 use casefile_proto::session::{CollectionAsk, RedactionKey};
@@ -35,16 +41,29 @@ pub(crate) struct Server {
 impl Server {
     /// Starts on what lies in `dir`.
     pub(crate) async fn start(dir: &Path, numbers: &Arc<Numbers>, catch_up: Duration) -> Self {
+        Self::aged(dir, numbers, catch_up, super::SOON * 100).await
+    }
+
+    /// The same, with sessions that last this long.
+    pub(crate) async fn aged(dir: &Path, numbers: &Arc<Numbers>, catch_up: Duration, session_age: Duration) -> Self {
         let dir = dir.join("collector");
         std::fs::create_dir_all(dir.join("last-words")).unwrap();
         let retention = Retention { bytes: Bytes::mib(64), age: super::SOON * 1000 };
         let last_words = LastWords::open(&dir.join("last-words"), numbers.clone(), retention).unwrap();
         let redaction_key = watch::Sender::new(RedactionKey([1; 32]));
+        let clock: Clock = Arc::new(casefile_collector::clock::now);
+        let audit = Arc::new(Audit::open(&dir.join("audit.jsonl"), Arc::clone(&clock)).unwrap());
+        let tokens = Arc::new(SqliteStore::open(&dir.join("index")).unwrap());
+        let life = Duration::from_hours(1);
+        let identity = Identity::open(&keys(&dir), tokens, Arc::clone(&audit), clock, life).unwrap();
+        let identity = Arc::new(identity);
         let config = IngestConfig {
             catch_up,
             probe_every: Duration::from_millis(100),
             clock: Arc::new(casefile_collector::clock::now),
             redaction_key: redaction_key.subscribe(),
+            session_age,
+            audit: Arc::clone(&audit),
         };
         let (sender, mut receiver) = mpsc::channel(4);
         let ingest = Ingest::new(config, last_words.clone(), sender);
@@ -58,18 +77,26 @@ impl Server {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let routes = Routes::new(ingest.service());
+        let secured = Secured { tls: identity.tls(), authorise: Authorise::new(identity) };
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(async move {
             let stopped = async {
                 let _ = stopped.await;
             };
-            serve(listener, routes, Limits::default(), stopped).await.unwrap();
+            serve(listener, routes, secured, Limits::default(), stopped).await.unwrap();
         });
         Self { ingest, last_words, address, dir, events, redaction_key, stop, serving }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("https://{}", self.address)
+    }
+
+    /// What the audit log says.
+    pub(crate) fn audited(&self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        audit::read(&self.dir.join("audit.jsonl"), |line| entries.push(line.entry.clone())).unwrap();
+        entries
     }
 
     /// Stops in order; what was acknowledged is on disk.
@@ -121,6 +148,20 @@ impl Server {
     pub(crate) async fn ask(&self, node: &str, request: u64, sources: &[&str]) {
         self.ingest.ask(&node.parse().unwrap(), ask(request, sources), self.spool(request)).await.unwrap();
     }
+}
+
+/// The keys of the collector in this directory.
+fn keys(dir: &Path) -> PathBuf {
+    let keys = dir.join("keys");
+    std::fs::create_dir_all(&keys).unwrap();
+    keys
+}
+
+/// A certificate of the collector in this directory for a node, as if it had joined.
+pub(crate) fn certificate(dir: &Path, node: &str) -> Certificate {
+    let now = casefile_collector::clock::now().wall;
+    let authority = Authority::load_or_make(&keys(dir), now).unwrap();
+    authority.agent(&node.parse().unwrap(), now, Duration::from_hours(1)).unwrap()
 }
 
 pub(crate) fn ask(request: u64, sources: &[&str]) -> CollectionAsk {

@@ -193,7 +193,7 @@ async fn of_two_sessions_of_one_node_the_newer_stands() {
     node.record(5);
     server.holds("a", 5).await;
     // The same name from elsewhere, with a boot of its own.
-    let mut other = super::hostile::Client::dial(&server).await;
+    let mut other = super::hostile::Client::dial(&server, "a").await;
     other.hello_as("a", BootId::from_bytes([6; 16])).await;
     // The agent comes back and takes its place again, from where it was.
     node.record(5);

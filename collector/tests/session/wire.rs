@@ -35,7 +35,7 @@ impl Wire {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("https://{}", self.address)
     }
 
     /// Cuts what is connected; what connects from now on is led to `to`, or is refused.

@@ -121,6 +121,7 @@ fn hello() -> Hello {
 
 fn session() -> Session {
     let config = SessionConfig {
+        node: "node-1".parse().unwrap(),
         token: SessionToken([9; 16]),
         catch_up: Duration::from_secs(3600),
         probe_every: Duration::from_secs(4),

@@ -130,7 +130,10 @@ pub(crate) struct CollectorArgs {
     /// The collector's address; without it, the one that `casefile-collector local` wrote below --data.
     #[arg(long, env = "CASEFILE_COLLECTOR", value_name = "URL", value_hint = ValueHint::Url)]
     pub(crate) collector: Option<String>,
-    /// The data directory of a collector on this machine; its file `address` says where it listens.
+    /// A token of that collector, in a file [$CASEFILE_TOKEN holds one itself]; without it, that of the owner of --data.
+    #[arg(long, env = "CASEFILE_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The data directory of a collector on this machine; its files say where it listens and that you are its owner.
     #[arg(long, env = "CASEFILE_DATA", value_name = "DIR", default_value = "casefile-data", value_hint = ValueHint::DirPath)]
     pub(crate) data: PathBuf,
 }

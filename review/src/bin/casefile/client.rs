@@ -5,14 +5,18 @@ use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use casefile_identity::dial::{Address, Api, dial_as};
+use casefile_identity::token::{Token, TokenFileError};
 use casefile_proto::wire::v1::incident_service_client::IncidentServiceClient;
 use casefile_proto::wire::v1::node_service_client::NodeServiceClient;
-use tonic::transport::{Channel, Endpoint};
 
 use crate::args::CollectorArgs;
 
 /// Where a collector listens unless it was told otherwise.
-const DEFAULT: &str = "http://127.0.0.1:7443";
+const DEFAULT: &str = "127.0.0.1:7443";
+
+/// Holds the token itself, for programs that are given secrets in their environment.
+const TOKEN: &str = "CASEFILE_TOKEN";
 
 /// A collector that is there answers within this.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -33,27 +37,33 @@ pub(crate) fn block_on<T>(conversation: impl Future<Output = Result<T>>) -> Resu
 }
 
 /// A connection to the collector.
-pub(crate) async fn connect(args: &CollectorArgs) -> Result<Channel> {
-    let address = address(args)?;
-    let endpoint = Endpoint::from_shared(address.clone())
-        .with_context(|| format!("{address} is no address of a collector; say http://HOST:PORT"))?
-        .connect_timeout(CONNECT);
-    match tokio::time::timeout(CONNECT, endpoint.connect()).await {
+pub(crate) async fn connect(args: &CollectorArgs) -> Result<Api> {
+    let said = address(args)?;
+    let address: Address = said.parse().map_err(|why| anyhow::anyhow!("{said} {why}"))?;
+    let token = token(args, &said)?;
+    match tokio::time::timeout(CONNECT, dial_as(&address, &token, |endpoint| endpoint)).await {
         Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(error)) => Err(error).with_context(|| {
-            format!("no collector answers at {address}; is it running? (--collector URL or --data DIR say where)")
-        }),
+        Ok(Err(error)) => {
+            // What TLS said is deeper than what the transport says.
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            if cause.contains("UnknownIssuer") {
+                bail!("{address} is not the collector that made this token: it has another authority");
+            }
+            Err(error).with_context(|| {
+                format!("no collector answers at {address}; is it running? (--collector URL or --data DIR say where)")
+            })
+        }
         Err(_) => bail!("no collector answered at {address} within {} s", CONNECT.as_secs()),
     }
 }
 
 /// The incident service.
-pub(crate) async fn incidents(args: &CollectorArgs) -> Result<IncidentServiceClient<Channel>> {
+pub(crate) async fn incidents(args: &CollectorArgs) -> Result<IncidentServiceClient<Api>> {
     Ok(IncidentServiceClient::new(connect(args).await?).max_decoding_message_size(MAX_ANSWER))
 }
 
 /// The node service.
-pub(crate) async fn nodes(args: &CollectorArgs) -> Result<NodeServiceClient<Channel>> {
+pub(crate) async fn nodes(args: &CollectorArgs) -> Result<NodeServiceClient<Api>> {
     Ok(NodeServiceClient::new(connect(args).await?).max_decoding_message_size(MAX_ANSWER))
 }
 
@@ -72,13 +82,33 @@ pub(crate) fn said(status: &tonic::Status) -> anyhow::Error {
 /// The flag, else the file that a collector on this machine wrote, else the default.
 fn address(args: &CollectorArgs) -> Result<String> {
     if let Some(given) = &args.collector {
-        return Ok(if given.contains("://") { given.clone() } else { format!("http://{given}") });
+        return Ok(given.clone());
     }
     let path = args.data.join("address");
     let mut text = String::new();
     match fs::File::open(&path).and_then(|file| file.take(256).read_to_string(&mut text)) {
-        Ok(_) => Ok(format!("http://{}", text.trim())),
+        Ok(_) => Ok(text.trim().to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(DEFAULT.to_owned()),
         Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+    }
+}
+
+/// The file that the flag names, else what the environment holds, else the token of the owner of the data directory.
+fn token(args: &CollectorArgs, address: &str) -> Result<Token> {
+    if let Some(path) = &args.token_file {
+        return Ok(Token::load(path)?);
+    }
+    if let Some(text) = std::env::var_os(TOKEN).filter(|text| !text.is_empty()) {
+        let text = text.to_str().unwrap_or_default();
+        return text.trim().parse().map_err(|why| anyhow::anyhow!("{TOKEN} {why}"));
+    }
+    let path = args.data.join("keys").join("owner.token");
+    match Token::load(&path) {
+        Err(TokenFileError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => bail!(
+            "no token for the collector at {address}: --token-file FILE or {TOKEN} gives one, and the owner of a collector \
+             on this machine needs only --data DIR with its data directory ({} is not there)",
+            path.display()
+        ),
+        loaded => Ok(loaded?),
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use casefile_identity::dial::Api;
 use casefile_proto::incident::{
     IncidentAsk, IncidentDetail, IncidentState, IncidentSummary, IncidentView, OpenAsk, Trigger,
 };
@@ -13,7 +14,6 @@ use casefile_proto::wire::v1::incident_service_client::IncidentServiceClient;
 use casefile_proto::wire::v1::{GetIncidentRequest, WatchIncidentRequest};
 use casefile_review::display::safe;
 use casefile_review::{summary, when};
-use tonic::transport::Channel;
 
 use crate::args::CollectArgs;
 use crate::progress::Progress;
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &CollectArgs) -> Result<Ended> {
     })
 }
 
-async fn follow(service: &mut IncidentServiceClient<Channel>, opened: &IncidentSummary) -> Result<IncidentSummary> {
+async fn follow(service: &mut IncidentServiceClient<Api>, opened: &IncidentSummary) -> Result<IncidentSummary> {
     let ask = WatchIncidentRequest::from(opened.id);
     let mut updates = service.watch_incident(ask).await.map_err(|s| client::said(&s))?.into_inner();
     let mut progress = Progress::new();

@@ -1,0 +1,141 @@
+//! The authoriser: in front of every method, finds out who calls and whether that one may. Default is no.
+//!
+//! What passes has its [`Caller`] among the request's extensions. What does not is answered here, counted, and told to the
+//! audit log in sums: a flood of refused calls must not become a flood of lines.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
+use tower_service::Service;
+
+use super::Identity;
+use super::caller::{Caller, Peer, Who};
+use super::routes::{Need, need};
+use crate::audit::Verb;
+
+/// Puts the authoriser in front of a service.
+#[derive(Clone)]
+pub struct Authorise {
+    identity: Arc<Identity>,
+}
+
+impl Authorise {
+    /// Over this identity.
+    pub fn new(identity: Arc<Identity>) -> Self {
+        Self { identity }
+    }
+
+    /// Decides about a request.
+    fn decide(&self, request: &Request<Body>) -> Result<Caller, (Caller, Status)> {
+        let path = request.uri().path();
+        let peer = request.extensions().get::<Peer>();
+        // Every connection has a peer; a request without one came around the listener.
+        let Some(peer) = peer else {
+            let nowhere = ([0, 0, 0, 0], 0).into();
+            return Err((Caller { who: Who::Nobody, from: nowhere }, Status::unauthenticated("no connection")));
+        };
+        let who = match &peer.holder {
+            Some(holder) => Who::Node(Arc::clone(holder)),
+            None => self.bearer(request).map_or(Who::Nobody, Who::Person),
+        };
+        let caller = Caller { who, from: peer.from };
+        match (need(path), &caller.who) {
+            (Some(Need::Anybody), _) => Ok(caller),
+            // A connection may outlive the certificate that it began with.
+            (Some(_), Who::Node(holder)) if self.identity.has_expired(holder) => {
+                Err((caller, Status::unauthenticated("the certificate of this connection has expired: renew it")))
+            }
+            (Some(Need::Agent), Who::Node(_)) => Ok(caller),
+            (Some(Need::Role(role)), Who::Person(person)) if person.may(role) => {
+                peer.proven();
+                Ok(caller)
+            }
+            (_, Who::Nobody) => Err((
+                caller,
+                Status::unauthenticated(
+                    "who is asking? Give a token of this collector: --token-file, or --data with its data directory",
+                ),
+            )),
+            (Some(Need::Role(role)), who) => {
+                let text = format!("{who} may not do this: it needs the role {role}");
+                Err((caller, Status::permission_denied(text)))
+            }
+            (_, who) => {
+                let text = format!("{who} may not do this");
+                Err((caller, Status::permission_denied(text)))
+            }
+        }
+    }
+
+    fn bearer(&self, request: &Request<Body>) -> Option<Arc<casefile_proto::identity::Person>> {
+        let value = request.headers().get("authorization")?.to_str().ok()?;
+        self.identity.person(value.strip_prefix("Bearer ")?)
+    }
+
+    fn refused(&self, caller: &Caller, path: &str) {
+        // Paths that are none of ours are a stranger's text.
+        let what = if need(path).is_some() { path } else { "no method of ours" };
+        let Some(entry) = self.identity.refused(caller, Verb::Call, what) else { return };
+        tracing::warn!(who = entry.who, from = entry.from, what, times = entry.times, "call refused");
+        let audit = Arc::clone(self.identity.audit());
+        // Not awaited: nothing is done that would have to wait for it.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = audit.record(entry) {
+                tracing::error!(error = crate::ingest::chain(&error), "a refused call is not recorded");
+            }
+        });
+    }
+}
+
+impl<S> tower_layer::Layer<S> for Authorise {
+    type Service = Authorised<S>;
+    fn layer(&self, inner: S) -> Authorised<S> {
+        Authorised { authorise: self.clone(), inner }
+    }
+}
+
+/// A service behind the authoriser.
+#[derive(Clone)]
+pub struct Authorised<S> {
+    authorise: Authorise,
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for Authorised<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        match self.authorise.decide(&request) {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+                Box::pin(self.inner.call(request))
+            }
+            Err((caller, status)) => {
+                self.authorise.refused(&caller, request.uri().path());
+                Box::pin(std::future::ready(Ok(status.into_http())))
+            }
+        }
+    }
+}
+
+/// Who makes a call that came through the authoriser.
+pub fn caller<T>(request: &tonic::Request<T>) -> Result<Caller, Status> {
+    // Behind the authoriser there always is one; without it nothing is done.
+    request.extensions().get::<Caller>().cloned().ok_or_else(|| Status::unauthenticated("who is asking?"))
+}

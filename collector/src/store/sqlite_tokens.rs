@@ -1,0 +1,135 @@
+//! Tokens in the index: the digest of each secret, never the secret. A join token is gone when it was used.
+
+use casefile_proto::identity::{Subject, TokenId, TokenInfo};
+use casefile_proto::item::Digest;
+use casefile_proto::time::WallTime;
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{SqliteStore, database, json, json_at};
+use crate::store::{StoreError, Tokens};
+
+/// The most tokens that are of use at a time: more is a mistake, or somebody's who should not be an admin.
+const MAX_TOKENS: i64 = 10_000;
+
+/// Made where it is missing: an older collector knows nothing of it, and does not mind.
+pub(super) const TABLE: &str = "
+CREATE TABLE IF NOT EXISTS tokens (
+    digest  TEXT PRIMARY KEY,
+    subject TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+impl Tokens for SqliteStore {
+    fn add_token(&self, digest: &Digest, kept: &TokenInfo) -> Result<(), StoreError> {
+        let mut connection = self.lock();
+        let tx = connection.transaction().map_err(database("write"))?;
+        // What was made later has expired no earlier, so this is when the old ones are forgotten.
+        tx.execute("DELETE FROM tokens WHERE expires <= ?1", [kept.created.nanos()]).map_err(database("write"))?;
+        let many: i64 = tx.query_row("SELECT count(*) FROM tokens", [], |r| r.get(0)).map_err(database("read"))?;
+        if many >= MAX_TOKENS {
+            return Err(StoreError::TooManyTokens);
+        }
+        tx.execute(
+            "INSERT INTO tokens (digest, subject, created, expires) VALUES (?1, ?2, ?3, ?4)",
+            params![digest.to_string(), json(&kept.subject)?, kept.created.nanos(), kept.expires.nanos()],
+        )
+        .map_err(database("write"))?;
+        tx.commit().map_err(database("write"))
+    }
+
+    fn spend_token(&self, digest: &Digest, now: WallTime) -> Result<Option<TokenInfo>, StoreError> {
+        let connection = self.lock();
+        // One statement: two that come at the same time cannot both have it.
+        let sql = "DELETE FROM tokens WHERE digest = ?1 AND expires > ?2 AND subject LIKE '{\"node\":%'
+                   RETURNING digest, subject, created, expires";
+        let spent = connection.query_row(sql, params![digest.to_string(), now.nanos()], token).optional();
+        Ok(spent.map_err(database("write"))?.map(|(_, kept)| kept))
+    }
+
+    fn tokens(&self, now: WallTime) -> Result<Vec<(Digest, TokenInfo)>, StoreError> {
+        let connection = self.lock();
+        let all = || {
+            let sql =
+                "SELECT digest, subject, created, expires FROM tokens WHERE expires > ?1 ORDER BY created, digest";
+            let mut query = connection.prepare_cached(sql)?;
+            query.query_map([now.nanos()], token)?.collect::<rusqlite::Result<_>>()
+        };
+        all().map_err(database("read"))
+    }
+
+    fn remove_token(&self, id: &TokenId) -> Result<Option<Subject>, StoreError> {
+        let sql = "DELETE FROM tokens WHERE digest LIKE ?1 || '%' RETURNING subject";
+        let connection = self.lock();
+        let removed = connection.query_row(sql, [id.as_str()], |row| json_at(row, 0));
+        removed.optional().map_err(database("write"))
+    }
+}
+
+fn token(row: &Row<'_>) -> rusqlite::Result<(Digest, TokenInfo)> {
+    let digest: Digest = row
+        .get::<_, String>(0)?
+        .parse()
+        .map_err(|e: String| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, e.into()))?;
+    let kept = TokenInfo {
+        id: casefile_identity::token::id(&digest),
+        subject: json_at(row, 1)?,
+        created: WallTime::from_nanos(row.get(2)?),
+        expires: WallTime::from_nanos(row.get(3)?),
+    };
+    Ok((digest, kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use casefile_proto::identity::{Person, Role};
+
+    use super::*;
+
+    fn kept(digest: &Digest, subject: Subject, created: i64, expires: i64) -> TokenInfo {
+        let id = casefile_identity::token::id(digest);
+        TokenInfo { id, subject, created: WallTime::from_secs(created), expires: WallTime::from_secs(expires) }
+    }
+
+    fn person() -> Subject {
+        Subject::Person(Person { name: "kim".parse().unwrap(), roles: vec![Role::Viewer, Role::Exporter] })
+    }
+
+    #[test]
+    fn a_join_token_is_spent_once_and_not_after_its_time() {
+        let store = SqliteStore::in_memory();
+        let (a, b) = (Digest([1; 32]), Digest([2; 32]));
+        let node = Subject::Node("n".parse().unwrap());
+        store.add_token(&a, &kept(&a, node.clone(), 0, 10)).unwrap();
+        store.add_token(&b, &kept(&b, node.clone(), 0, 10)).unwrap();
+        assert_eq!(store.spend_token(&a, WallTime::from_secs(10)).unwrap(), None, "too late");
+        assert_eq!(store.spend_token(&a, WallTime::from_secs(9)).unwrap().unwrap().subject, node);
+        assert_eq!(store.spend_token(&a, WallTime::from_secs(9)).unwrap(), None, "twice");
+        assert_eq!(store.tokens(WallTime::from_secs(1)).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_token_of_a_person_is_not_spent_by_a_node_and_can_be_revoked() {
+        let store = SqliteStore::in_memory();
+        let a = Digest([1; 32]);
+        let made = kept(&a, person(), 0, 10);
+        store.add_token(&a, &made).unwrap();
+        assert_eq!(store.spend_token(&a, WallTime::from_secs(1)).unwrap(), None);
+        assert_eq!(store.tokens(WallTime::from_secs(1)).unwrap(), [(a, made.clone())]);
+        assert_eq!(store.remove_token(&made.id).unwrap(), Some(person()));
+        assert_eq!(store.remove_token(&made.id).unwrap(), None);
+        assert!(store.tokens(WallTime::from_secs(1)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn tokens_that_have_expired_are_forgotten() {
+        let store = SqliteStore::in_memory();
+        for n in 0..4 {
+            let digest = Digest([n; 32]);
+            store.add_token(&digest, &kept(&digest, person(), i64::from(n), i64::from(n) + 2)).unwrap();
+        }
+        let left: i64 = store.lock().query_row("SELECT count(*) FROM tokens", [], |r| r.get(0)).unwrap();
+        assert_eq!(left, 2);
+    }
+}
