@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod client;
 pub mod disk;
+pub mod fleet;
 pub mod host;
 pub mod program;
 pub mod secrets;
