@@ -17,6 +17,7 @@ use tonic::{Status, Streaming};
 
 use super::refusal::chain;
 use super::registry::{COMMANDS, Command, Registry};
+use super::rate::Rate;
 use super::session::{Action, Session, SessionConfig};
 use super::{NodeEvent, Refusal};
 use crate::audit::{Entry, Outcome, Verb};
@@ -57,6 +58,8 @@ pub(super) struct Conversation {
     agent: Agent,
     /// The session ends then.
     until: Instant,
+    /// How fast the agent may stream.
+    rate: Rate,
     /// The node, once it has said who it is, and the right to append to its last words.
     node: Option<(NodeName, Writer)>,
     /// The node is connected and nobody was told: until its clock is known, or until then.
@@ -96,6 +99,7 @@ impl Conversation {
             token,
             agent,
             until,
+            rate: Rate::new(registry.now().boot),
             outbox,
             commands: mpsc::channel(COMMANDS),
             // As many answers as batches can be in flight, so that the thread that answers never finds it full.
@@ -142,10 +146,11 @@ impl Conversation {
         let aged = tokio::time::sleep_until(self.until);
         tokio::pin!(stopped, aged);
         loop {
+            let held = self.rate.wait(self.registry.now().boot);
             // Every arm only takes out of a queue or a stream, so that dropping it loses nothing.
             let actions = tokio::select! {
-                // Something the agent said; not read as long as too much waits to be synced.
-                message = inbound.message(), if self.session.has_room() => match message {
+                // Something the agent said; not read as long as too much waits to be synced, or too much came.
+                message = inbound.message(), if held.is_zero() && self.session.has_room() => match message {
                     Ok(Some(message)) => {
                         let message = FromAgent::try_from(message).map_err(Refusal::from)?;
                         self.session.on(message, self.registry.now())
@@ -153,6 +158,8 @@ impl Conversation {
                     Ok(None) => return self.finish().await,
                     Err(status) => return Err(Refusal::unreadable(status).map_or(End::Agent, End::Ours)),
                 },
+                // It may be read again.
+                () = tokio::time::sleep(held), if !held.is_zero() => Vec::new(),
                 // Something was synced.
                 Some(stored) = self.stored.1.recv() => self.session.stored(stored.map_err(Refusal::from)?),
                 // Something is wanted of the agent.
@@ -224,8 +231,9 @@ impl Conversation {
                 }
                 Action::Append { records, up_to } => {
                     let Some((_, writer)) = &self.node else { continue };
-                    let kib = records.iter().map(|r| r.len()).sum::<usize>().div_ceil(1024);
-                    let permits = u32::try_from(kib).unwrap_or(u32::MAX);
+                    let bytes = records.iter().map(|r| r.len()).sum::<usize>();
+                    self.rate.took(bytes, self.registry.now().boot);
+                    let permits = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
                     // Waits while too much waits to be synced over all sessions; the semaphore is never closed.
                     let held_back = Arc::clone(&self.registry.in_flight).acquire_many_owned(permits).await;
                     let held_back = held_back.map_err(|_| Refusal::Stopping)?;

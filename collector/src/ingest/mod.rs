@@ -7,6 +7,7 @@
 pub mod clock;
 mod conversation;
 pub mod listener;
+mod rate;
 mod refusal;
 mod registry;
 mod service;

@@ -27,6 +27,10 @@ use super::refusal::Refusal;
 pub(crate) const WINDOW_BATCHES: u32 = 16;
 const _: () = assert!(WINDOW_BATCHES <= MAX_WINDOW_BATCHES);
 
+/// Bytes that one agent may have in flight: beyond this nothing of it is read until some of it is synced. An agent at one
+/// frame a second has a few KiB there; one that floods does not fill the memory that all share.
+const IN_FLIGHT: usize = 2 << 20;
+
 /// An agent that says nothing for this long is not there any more, whatever its connection says: probes are answered
 /// every few seconds.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -125,8 +129,8 @@ struct Stream {
     last_at: Option<Stamp>,
     /// The last frame that is synced.
     stored: Option<FrameSeq>,
-    /// Last frames of batches that were appended and are not synced.
-    in_flight: Vec<FrameSeq>,
+    /// Last frames of batches that were appended and are not synced, and their bytes.
+    in_flight: Vec<(FrameSeq, usize)>,
     /// `None`: the next batch must begin with a keyframe.
     decoder: Option<Decoder>,
     /// Whether the header is already in what was appended in this session.
@@ -224,7 +228,7 @@ impl Session {
     /// Everything up to this frame is on disk.
     pub fn stored(&mut self, up_to: FrameSeq) -> Vec<Action> {
         let Phase::Streaming(stream) = &mut self.phase else { return Vec::new() };
-        stream.in_flight.retain(|last| *last > up_to);
+        stream.in_flight.retain(|(last, _)| *last > up_to);
         stream.stored = Some(up_to);
         vec![Action::Send(ToAgent::Ack(up_to))]
     }
@@ -272,7 +276,10 @@ impl Session {
     /// Whether another batch may be taken: as long as not, nothing is read, and the agent waits.
     pub fn has_room(&self) -> bool {
         match &self.phase {
-            Phase::Streaming(stream) => stream.in_flight.len() < WINDOW_BATCHES as usize,
+            Phase::Streaming(stream) => {
+                let bytes: usize = stream.in_flight.iter().map(|(_, bytes)| bytes).sum();
+                stream.in_flight.len() < WINDOW_BATCHES as usize && bytes < IN_FLIGHT
+            }
             Phase::Silent => true,
             Phase::Opening(_) | Phase::Over => false,
         }
@@ -381,7 +388,7 @@ impl Stream {
         self.next = batch.last.next();
         self.last_at = times.map(|t| t.last_at).or(self.last_at);
         self.received = Some(now);
-        self.in_flight.push(batch.last);
+        self.in_flight.push((batch.last, records.iter().map(|r| r.len()).sum()));
         Ok(vec![Action::Append { records, up_to: batch.last }])
     }
 
