@@ -183,8 +183,11 @@ impl Config {
         let address = address.map_err(|why| problems.push(format!("collector: {why}"))).ok().flatten();
         let data_dir = file.data_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR));
         let host_root = file.host_root.unwrap_or_else(|| PathBuf::from("/"));
+        if file.join_token_file.as_ref().is_some_and(|path| !path.is_absolute()) {
+            problems.push("join_token_file: is not an absolute path".to_owned());
+        }
         let token = file.join_token_file.unwrap_or_else(|| data_dir.join(JOIN_TOKEN));
-        for (key, dir) in [("data_dir", &data_dir), ("host_root", &host_root), ("join_token_file", &token)] {
+        for (key, dir) in [("data_dir", &data_dir), ("host_root", &host_root)] {
             if !dir.is_absolute() {
                 problems.push(format!("{key}: is not an absolute path"));
             }
@@ -331,12 +334,12 @@ mod tests {
 
     #[test]
     fn all_problems_are_named_at_once() {
-        let text = "collector = \"ftp://x\"\nnode = \"a/b\"\ndata_dir = \"d\"\nhost_root = \"h\"\nring_mib = 1\n\
+        let text = "collector = \"ftp://x\"\nnode = \"a/b\"\ndata_dir = \"d\"\nhost_root = \"h\"\njoin_token_file = \"t\"\nring_mib = 1\n\
                     ring_hours = 0\n[[files]]\nglob = \"../etc/shadow\"\n[[files]]\nglob = \"/abs\"\n[[files]]\nglob = \"a[\"\n\
                     [[files]]\nglob = \"x\"\ntimes = \"dmy\"\nlead = \"x\"\nzone = \"CET-ish!\"\n[gpu]\nlibrary = \"l.so\"\n";
         let problems = Config::parse(text, &around()).unwrap_err();
-        assert_eq!(problems.len(), 13, "{problems:#?}");
-        assert_eq!(problems[9], "files 4: times: is none of rfc3339, iso, syslog, klog, epoch");
+        assert_eq!(problems.len(), 14, "{problems:#?}");
+        assert_eq!(problems[10], "files 4: times: is none of rfc3339, iso, syslog, klog, epoch");
     }
 
     #[test]

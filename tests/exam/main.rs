@@ -9,6 +9,7 @@ mod args;
 mod damage;
 mod dead_node;
 mod dial;
+mod fleet;
 mod frames;
 mod incidents;
 mod item;

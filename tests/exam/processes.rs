@@ -73,6 +73,11 @@ impl Process {
         Ok(running.0.try_wait().context("look at a program")?.is_none())
     }
 
+    /// Its number, while it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(|running| running.0.id())
+    }
+
     /// Asks it to end, and waits for that.
     pub(crate) fn stop(&mut self) -> Result<()> {
         let Some(mut running) = self.running.take() else { return Ok(()) };
@@ -102,4 +107,40 @@ impl Process {
 /// An address that nobody listens on now.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).context("find a free port")
+}
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    /// CPU, user and system.
+    pub(crate) cpu: Duration,
+    /// The most that it had resident, ever.
+    pub(crate) peak_resident_mib: f64,
+}
+
+impl Usage {
+    /// Of another process.
+    pub(crate) fn of(pid: u32) -> Result<Self> {
+        Self::read(&pid.to_string())
+    }
+
+    /// Of this one.
+    pub(crate) fn own() -> Result<Self> {
+        Self::read("self")
+    }
+
+    fn read(pid: &str) -> Result<Self> {
+        let text = |file: &str| {
+            let bytes = std::fs::read(format!("/proc/{pid}/{file}")).with_context(|| format!("read {file} of {pid}"))?;
+            Ok::<_, anyhow::Error>(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let (stat, status) = (text("stat")?, text("status")?);
+        // The name of the program is in brackets and may hold anything; user and system time are the 12th and 13th behind it.
+        let behind = stat.rsplit_once(')').context("a stat file")?.1;
+        let ticks = behind.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        let cpu = Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second())?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("a status file")?;
+        let kib: f64 = peak.trim().trim_end_matches(" kB").parse()?;
+        Ok(Self { cpu, peak_resident_mib: kib / 1024.0 })
+    }
 }

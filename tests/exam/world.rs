@@ -119,7 +119,7 @@ impl World {
             let node: NodeName = format!("agent-{number}").parse()?;
             let host = FakeHost::new(self.path(&format!("host-{number}")))?;
             let data = self.path(&format!("agent-{node}"));
-            let config = dial::agent_config(self.proxy.address(), &node, &data, host.root());
+            let config = dial::agent_config(self.proxy.address(), &node, &data, host.root())?;
             let mut process = Process::agent(self.dir.path(), &node, &config)?;
             process.start()?;
             let ring = data.join("ring");
