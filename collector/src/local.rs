@@ -186,7 +186,7 @@ fn first_incident(node: NodeName, window: Window, warm_up: Duration) -> OpenAsk 
         nodes: vec![node],
         scope: Scope::default(),
     };
-    OpenAsk { ask, deadline: None }
+    OpenAsk { ask, deadline: None, slack: Duration::ZERO }
 }
 
 /// Follows an incident to its end.

@@ -172,7 +172,12 @@ pub struct OpenAsk {
     pub ask: IncidentAsk,
     /// How long to wait for the nodes after the window has ended; `None`: the collector's default.
     pub deadline: Option<Duration>,
+    /// By how much the window of an incident that is open already may differ, at either end, to answer for this one.
+    pub slack: Duration,
 }
+
+/// The most that a window may differ: beyond this it is another one.
+pub const MAX_SLACK: Duration = Duration::from_secs(60);
 
 /// How far one node of an incident is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -92,7 +92,7 @@ async fn a_collector_whose_disk_was_full_has_all_it_acknowledged_and_seals_what_
     let (ended, said) = collector.stop(Signal::TERM);
     assert!(ended.success() && !said.contains("panicked"), "{ended}\n{said}");
     let audit = audit::directory(&disk.path("data/last-words/1")).unwrap();
-    assert!(audit.holes.is_empty(), "the ring had all of it, and gave it: {audit:?}");
+    assert!(audit.lost().is_empty(), "the ring had all of it, and gave it: {audit:?}");
     assert_eq!(audit.frames, audit.last.values().map(|last| last.0).sum::<u64>(), "from the first frame on");
 }
 

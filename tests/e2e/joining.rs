@@ -59,7 +59,7 @@ async fn a_node_joins_with_a_token_renews_its_certificate_and_is_known_after_a_r
     assert!(!again.said().contains("joined"), "{}", again.said());
     assert!(again.stop(Signal::TERM).0.success());
     let audit = casefile_tests::audit::directory(&last_words(&rig)).unwrap();
-    assert!(audit.holes.is_empty(), "no frame is lost to a change of certificates: {audit:?}");
+    assert!(audit.lost().is_empty(), "no frame is lost to a change of certificates: {audit:?}");
     std::fs::remove_file(ring.join("identity.json")).unwrap();
     let mut thief = agent();
     thief.until_it_says("the join token is not known, was used, or has expired");

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test everything that fails ends the test")]
 
 mod closing;
+mod coalescing;
 mod damaged_file;
 mod dead_node;
 mod deploy;

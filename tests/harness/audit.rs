@@ -20,6 +20,13 @@ pub struct Audit {
     pub holes: Vec<Gap>,
 }
 
+impl Audit {
+    /// Holes that are somebody's loss: not that the recorder did not run, or that a busy machine held it up for a tick.
+    pub fn lost(&self) -> Vec<&Gap> {
+        self.holes.iter().filter(|hole| !hole.detail.starts_with("nothing was recorded: ")).collect()
+    }
+}
+
 /// Reads a directory of segments and checks its order.
 pub fn directory(dir: &Path) -> Result<Audit> {
     audit(&mut Recording::open_dir(dir)?)

@@ -58,7 +58,7 @@ impl Client {
             scope: Scope::default(),
         };
         let answer =
-            self.incidents.open_incident(tonic::Request::new(OpenAsk { ask, deadline: Some(deadline) }.into())).await?;
+            self.incidents.open_incident(tonic::Request::new(OpenAsk { ask, deadline: Some(deadline), slack: Duration::ZERO }.into())).await?;
         IncidentSummary::try_from(answer.into_inner()).map_err(|e| tonic::Status::internal(e.to_string()))
     }
 

@@ -1,3 +1,5 @@
+//! The audit log: chained, checked to the byte, and never written on blindly.
+
 use super::*;
 use casefile_proto::time::{Stamp, WallTime};
 use std::fs;

@@ -1,3 +1,5 @@
+//! Tokens, certificates and the owner: what is given once, to whom, and until when.
+
 use casefile_proto::identity::PersonName;
 use casefile_proto::time::{BootTime, Stamp};
 use rcgen::{CertificateParams, KeyPair};

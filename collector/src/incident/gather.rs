@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::coalesce::answers_for;
 use super::fleet::Fleet;
 use super::handle::{Command, Incidents, Left, OpenError};
 use super::machine::{Answer, Incident, IncidentEvent, Member, Step};
@@ -172,6 +173,11 @@ impl Gather {
     async fn open(&mut self, mut open: OpenAsk) -> Result<IncidentSummary, OpenError> {
         if self.stopping {
             return Err(OpenError::Stopping);
+        }
+        let mut running = self.live.values();
+        if let Some(same) = running.find(|live| answers_for(&live.record.ask, live.machine.state(), &open.ask, open.slack)) {
+            tracing::info!(incident = %same.record.id, by = open.ask.requested_by, "another request for the same");
+            return Ok(same.record.summary());
         }
         let known = blocking(&self.parts.store, |store| {
             store.known().map_err(|e| StoreError::Database { doing: "read", source: Box::new(e) })

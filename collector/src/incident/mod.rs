@@ -2,6 +2,7 @@
 //!
 //! Here: which request to open one is accepted (pure). [`machine`] and [`coverage`] decide, [`gather`] and [`seal`] act.
 
+pub mod coalesce;
 pub mod coverage;
 pub mod entries;
 pub mod fleet;
@@ -199,7 +200,7 @@ mod tests {
             nodes: names(nodes),
             scope: Scope::default(),
         };
-        OpenAsk { ask, deadline: None }
+        OpenAsk { ask, deadline: None, slack: Duration::ZERO }
     }
 
     #[test]

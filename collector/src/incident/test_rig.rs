@@ -49,7 +49,7 @@ pub(crate) fn ask(window: Window, nodes: &[&str], deadline: Option<Duration>) ->
         nodes: nodes.iter().map(|n| name(n)).collect(),
         scope: Scope::default(),
     };
-    OpenAsk { ask, deadline }
+    OpenAsk { ask, deadline, slack: Duration::ZERO }
 }
 
 pub(crate) struct Rig {

@@ -9,7 +9,7 @@ use super::{
 use crate::ids::{IncidentId, NodeName};
 use crate::incident::{
     ArchivePiece, DownloadAsk, IncidentAsk, IncidentDetail, IncidentPage, IncidentState, IncidentSummary, IncidentView,
-    ListAsk, NodePhase, NodeProgress, OpenAsk, SealedArchive, Severity, SourceProgress, Trigger,
+    ListAsk, MAX_SLACK, NodePhase, NodeProgress, OpenAsk, SealedArchive, Severity, SourceProgress, Trigger,
 };
 use crate::item::Digest;
 use crate::session::MAX_PAYLOAD;
@@ -49,6 +49,10 @@ impl TryFrom<v1::OpenIncidentRequest> for OpenAsk {
                 0 => None,
                 nanos => Some(f.duration("deadline_nanos", nanos)?),
             },
+            slack: match f.duration("slack_nanos", r.slack_nanos)? {
+                slack if slack > MAX_SLACK => return Err(f.out_of_range("slack_nanos", r.slack_nanos)),
+                slack => slack,
+            },
         })
     }
 }
@@ -66,6 +70,7 @@ impl From<OpenAsk> for v1::OpenIncidentRequest {
             sources: o.ask.scope.sources,
             select: selection(o.ask.scope.select),
             deadline_nanos: o.deadline.map_or(0, nanos),
+            slack_nanos: nanos(o.slack),
         }
     }
 }

@@ -272,10 +272,10 @@ fn incident_ask() -> impl Strategy<Value = IncidentAsk> {
 }
 
 pub(crate) fn open_ask() -> impl Strategy<Value = OpenAsk> {
-    (incident_ask(), option::of(1..=1u64 << 56)).prop_map(|(mut ask, deadline)| {
+    (incident_ask(), option::of(1..=1u64 << 56), 0..=60_000_000_000u64).prop_map(|(mut ask, deadline, slack)| {
         // The trigger does not travel: whoever calls is a person.
         ask.trigger = Trigger::Person;
-        OpenAsk { ask, deadline: deadline.map(Duration::from_nanos) }
+        OpenAsk { ask, deadline: deadline.map(Duration::from_nanos), slack: Duration::from_nanos(slack) }
     })
 }
 

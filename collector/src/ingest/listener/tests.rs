@@ -1,3 +1,5 @@
+//! The listener over loopback: who gets in, who is closed, who makes room.
+
 use std::sync::atomic::AtomicBool;
 
 use casefile_identity::dial::{Me, client, dial, dial_as};

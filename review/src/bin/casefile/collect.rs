@@ -1,6 +1,6 @@
 //! `casefile collect`: opens an incident and, with `--wait`, follows it to its case file.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use casefile_identity::dial::Api;
@@ -19,9 +19,13 @@ use crate::args::CollectArgs;
 use crate::progress::Progress;
 use crate::{Ended, client, output};
 
+/// By how much the window of an incident that a colleague opened a moment ago may differ.
+const SLACK: Duration = Duration::from_secs(30);
+
 /// Opens an incident.
 pub(crate) fn run(args: &CollectArgs) -> Result<Ended> {
     let ask = ask(args, now()?)?;
+    let asked = ask.ask.window;
     client::block_on(async {
         let mut service = client::incidents(&args.collector).await?;
         let answer = service.open_incident(client::request(ask.into())).await.map_err(|s| client::said(&s))?;
@@ -33,6 +37,9 @@ pub(crate) fn run(args: &CollectArgs) -> Result<Ended> {
             incident.expected.len(),
             if incident.state == IncidentState::Open { "waiting for the window to end" } else { "gathering" },
         );
+        if incident.ask.window != asked {
+            crate::output::talk!("{} asked for nearly the same, and it answers for both", safe(&incident.ask.requested_by));
+        }
         if !args.wait {
             let id = incident.id;
             let opened = IncidentDetail { incident, coverage: None };
@@ -110,7 +117,14 @@ fn ask(args: &CollectArgs, now: WallTime) -> Result<OpenAsk> {
             },
         },
         deadline,
+        slack: slack(args),
     })
+}
+
+/// Who says "the last half hour" means it to the second only when he says so: what a colleague asked for a moment ago will do.
+fn slack(args: &CollectArgs) -> Duration {
+    let relative = args.since.as_deref().is_some_and(|since| when::length(since).is_ok());
+    if relative && args.until.is_none() { SLACK } else { Duration::ZERO }
 }
 
 /// The login name; the collector marks it as what the caller said.
