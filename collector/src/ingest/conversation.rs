@@ -60,6 +60,8 @@ pub(super) struct Conversation {
     until: Instant,
     /// How fast the agent may stream.
     rate: Rate,
+    /// When lists were told of it last.
+    noted: Instant,
     /// The node, once it has said who it is, and the right to append to its last words.
     node: Option<(NodeName, Writer)>,
     /// The node is connected and nobody was told: until its clock is known, or until then.
@@ -100,6 +102,7 @@ impl Conversation {
             agent,
             until,
             rate: Rate::new(registry.now().boot),
+            noted: Instant::now(),
             outbox,
             commands: mpsc::channel(COMMANDS),
             // As many answers as batches can be in flight, so that the thread that answers never finds it full.
@@ -183,14 +186,14 @@ impl Conversation {
                 }
             };
             self.act(actions).await?;
-            self.note();
+            self.note_if_due();
             self.announce().await;
         }
     }
 
     fn command(&mut self, command: Command) -> Result<Vec<Action>, End> {
         match command {
-            Command::Ask(ask) => Ok(self.session.ask(ask)),
+            Command::Ask(ask) => Ok(self.session.ask(*ask)),
             Command::Cancel(request) => Ok(self.session.cancel(request)),
             Command::Superseded => Err(match &self.node {
                 Some((node, _)) => Refusal::Superseded(node.clone()).into(),
@@ -310,6 +313,14 @@ impl Conversation {
         let entry = Entry { who, from, verb, what, outcome, times: 1 };
         if let Err(error) = self.registry.config.audit.recorded(entry).await {
             tracing::error!(error = chain(&error), "what an agent did is not recorded");
+        }
+    }
+
+    /// Lists are read by people: once a second is soon enough, and cheap with thousands of sessions.
+    fn note_if_due(&mut self) {
+        if self.noted.elapsed() >= TICK {
+            self.noted = Instant::now();
+            self.note();
         }
     }
 

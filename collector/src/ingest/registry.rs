@@ -37,8 +37,8 @@ const GRACE: Duration = Duration::from_secs(10);
 /// What a session is told from elsewhere.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Ask the agent to collect.
-    Ask(CollectionAsk),
+    /// Ask the agent to collect. Boxed, as the queue of every session has room for many.
+    Ask(Box<CollectionAsk>),
     /// Tell it to stop collecting.
     Cancel(RequestId),
     /// Another session of this node began.
@@ -226,7 +226,7 @@ impl Registry {
         if known.requests.contains_key(&ask.request) {
             return true;
         }
-        if joined.commands.try_send(Command::Ask(ask.clone())).is_err() {
+        if joined.commands.try_send(Command::Ask(Box::new(ask.clone()))).is_err() {
             return false;
         }
         known.requests.insert(ask.request, Request { ask, spool });

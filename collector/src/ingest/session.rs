@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use casefile_evidence::recording::delta::{DecodeError, Decoded, Decoder, Encoder};
 use casefile_evidence::recording::segment::Last;
+use casefile_evidence::recording::skim::{Skimmed, Skimmer};
 use casefile_evidence::recording::{Header, Hole, MAX_RECORD};
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::ids::{BootId, FrameSeq, NodeName, RequestId};
-use casefile_proto::sample::Frame;
+use casefile_proto::sample::{Outcome, SourceIndex};
 use casefile_proto::session::{
     Buffer, Collectable, CollectionAsk, CollectionDone, CollectionProgress, Ends, FrameBatch, FromAgent, Hello,
     MAX_WINDOW_BATCHES, PROTOCOL, RedactionKey, SessionToken, ToAgent, Welcome,
@@ -132,7 +133,7 @@ struct Stream {
     /// Last frames of batches that were appended and are not synced, and their bytes.
     in_flight: Vec<(FrameSeq, usize)>,
     /// `None`: the next batch must begin with a keyframe.
-    decoder: Option<Decoder>,
+    skimmer: Option<Skimmer>,
     /// Whether the header is already in what was appended in this session.
     announced: bool,
     received: Option<Stamp>,
@@ -216,7 +217,7 @@ impl Session {
             last_at: last.map(|last| last.at),
             stored: have,
             in_flight: Vec::new(),
-            decoder: None,
+            skimmer: None,
             announced: false,
             received: None,
             troubles,
@@ -361,7 +362,7 @@ impl Stream {
         }
         if batch.last < self.next {
             // It is there already. What follows it cannot lean on it, because it is not appended again.
-            self.decoder = None;
+            self.skimmer = None;
             return Ok(self
                 .stored
                 .filter(|s| *s >= batch.last)
@@ -373,12 +374,13 @@ impl Stream {
             return Err(Refusal::Overlap { wanted: self.next, got: batch.first });
         }
         if batch.first > self.next || !batch.skipped.is_empty() {
-            self.decoder = None;
+            self.skimmer = None;
         }
         let times = self.decode(&batch)?;
         let mut records = Vec::new();
         if !self.announced {
-            records.push(self.speaker.header_record.clone());
+            // Not needed again: it is not kept for as long as the session lives.
+            records.push(std::mem::take(&mut self.speaker.header_record));
         }
         if let Some(holes) = self.holes(&batch, times.map(|t| t.first_at)) {
             records.push(holes);
@@ -419,30 +421,27 @@ impl Stream {
 
     /// Decodes the records of a batch: exactly the frames that it says, of this boot, nothing else.
     fn decode(&mut self, batch: &FrameBatch) -> Result<Option<Times>, Refusal> {
-        let mut decoder = match self.decoder.take() {
-            Some(decoder) => decoder,
-            None => {
-                // A new decoder knows no frame before, so only a keyframe can come first.
-                let mut decoder = Decoder::new();
-                decoder.next(&self.speaker.header_record).map_err(Refusal::Record)?;
-                decoder
-            }
-        };
+        // A new one knows no frame before, so only a keyframe can come first.
+        let mut skimmer = self.skimmer.take().unwrap_or_else(|| Skimmer::new(self.speaker.header.clone()));
         let mut times: Option<Times> = None;
         let (mut rest, mut expected) = (&batch.records[..], batch.first);
-        while let Some((decoded, taken)) = decoder.next(rest).map_err(Refusal::Record)? {
-            let (boot, first, last) = match &decoded {
-                Decoded::Frame(frame) => (frame.boot, frame.seq, frame.seq),
+        let boot = self.speaker.header.boot;
+        while let Some((skimmed, taken)) = skimmer.next(rest).map_err(Refusal::Record)? {
+            let (first, last) = match &skimmed {
+                Skimmed::Frame { seq, .. } => (*seq, *seq),
                 // Stands for frames that the format cannot hold.
-                Decoded::Hole(Hole { boot, seqs: Some((first, last)), .. }) => (*boot, *first, *last),
-                _ => return Err(Refusal::NoFrame),
+                Skimmed::Hole(Hole { boot: of, seqs: Some((first, last)), .. }) if *of == boot => (*first, *last),
+                Skimmed::Hole(Hole { seqs: Some((first, _)), .. }) => {
+                    return Err(Refusal::OtherFrame { wanted: expected, got: *first });
+                }
+                Skimmed::Hole(_) | Skimmed::Other => return Err(Refusal::NoFrame),
             };
-            if boot != self.speaker.header.boot || first != expected || last < first || last > batch.last {
+            if first != expected || last < first || last > batch.last {
                 return Err(Refusal::OtherFrame { wanted: expected, got: first });
             }
-            if let Decoded::Frame(frame) = decoded {
-                self.note(&frame);
-                times = Some(Times { first_at: times.map_or(frame.at, |t| t.first_at), last_at: frame.at });
+            if let Skimmed::Frame { at, .. } = skimmed {
+                self.note(skimmer.outcomes());
+                times = Some(Times { first_at: times.map_or(at, |t| t.first_at), last_at: at });
             }
             expected = last.next();
             rest = &rest[taken..];
@@ -450,14 +449,16 @@ impl Stream {
         if expected != batch.last.next() {
             return Err(Refusal::OtherFrame { wanted: batch.last, got: expected });
         }
-        self.decoder = Some(decoder);
+        self.skimmer = Some(skimmer);
         Ok(times)
     }
 
-    fn note(&mut self, frame: &Frame) {
-        for (sample, trouble) in frame.samples.iter().zip(&mut self.troubles) {
-            if !sample.outcome.is_not_due() {
-                let word = sample.outcome.word();
+    fn note(&mut self, outcomes: &[(SourceIndex, Outcome)]) {
+        for (source, outcome) in outcomes {
+            if let Some(trouble) = self.troubles.get_mut(usize::from(source.0))
+                && !outcome.is_not_due()
+            {
+                let word = outcome.word();
                 *trouble = (word != "complete").then_some(word);
             }
         }

@@ -4,6 +4,7 @@
 //! held, what is pinned. The threads that write and sync are in [`writer`]. What the records mean is checked before, by
 //! the session.
 
+mod disk;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -19,13 +20,15 @@ use casefile_proto::time::{WallTime, Window};
 use casefile_proto::units::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use disk::Disk;
 use writer::{Append, Job, Worker};
 
-/// Threads that write. More than one, so that the file system can commit several nodes' syncs together.
-const WORKERS: usize = 4;
+/// Threads that write. More than one, so that the file system can commit several nodes' syncs together; few, so that each
+/// has many nodes to sync at once.
+const WORKERS: usize = 2;
 
 /// Jobs that wait for one thread. When it is full, sessions wait with reading, and with them their agents.
-const QUEUE: usize = 64;
+const QUEUE: usize = 1_024;
 
 /// Gives every node a number that stays: paths are built from it and never from a name that came in.
 pub trait NodeNumbers: Send + Sync {
@@ -89,6 +92,8 @@ struct Shared {
     dir: PathBuf,
     numbers: Arc<dyn NodeNumbers>,
     retention: Retention,
+    /// Where many nodes are synced at once.
+    disk: Option<Disk>,
     held: Mutex<BTreeMap<NodeName, (u64, Held)>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -112,6 +117,7 @@ impl LastWords {
             dir: dir.to_owned(),
             numbers,
             retention,
+            disk: Disk::of(dir),
             held: Mutex::new(BTreeMap::new()),
             threads: Mutex::new(Vec::new()),
         });

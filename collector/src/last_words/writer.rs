@@ -17,6 +17,18 @@ use super::{Held, LastWordsError, Shared, Stored};
 /// The longest that appends are gathered before what is there is synced and answered.
 const MAX_GATHER: Duration = Duration::from_millis(50);
 
+/// With so many appends waiting, a moment is spent on gathering more: one sync serves them all.
+const MANY: usize = 8;
+
+/// That moment. Far below what an ack may take.
+const MOMENT: Duration = Duration::from_millis(20);
+
+/// Time between two looks for more.
+const LOOK: Duration = Duration::from_millis(4);
+
+/// With so many nodes to sync, the file system is synced as a whole.
+const TOGETHER: usize = 4;
+
 /// What a thread is asked to do.
 pub(super) enum Job {
     /// Give the right to append to a new session.
@@ -77,6 +89,10 @@ impl Worker {
                     return;
                 }
                 next = if since.elapsed() < MAX_GATHER { jobs.try_recv().ok() } else { None };
+                while next.is_none() && self.waiting.len() >= MANY && since.elapsed() < MOMENT {
+                    std::thread::sleep(LOOK);
+                    next = jobs.try_recv().ok();
+                }
             }
             self.commit();
         }
@@ -131,6 +147,21 @@ impl Worker {
         let mut dirty: Vec<NodeName> = self.waiting.iter().map(|a| a.node.clone()).collect();
         dirty.sort_unstable();
         dirty.dedup();
+        if dirty.len() >= TOGETHER
+            && let Some(disk) = &self.shared.disk
+        {
+            match disk.sync() {
+                Ok(()) => {
+                    for node in &dirty {
+                        if let Some(open) = self.stores.get_mut(node) {
+                            open.store.was_synced();
+                        }
+                    }
+                }
+                // Each file says for itself what became of it.
+                Err(error) => tracing::warn!(%error, "the file system of the last words could not be synced as a whole"),
+            }
+        }
         for node in dirty {
             let Some(open) = self.stores.get_mut(&node) else { continue };
             match open.store.sync() {

@@ -2,7 +2,7 @@
 //!
 //! Each `put_` stands above the function that reads it back. Text that is too long is cut when it is written.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use casefile_proto::event::{Event, EventKind};
 use casefile_proto::gap::{Gap, GapReason};
@@ -81,7 +81,29 @@ pub(crate) fn header(body: &[u8]) -> Result<Header, DecodeError> {
     let agent_version = at.text(MAX_TEXT)?.to_owned();
     let sources = (0..at.len(MAX_SOURCES, "too many sources")?).map(|_| source(&mut at)).collect::<Result<_, _>>()?;
     at.end()?;
-    Ok(Header { node, boot, agent_version, schema: Arc::new(Schema { sources }) })
+    Ok(Header { node, boot, agent_version, schema: shared(Schema { sources }) })
+}
+
+/// Schemas that are in use, so that those that are equal are one.
+static IN_USE: Mutex<Vec<Weak<Schema>>> = Mutex::new(Vec::new());
+
+/// Schemas that are remembered: one for each version of the agent that is about. What is beyond is kept apart, each.
+const MAX_IN_USE: usize = 32;
+
+/// One that is equal and in use already, or this one. A schema is tens of kilobytes, and a collector hears thousands of
+/// agents that have the same.
+fn shared(schema: Schema) -> Arc<Schema> {
+    // Nothing that panics runs under this lock.
+    let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+    in_use.retain(|known| known.strong_count() > 0);
+    if let Some(known) = in_use.iter().filter_map(Weak::upgrade).find(|known| **known == schema) {
+        return known;
+    }
+    let schema = Arc::new(schema);
+    if in_use.len() < MAX_IN_USE {
+        in_use.push(Arc::downgrade(&schema));
+    }
+    schema
 }
 
 fn source(at: &mut Cursor<'_>) -> Result<SourceDef, DecodeError> {

@@ -16,6 +16,7 @@ pub mod reader;
 mod retention;
 mod scan;
 pub mod segment;
+pub mod skim;
 mod tail;
 mod tally;
 mod tick;

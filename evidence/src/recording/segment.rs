@@ -92,7 +92,6 @@ pub struct Store {
     /// The header in force, and its record.
     header: Option<(Header, Vec<u8>)>,
     decoder: TickDecoder,
-    tick: Tick,
     last: Option<Last>,
     is_synced: bool,
 }
@@ -144,7 +143,6 @@ impl Store {
             tail_walls: recovered.walls,
             header: None,
             decoder: TickDecoder::default(),
-            tick: Tick::default(),
             last: recovered.last.or(found.last),
             is_synced: false,
         })
@@ -178,6 +176,11 @@ impl Store {
         Ok(())
     }
 
+    /// The file system as a whole was synced since the last [`Store::append`]: what was appended is on the disk.
+    pub fn was_synced(&mut self) {
+        self.is_synced = true;
+    }
+
     /// Bytes on disk, and the interval of wall time held.
     pub fn held(&self) -> (Bytes, Option<Window>) {
         let bytes = self.segments.iter().map(|s| s.bytes).sum::<u64>() + self.tail_bytes;
@@ -198,6 +201,8 @@ impl Store {
     /// Decodes everything: what cannot be read back is not stored.
     fn check(&mut self, records: &[u8]) -> Result<Vec<Checked>, DecodeError> {
         let (mut checked, mut from, mut last) = (Vec::new(), 0, self.last);
+        // Not kept between calls: a collector has a store for each of thousands of nodes.
+        let mut tick = Tick::default();
         let mut header = self.header.as_ref().map(|(header, _)| header.clone());
         while from < records.len() {
             let (head, body) = split_record(&records[from..])?;
@@ -216,15 +221,15 @@ impl Store {
             }
             let header = header.as_ref().ok_or(DecodeError::Malformed("a record before the header"))?;
             match head.kind {
-                RecordType::Key => self.decoder.key(&header.schema, body, &mut self.tick)?,
-                RecordType::Delta => self.decoder.delta(&header.schema, body, &mut self.tick)?,
+                RecordType::Key => self.decoder.key(&header.schema, body, &mut tick)?,
+                RecordType::Delta => self.decoder.delta(&header.schema, body, &mut tick)?,
                 RecordType::Hole => drop(facts::hole(body)?),
                 RecordType::Block | RecordType::Header => {
                     return Err(DecodeError::Malformed("a block where frames are expected"));
                 }
             }
             if head.kind != RecordType::Hole {
-                let frame = Last { boot: header.boot, seq: FrameSeq(self.tick.seq), at: self.tick.stamp() };
+                let frame = Last { boot: header.boot, seq: FrameSeq(tick.seq), at: tick.stamp() };
                 if last.is_some_and(|last| last.boot == frame.boot && last.seq >= frame.seq) {
                     return Err(DecodeError::Malformed("a frame that is not after the one before"));
                 }
