@@ -11,6 +11,7 @@ pub mod disk;
 pub mod fleet;
 pub mod host;
 pub mod program;
+pub mod scrape;
 pub mod secrets;
 pub mod wait;
 
@@ -79,6 +80,7 @@ impl Rig {
         config.listen = self.listen;
         config.port_taken = PortTaken::Refuse;
         config.probe_every = Duration::from_millis(200);
+        config.observe = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         change(&mut config);
         Collector::start(config).await.context("start the collector")
     }
