@@ -13,6 +13,7 @@ mod hostile_file;
 mod hostile_names;
 mod joining;
 mod local;
+mod logging;
 mod loss;
 mod memory;
 mod metrics;

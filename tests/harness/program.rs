@@ -35,6 +35,7 @@ fn without_our_environment(command: &mut Command) {
         "CASEFILE_DATA",
         "CASEFILE_NODE",
         "CASEFILE_LOG",
+        "CASEFILE_LOG_FORMAT",
         "CASEFILE_TOKEN",
         "CASEFILE_TOKEN_FILE",
     ] {
