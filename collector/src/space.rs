@@ -1,7 +1,7 @@
 //! The room on the disk of the data directory: how much there is, whether evidence is taken, and a reserve for finishing.
 //!
-//! What is decided is in [`level`], pure. Here: one thread that looks at the file system four times a second and, when
-//! asked, tries to write there. It alone waits for a disk that hangs; whoever asks it waits for a second at most.
+//! What is decided is in [`level`], pure. Here: one thread that looks at the file system four times a second and tries
+//! to write there once a second, and when asked. It alone waits for a disk that hangs; whoever asks it waits for a second at most.
 
 pub mod level;
 mod reserve;
@@ -33,6 +33,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Questions that wait for the thread. When it is full, the disk has not answered those before.
 const QUESTIONS: usize = 16;
+
+/// Time between two trials to write, also when nobody asks: since Linux 6.16 `statvfs` does not tell that the kernel made a
+/// file system read-only after an error.
+const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// Time before a reserve that could not be taken is tried again.
 const TRY_RESERVE_EVERY: Duration = Duration::from_secs(10);
@@ -100,7 +104,13 @@ impl Space {
             taking: watch::Sender::new(Taking::Yes),
             stats,
         });
-        let mut watcher = Watcher { shared: Arc::clone(&shared), reserve_again: Instant::now(), failed: false };
+        let mut watcher = Watcher {
+            shared: Arc::clone(&shared),
+            reserve_again: Instant::now(),
+            failed: false,
+            try_at: Instant::now(),
+            refused: false,
+        };
         watcher.look();
         let (questions, asked) = sync_channel(QUESTIONS);
         let handle = std::thread::Builder::new().name("space".to_owned()).spawn(move || watcher.run(&asked))?;
@@ -173,6 +183,10 @@ struct Watcher {
     reserve_again: Instant,
     /// The last look failed, and that was said.
     failed: bool,
+    /// When to try to write again.
+    try_at: Instant,
+    /// The last trial found the file system read-only.
+    refused: bool,
 }
 
 impl Watcher {
@@ -183,7 +197,7 @@ impl Watcher {
                 Ok(question) => {
                     // One trial answers everybody who waits; who has gone is not told.
                     let waiting: Vec<_> = std::iter::once(question).chain(asked.try_iter()).collect();
-                    let tried = trial(&self.shared.root.join(TRIAL));
+                    let tried = self.attempt();
                     for reply in waiting {
                         let told = tried.as_ref().copied().map_err(|e| io::Error::new(e.kind(), e.to_string()));
                         let _ = reply.send(told);
@@ -199,8 +213,20 @@ impl Watcher {
         }
     }
 
+    fn attempt(&mut self) -> io::Result<()> {
+        let tried = trial(&self.shared.root.join(TRIAL));
+        self.try_at = Instant::now() + TRY_EVERY;
+        self.refused = tried.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::ReadOnlyFilesystem);
+        tried
+    }
+
     fn look(&mut self) {
+        if Instant::now() >= self.try_at {
+            // What else it may fail for is told to whoever asks, and by whoever writes.
+            let _tried = self.attempt();
+        }
         let disk = match look_at(&self.shared.root) {
+            Ok(disk) if self.refused => FileSystem { access: Access::ReadOnly, ..disk },
             Ok(disk) => disk,
             Err(error) => {
                 if !self.failed {

@@ -6,6 +6,7 @@ mod closing;
 mod damaged_file;
 mod dead_node;
 mod deploy;
+mod faulty_disk;
 mod full_disk;
 mod gpu;
 mod health;

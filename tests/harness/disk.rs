@@ -61,6 +61,26 @@ impl SmallDisk {
         Some(Frozen(self))
     }
 
+    /// Makes the kernel find an error on it, and so make it read-only: as a disk that fails does. Only on
+    /// [`SmallDisk::ext4`] made with `-e remount-ro`. `false`, said on standard error, where that cannot be done.
+    pub fn fail(&self) -> bool {
+        let mounts = fs::read("/proc/self/mountinfo").expect("read the mounts");
+        let mounts = String::from_utf8_lossy(&mounts);
+        let at = fs::canonicalize(&self.at).expect("the mount point is there");
+        let at = at.to_str().expect("a plain path");
+        let device = mounts.lines().find(|line| line.split(' ').nth(4) == Some(at)).and_then(|line| {
+            line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').nth(1)).and_then(|d| d.strip_prefix("/dev/"))
+        });
+        let trigger = Path::new("/sys/fs/ext4").join(device.expect("the disk is mounted")).join("trigger_fs_error");
+        match fs::write(&trigger, "by a test") {
+            Ok(()) => true,
+            Err(error) => {
+                eprintln!("skipped: {}: {error}", trigger.display());
+                false
+            }
+        }
+    }
+
     /// Takes all the files that are left, with nothing in them.
     pub fn use_up_files(&self) {
         let dir = self.path("many");

@@ -105,6 +105,7 @@ impl Rig {
             data_dir: self.path(&format!("agent-{node}")),
             host_root: host.to_owned(),
             retention: Retention { bytes: Bytes::mib(64), age: Duration::from_secs(3600) },
+            leave_free: None,
             logs: LogConfig::builtin(),
             masking: Masking::default(),
             gpu,
