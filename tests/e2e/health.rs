@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use casefile_identity::dial::{Me, dial};
 use casefile_tests::disk::SmallDisk;
 use casefile_tests::program::Serving;
 use casefile_tests::scrape::{get, metrics};
 use casefile_tests::{Rig, SOON, audit, host::FakeHost, stop, wait};
 use rustix::process::Signal;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -16,8 +17,10 @@ use tonic_health::pb::health_client::HealthClient;
 /// From room on the disk to the first frame that is acknowledged again.
 const RELIEF: Duration = Duration::from_secs(2);
 
+/// A connection of somebody who does not say who he is.
 async fn channel(rig: &Rig) -> Channel {
-    Endpoint::from_shared(rig.url()).unwrap().connect().await.unwrap()
+    let nobody = Me::Nobody(rig.owner().unwrap().pin());
+    dial(&rig.url().parse().unwrap(), &nobody, |endpoint| endpoint).await.unwrap()
 }
 
 async fn until_ready(at: SocketAddr, status: u16, says: &str) {

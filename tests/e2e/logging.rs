@@ -23,15 +23,16 @@ fn messages(said: &str) -> Vec<String> {
 fn both_programs_log_one_json_object_a_line_when_they_are_asked_for_it() {
     let rig = Rig::new().unwrap();
     let (agent, collector) = (rig.path("agent.toml"), rig.path("collector.toml"));
-    let listen = rig.url().trim_start_matches("http://").to_owned();
-    std::fs::write(&collector, format!("listen = {listen:?}\ndata_dir = {:?}\n", rig.path("data"))).unwrap();
-    let text = format!("collector = {:?}\nnode = \"n1\"\ndata_dir = {:?}\n", rig.url(), rig.path("agent"));
+    let listen = rig.url().trim_start_matches("https://").to_owned();
+    std::fs::write(&collector, format!("listen = {listen:?}\ndata_dir = {:?}\n", rig.path("collector"))).unwrap();
+    let text = format!("collector = {:?}\nnode = \"n1\"\ndata_dir = {:?}\n", rig.url(), rig.path("agent-n1"));
     std::fs::write(&agent, text).unwrap();
     let mut serving = Talking::start(
         command("casefile-collector").args(["serve", "--log-format", "json", "--config"]).arg(&collector),
         rig.path("collector.err"),
     );
     serving.until_it_says("collector started");
+    rig.enlist("n1").unwrap();
     let mut recording = Talking::start(
         command("casefile-agent").args(["run", "--config"]).arg(&agent).env("CASEFILE_LOG_FORMAT", "json"),
         rig.path("agent.err"),

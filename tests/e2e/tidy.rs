@@ -30,7 +30,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("tonic_health", &["collector/src/observe/", "collector/src/lib.rs", "tests/"]),
     ("hyper", &["collector/src/observe/"]),
-    ("hyper_util", &["collector/src/observe/"]),
+    ("hyper_util", &["identity/src/dial.rs", "collector/src/observe/"]),
     ("http_body_util", &["collector/src/observe/"]),
     ("tokio", &["identity/", "agent/", "collector/", "review/src/bin/casefile/", "tests/"]),
     ("tokio_stream", &["agent/", "collector/", "review/src/bin/casefile/", "tests/"]),

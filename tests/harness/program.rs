@@ -152,8 +152,11 @@ impl Serving {
     /// Starts it on the rig's address with its data in this directory, by way of another program with its arguments, or
     /// by itself.
     pub fn start(rig: &Rig, data: &Path, through: Option<Command>) -> Self {
+        // Where the rig looks for the collector's keys.
+        fs::create_dir_all(data).expect("make the data directory");
+        std::os::unix::fs::symlink(data, rig.path("collector")).expect("link to the data directory");
         let config = rig.path("collector.toml");
-        let listen = rig.url().trim_start_matches("http://").to_owned();
+        let listen = rig.url().trim_start_matches("https://").to_owned();
         let text = format!("listen = {listen:?}\ndata_dir = {data:?}\nobserve = \"127.0.0.1:0\"\n");
         fs::write(&config, text).expect("write a configuration");
         let mut start = match through {

@@ -43,7 +43,7 @@ impl Served {
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move {
             listener::serve(listener, routes, secured, Limits::default(), Arc::default(), async {
-                drop(stopped.await)
+                drop(stopped.await);
             })
             .await
             .unwrap();
