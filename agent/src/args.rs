@@ -15,6 +15,19 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
+    /// How the log on standard error is written.
+    #[arg(long, global = true, env = "CASEFILE_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// A JSON object a line: timestamp, level, target, fields with the message.
+    Json,
 }
 
 const AFTER_HELP: &str = "\
@@ -26,6 +39,7 @@ Examples:
 Environment:
   CASEFILE_NODE   the node's name, where the configuration does not say it
   CASEFILE_LOG    what is logged to stderr: error, warn, info (default), debug
+  CASEFILE_LOG_FORMAT  how: text (default) or json
 
 Exit codes: 0 done, 1 error, 2 usage, 5 done but evidence is missing";
 

@@ -46,6 +46,8 @@ data_dir   = \"DIR\"               ring and spool [/var/lib/casefile/agent]; our
 host_root  = \"DIR\"               where the machine's proc, sys and var are [/]
 ring_mib   = 512                 the most that the ring holds on disk; at least 8
 ring_hours = 168                 the oldest that the ring holds; at least 1
+leave_free_mib = 1024            what is left free on the node's disk: below it the ring gives up its oldest, below
+                                 half of it nothing is written [the less of 1024 and 5 % of the disk]
 [[files]]                        log files besides those that every agent knows
 glob       = \"var/log/a/*.log\"   below host_root; `*` never crosses a `/`
 except     = [\"var/log/a/x.log\"] what is left out of it
@@ -72,6 +74,8 @@ pub struct Config {
     pub host_root: PathBuf,
     /// What the ring may hold.
     pub retention: Retention,
+    /// What is left free on the node's disk; `None`: what suits it.
+    pub leave_free: Option<Bytes>,
     /// Log files besides those that every agent knows.
     pub logs: LogConfig,
     /// What is masked.
@@ -116,6 +120,7 @@ struct File {
     host_root: Option<PathBuf>,
     ring_mib: Option<u64>,
     ring_hours: Option<u64>,
+    leave_free_mib: Option<u64>,
     files: Vec<FilesConfig>,
     redaction: RedactionFile,
     gpu: GpuFile,
@@ -222,6 +227,7 @@ impl Config {
                 data_dir,
                 host_root,
                 retention: Retention { bytes, age },
+                leave_free: file.leave_free_mib.map(|mib| Bytes(mib.saturating_mul(1 << 20))),
                 logs: logs_with(file.files),
                 masking,
                 gpu: GpuConfig { library: file.gpu.library, program: None },
@@ -311,12 +317,13 @@ mod tests {
     #[test]
     fn every_key_is_taken() {
         let text = "collector = \"https://[::1]:7443\"\njoin_token_file = \"/t\"\nnode = \"n\"\ndata_dir = \"/d\"\nhost_root = \"/h\"\n\
-                    ring_mib = 8\nring_hours = 1\n[[files]]\nglob = \"var/log/*.log\"\n\
+                    ring_mib = 8\nring_hours = 1\nleave_free_mib = 9\n[[files]]\nglob = \"var/log/*.log\"\n\
                     times = \"iso\"\nlead = \"word\"\nzone = \"+01:00\"\n\
                     [redaction]\nrules = []\npseudonyms = [\"addresses\"]\n[gpu]\nlibrary = \"/l.so\"\n";
         let config = Config::parse(text, &Surroundings { node: Some("env".to_owned()), ..around() }).unwrap();
         assert_eq!((config.node.as_str(), config.logs.files.len()), ("n", 1 + LogConfig::builtin().files.len()));
         assert_eq!(config.retention, Retention { bytes: MIN_RING, age: Duration::from_hours(1) });
+        assert_eq!(config.leave_free, Some(Bytes::mib(9)));
         assert!(config.masking.pseudonyms.addresses && !config.masking.pseudonyms.hosts);
         assert_eq!(config.gpu.library.as_deref(), Some(Path::new("/l.so")));
         for key in text.lines().filter_map(|l| l.split([' ', '=']).next()).filter(|k| !k.is_empty()) {

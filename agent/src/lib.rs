@@ -19,6 +19,7 @@ pub mod pid;
 pub mod redaction;
 pub mod refusals;
 mod ring;
+mod room;
 mod runner;
 pub mod sources;
 pub mod state;
@@ -32,7 +33,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use casefile_evidence::recording::Header;
-use casefile_evidence::recording::segment::{Store, StoreError};
+use casefile_evidence::recording::segment::StoreError;
 use casefile_proto::ids::{BootId, FrameSeq};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sha2::{Digest, Sha256};
@@ -46,6 +47,7 @@ use crate::data_dir::{DataDir, DataDirError};
 use crate::frame::{Recorder, Stop};
 use crate::host::{Host, HostError};
 use crate::redaction::Redaction;
+use crate::ring::disk::{OnDisk, Share};
 use crate::ring::{Keep, Open, Ring};
 use crate::runner::Runner;
 use crate::runner::lane::chain;
@@ -174,7 +176,8 @@ impl Agent {
             agent_version: VERSION.to_owned(),
             schema: Arc::new(frame::schema(setup.sources, setup.every)),
         };
-        let (kept, last) = match Store::open(&data.ring, config.retention) {
+        let share = Share { retention: config.retention, leave: config.leave_free };
+        let (kept, last) = match OnDisk::open(&data.ring, share, &stats) {
             Ok(store) => {
                 let last = store.last().filter(|last| last.boot == header.boot).map(|last| last.seq);
                 (Some(Box::new(store) as Box<dyn Keep>), Some(last))
@@ -191,9 +194,8 @@ impl Agent {
             Some(last) => last.map_or(FrameSeq::FIRST, FrameSeq::next),
             None => beyond_this_boot(&setup),
         };
-        let retention = config.retention;
-        let dir = data.ring.clone();
-        let open: Open = Box::new(move || Ok(Box::new(Store::open(&dir, retention)?) as Box<dyn Keep>));
+        let (dir, counted) = (data.ring.clone(), Arc::clone(&stats));
+        let open: Open = Box::new(move || Ok(Box::new(OnDisk::open_again(&dir, share, &counted)?) as Box<dyn Keep>));
         let thread = |name| move |source| StartError::Thread { name, source };
         let ring = Ring::start(&header, kept, open, last.flatten(), setup.every, &stats).map_err(thread("ring"))?;
         let live = Live::new(header.clone(), last.flatten());
@@ -239,6 +241,7 @@ impl Agent {
                 ring_dir: data.ring,
                 context: Arc::clone(&context),
                 spool_dir: data.spool,
+                leave_free: config.leave_free,
                 clock: setup.clock,
                 collectable: collect::collectable(),
             };

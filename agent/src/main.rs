@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use casefile_agent::args::{self, Extract, Verb};
+use casefile_agent::args::{self, Extract, LogFormat, Verb};
 use casefile_agent::config::{Config, Surroundings};
 use casefile_agent::extract::console::{self, Form};
 use casefile_agent::extract::{self, ExtractError, Plan};
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         return ended;
     }
     let cli = args::parse();
-    log_to_stderr();
+    log_to_stderr(cli.log_format);
     let ended = match cli.verb {
         Verb::Run { config } => Config::load(&config, &Surroundings::of_process()).map_err(Into::into).and_then(run),
         Verb::Join { config } => {
@@ -45,7 +45,10 @@ fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS),
     };
     ended.unwrap_or_else(|error| {
-        say(format_args!("casefile-agent: {error:#}"));
+        match cli.log_format {
+            LogFormat::Text => say(format_args!("casefile-agent: {error:#}")),
+            LogFormat::Json => tracing::error!(error = format!("{error:#}"), "ended"),
+        }
         let usage = error.downcast_ref::<ExtractError>().is_some_and(ExtractError::is_usage);
         if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
     })
@@ -56,12 +59,20 @@ fn say(text: std::fmt::Arguments<'_>) {
     let _unheard = writeln!(anstream::stderr(), "{text}");
 }
 
-fn log_to_stderr() {
+fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_env("CASEFILE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A line that cannot be written is lost; told with `eprintln!`, as is the default, it would take its thread along.
-    log.with_target(false).with_ansi(colour).log_internal_errors(false).init();
+    let log = log.with_ansi(colour).log_internal_errors(false);
+    match format {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => {
+            log.json().init();
+            // Otherwise a panic is the one thing that is no JSON.
+            std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panicked: this is a bug")));
+        }
+    }
 }
 
 /// Into a buffer first: a pipe that closes early is no error of ours.

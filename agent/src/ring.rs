@@ -4,13 +4,15 @@
 //! What cannot be written is counted, and declared as a hole as soon as something can be written again. How records
 //! look and what is forgotten when is `casefile-evidence`'s business.
 
+pub(crate) mod disk;
+
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use casefile_evidence::recording::delta::Encoder;
-use casefile_evidence::recording::segment::{Store, StoreError};
+use casefile_evidence::recording::segment::StoreError;
 use casefile_evidence::recording::{Header, Hole};
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::ids::FrameSeq;
@@ -46,23 +48,11 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
 /// The encoder is called on the writer's stack nowhere; the store keeps its buffers on the heap.
 const STACK: usize = 512 << 10;
 
-/// Where records go: the evidence crate's [`Store`]; in tests, one whose disk fails.
+/// Where records go: [`disk::OnDisk`]; in tests, one whose disk fails.
 pub(crate) trait Keep: Send {
     fn append(&mut self, records: &[u8]) -> Result<(), StoreError>;
     fn sync(&mut self) -> Result<(), StoreError>;
     fn held(&self) -> Bytes;
-}
-
-impl Keep for Store {
-    fn append(&mut self, records: &[u8]) -> Result<(), StoreError> {
-        Store::append(self, records)
-    }
-    fn sync(&mut self) -> Result<(), StoreError> {
-        Store::sync(self)
-    }
-    fn held(&self) -> Bytes {
-        Store::held(self).0
-    }
 }
 
 /// Opens it (again).

@@ -77,6 +77,8 @@ pub struct Stats {
     pub ring_written_bytes: Figure,
     /// Bytes that the ring has on disk.
     pub ring_held_bytes: Figure,
+    /// What the ring may hold at the moment: less than configured while its disk is nearly full.
+    pub ring_limit_bytes: Figure,
     /// Frames that could not be kept in the ring (full or read-only disk, a disk that hangs).
     pub ring_frames_lost: Figure,
     /// Times that writing the ring failed.

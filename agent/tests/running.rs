@@ -59,6 +59,7 @@ impl Machine {
             data_dir: self.data(),
             host_root: self.tmp.path().join("host"),
             retention: DEFAULT_RETENTION,
+            leave_free: None,
             logs: LogConfig::default(),
             masking: Masking::default(),
             gpu: GpuConfig::default(),

@@ -40,6 +40,9 @@ const SESSION_AGE: Duration = Duration::from_hours(1);
 /// The smallest last words: below this a busy node would not keep ten minutes.
 const MIN_LAST_WORDS: Bytes = Bytes::mib(4);
 
+/// The most that may be reserved.
+const MAX_RESERVE: Bytes = Bytes::mib(1 << 20);
+
 /// The smallest budget: below this one large log could leave nothing for the rest.
 const MIN_BUDGET: Bytes = Bytes::mib(16);
 
@@ -56,7 +59,12 @@ incident_mib     = 2048              the most of one incident, uncompressed; at 
 last_words_mib   = 128               the most of one node's last words; at least 4
 last_words_hours = 6                 the oldest of them
 redaction_key_days = 30              how long secrets become the same tokens; at least 1
-certificate_hours = 24               how long an agent's certificate counts; 1 to 24";
+certificate_hours = 24               how long an agent's certificate counts; 1 to 24
+observe          = \"127.0.0.1:7444\"  where /metrics, /healthz and /readyz answer over HTTP;
+                                     nowhere when it is not said. /metrics answers this machine
+                                     alone
+reserve_mib      = 256               space kept back to seal and to note who did what on a full
+                                     disk; 0: none [the less of 256 and 2 % of the disk]";
 
 /// What to do when the port is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +100,10 @@ pub struct Config {
     pub session_age: Duration,
     /// How long agents replace secrets with tokens of one key.
     pub redaction_key_life: Duration,
+    /// Where metrics and health answer; `None`: nowhere.
+    pub observe: Option<SocketAddr>,
+    /// What is kept back for finishing on a full disk; `None`: what suits the disk.
+    pub reserve: Option<Bytes>,
     /// Connections at a time.
     pub limits: listener::Limits,
     /// The clocks.
@@ -126,6 +138,8 @@ struct File {
     last_words_hours: Option<u64>,
     redaction_key_days: Option<u64>,
     certificate_hours: Option<u64>,
+    observe: Option<String>,
+    reserve_mib: Option<u64>,
 }
 
 impl Config {
@@ -143,6 +157,8 @@ impl Config {
             certificate_life: CERTIFICATE_LIFE,
             session_age: SESSION_AGE,
             redaction_key_life: redaction::DEFAULT_LIFE,
+            observe: None,
+            reserve: None,
             limits: listener::Limits::default(),
             clock: Arc::new(crate::clock::now),
         }
@@ -211,6 +227,15 @@ impl Config {
             Some(hours @ 1..=24) => config.certificate_life = Duration::from_secs(hours * 60 * 60),
             Some(_) => problems.push("certificate_hours: must be 1 to 24".to_owned()),
         }
+        match file.observe.as_deref().filter(|text| !text.is_empty()).map(str::parse::<SocketAddr>) {
+            None => {}
+            Some(Ok(observe)) => config.observe = Some(observe),
+            Some(Err(_)) => problems.push("observe: is no ADDRESS:PORT such as 127.0.0.1:7444".to_owned()),
+        }
+        config.reserve = file.reserve_mib.map(|mib| Bytes(mib.saturating_mul(1 << 20)));
+        if config.reserve > Some(MAX_RESERVE) {
+            problems.push(format!("reserve_mib: is more than {MAX_RESERVE}"));
+        }
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 }
@@ -229,12 +254,14 @@ mod tests {
     #[test]
     fn every_key_is_taken_and_documented() {
         let text = "listen = \"0.0.0.0:1\"\ndata_dir = \"/d\"\ndeadline_secs = 7\n\
-                    incident_mib = 16\nlast_words_mib = 4\nlast_words_hours = 1\nredaction_key_days = 2\ncertificate_hours = 3\n";
+                    incident_mib = 16\nlast_words_mib = 4\nlast_words_hours = 1\nredaction_key_days = 2\ncertificate_hours = 3\n\
+                    observe = \"0.0.0.0:7444\"\nreserve_mib = 3\n";
         let config = Config::parse(text).unwrap_or_else(|p| panic!("{p:?}"));
         assert_eq!((config.listen.port(), config.patience), (1, Duration::from_secs(7)));
         assert_eq!((config.budget, config.last_words.bytes), (Bytes::mib(16), Bytes::mib(4)));
         assert_eq!((config.last_words.age, config.catch_up), (Duration::from_secs(3_600), Duration::from_secs(3_600)));
         assert_eq!(config.certificate_life, Duration::from_secs(3 * 60 * 60));
+        assert_eq!((config.observe, config.reserve), ("0.0.0.0:7444".parse().ok(), Some(Bytes::mib(3))));
         for key in text.lines().filter_map(|l| l.split(' ').next()) {
             assert!(KEYS.contains(key), "{key} is not documented");
         }
@@ -243,9 +270,10 @@ mod tests {
     #[test]
     fn all_problems_are_named_at_once() {
         let text = "listen = \"somewhere\"\ndata_dir = \"d\"\ndeadline_secs = 0\nincident_mib = 1\n\
-                    last_words_mib = 1\nlast_words_hours = 0\nredaction_key_days = 0\ncertificate_hours = 25\n";
+                    last_words_mib = 1\nlast_words_hours = 0\nredaction_key_days = 0\ncertificate_hours = 25\n\
+                    observe = \"here\"\nreserve_mib = 99999999\n";
         let Err(problems) = Config::parse(text) else { panic!("it was taken") };
-        assert_eq!(problems.len(), 8, "{problems:#?}");
+        assert_eq!(problems.len(), 10, "{problems:#?}");
     }
 
     #[test]

@@ -15,8 +15,10 @@ pub mod incident;
 pub mod ingest;
 pub mod last_words;
 pub mod local;
+pub mod observe;
 pub mod redaction;
 pub mod signals;
+pub mod space;
 pub mod spool;
 pub mod stats;
 pub mod store;
@@ -32,6 +34,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
+use tonic_health::server::HealthReporter;
 
 use audit::{Audit, AuditError};
 use config::{Config, PortTaken};
@@ -44,7 +47,11 @@ use incident::handle::{Incidents, Left};
 use ingest::listener::{self, Secured};
 use ingest::{Ingest, IngestConfig};
 use last_words::{LastWords, LastWordsError};
+use observe::Site;
+use observe::health::{Health, Run};
+use observe::metrics::Metrics;
 use redaction::{Issued, RedactionKeyError};
+use space::Space;
 use stats::{Counts, Stats};
 use store::sqlite::SqliteStore;
 use store::{Store, StoreError, Tokens};
@@ -83,11 +90,16 @@ pub enum StartError {
     /// The last words cannot be used.
     #[error(transparent)]
     LastWords(#[from] LastWordsError),
+    /// The disk cannot be watched.
+    #[error("start a thread that watches the disk")]
+    Space(#[source] io::Error),
     /// The address cannot be listened on.
-    #[error("listen on {addr}: is another collector running there? `listen` in the configuration names another")]
+    #[error("listen on {addr}: is another collector running there? `{key}` in the configuration names another")]
     Listen {
         /// The address.
         addr: SocketAddr,
+        /// The key of the configuration that says it.
+        key: &'static str,
         /// What the system said.
         #[source]
         source: io::Error,
@@ -105,15 +117,26 @@ pub struct Collector {
     incidents: Incidents,
     identity: Arc<Identity>,
     stats: Arc<Stats>,
+    space: Space,
     hang_up: oneshot::Sender<()>,
     serving: JoinHandle<()>,
-    renewing: [Renewing; 2],
+    run: watch::Sender<Run>,
+    health: HealthReporter,
+    observed_at: Option<SocketAddr>,
+    /// Tasks that hold nothing: they end with the collector.
+    tasks: Vec<Ending>,
 }
 
-/// The task that renews the key for secrets; it ends with the collector. What it writes replaces a file as a whole.
-struct Renewing(AbortHandle);
+/// A task that ends with this. That which renews the key for secrets writes, but replaces a file as a whole.
+struct Ending(AbortHandle);
 
-impl Drop for Renewing {
+impl Ending {
+    fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(task).abort_handle())
+    }
+}
+
+impl Drop for Ending {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -124,15 +147,20 @@ impl Collector {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let dir = config.data_dir.clone();
         let data = Arc::new(tokio::task::spawn_blocking(move || DataDir::open(&dir)).await??);
-        let opened = Arc::clone(&data);
-        let retention = config.last_words;
+        let stats = Arc::new(Stats::default());
+        let (opened, counted) = (Arc::clone(&data), Arc::clone(&stats));
+        let (retention, reserve) = (config.last_words, config.reserve);
         let (clock, life) = (Arc::clone(&config.clock), config.certificate_life);
-        let opening = move || open_below(&opened, retention, clock, life);
-        let Opened { store, key, last_words, identity } = tokio::task::spawn_blocking(opening).await??;
+        let opening = move || open_below(&opened, retention, reserve, clock, life, &counted);
+        let Opened { store, key, last_words, identity, space } = tokio::task::spawn_blocking(opening).await??;
         let (path, now) = (data.redaction_key(), (config.clock)().wall);
         let issued = tokio::task::spawn_blocking(move || Issued::load_or_make(&path, now)).await??;
         let redaction_key = watch::Sender::new(issued.key().clone());
-        let (listener, addr) = listen(config.listen, config.port_taken).await?;
+        let (listener, addr) = listen(config.listen, config.port_taken, "listen").await?;
+        let observing = match config.observe {
+            Some(addr) => Some(listen(addr, PortTaken::Refuse, "observe").await?),
+            None => None,
+        };
 
         let (events, heard) = mpsc::channel(EVENTS);
         let ingest_config = IngestConfig {
@@ -142,20 +170,21 @@ impl Collector {
             redaction_key: redaction_key.subscribe(),
             session_age: config.session_age,
             audit: Arc::clone(identity.audit()),
+            taking: space.taking(),
+            stats: Arc::clone(&stats),
         };
         let renewing = renew(issued, redaction_key, config.redaction_key_life, Arc::clone(&config.clock));
-        let renewing = tokio::spawn(renewing).abort_handle();
-        let renewing_own = tokio::spawn(renew_own(Arc::clone(&identity))).abort_handle();
+        let mut tasks = vec![Ending::spawn(renewing), Ending::spawn(renew_own(Arc::clone(&identity)))];
         let ingest = Ingest::new(ingest_config, last_words.clone(), events);
         let agents = Agents { ingest, last_words };
-        let stats = Arc::new(Stats::default());
         let parts = Parts {
             fleet: Arc::new(agents.clone()),
-            store,
+            store: Arc::clone(&store),
             data: Arc::clone(&data),
             key: Arc::new(key),
             clock: Arc::clone(&config.clock),
             stats: Arc::clone(&stats),
+            space: space.clone(),
             patience: config.patience,
             budget: config.budget,
         };
@@ -163,21 +192,55 @@ impl Collector {
         let started = gather::start(parts, heard).await;
         let incidents = started.map_err(|source| StartError::Index { path: index, source })?;
 
-        let routes = api::routes(incidents.clone(), &agents, Arc::clone(&identity), config.clock);
+        let run = watch::Sender::new(Run::Go);
+        let site = Arc::new(Site {
+            health: Health::new(agents.last_words.clone(), space.clone(), store, run.subscribe()),
+            metrics: Metrics::new(
+                Arc::clone(&stats),
+                agents.ingest.clone(),
+                agents.last_words.clone(),
+                space.clone(),
+                data.spools(),
+                &config.clock,
+            ),
+        });
+        let (health, health_service) = observe::grpc::service();
+        tasks.push(Ending::spawn(observe::grpc::tell(health.clone(), Arc::clone(&site))));
+        let routes =
+            api::routes(incidents.clone(), &agents, Arc::clone(&identity), config.clock).add_service(health_service);
         let secured = Secured { tls: identity.tls(), authorise: Authorise::new(Arc::clone(&identity)) };
+        let counted = Arc::clone(&stats);
         let (hang_up, hung_up) = oneshot::channel();
         let serving = tokio::spawn(async move {
             // Stops when it is told, and when whoever could tell it is gone.
             let stop = async { drop(hung_up.await) };
-            if let Err(error) = listener::serve(listener, routes, secured, config.limits, stop).await {
+            if let Err(error) = listener::serve(listener, routes, secured, config.limits, counted, stop).await {
                 tracing::error!(%error, "the listener ended; nobody is heard any more");
             }
         });
         let address = Arc::clone(&data);
         tokio::task::spawn_blocking(move || address.write_address(addr)).await??;
+        let observed_at = observing.as_ref().map(|(_, addr)| *addr);
+        if let Some((listener, addr)) = observing {
+            tasks.push(Ending::spawn(observe::serve(listener, site)));
+            tracing::info!(%addr, "metrics and health answer");
+        }
         tracing::info!(%addr, data = %data.root().display(), "collector started");
-        let renewing = [Renewing(renewing), Renewing(renewing_own)];
-        Ok(Self { addr, data, agents, incidents, identity, stats, hang_up, serving, renewing })
+        Ok(Self {
+            addr,
+            data,
+            agents,
+            incidents,
+            identity,
+            stats,
+            space,
+            hang_up,
+            serving,
+            run,
+            health,
+            observed_at,
+            tasks,
+        })
     }
 
     /// Where it listens.
@@ -205,6 +268,16 @@ impl Collector {
         &self.identity
     }
 
+    /// Where metrics and health answer; `None`: nowhere.
+    pub const fn observed_at(&self) -> Option<SocketAddr> {
+        self.observed_at
+    }
+
+    /// The room on its disk, and the reserve for what must be finished.
+    pub const fn space(&self) -> &Space {
+        &self.space
+    }
+
     /// What happened since it was started.
     pub fn counts(&self) -> Counts {
         self.stats.counts()
@@ -214,6 +287,8 @@ impl Collector {
     /// incidents are left: they go on at the next start.
     pub async fn stop(self, grace: Duration) -> Left {
         let deadline = Instant::now() + grace;
+        self.run.send_replace(Run::Stop);
+        observe::grpc::end(&self.health).await;
         let left = self.incidents.stop(deadline).await;
         // Each of these may take until the deadline; after it they are cut off, and only what nobody was told is lost.
         let closed = timeout_at(deadline, self.agents.ingest.close()).await.is_ok();
@@ -225,7 +300,7 @@ impl Collector {
             tracing::warn!(closed, served, synced, "not everything ended within the grace period");
         }
         let data = Arc::clone(&self.data);
-        drop(self.renewing);
+        drop(self.tasks);
         if tokio::task::spawn_blocking(move || data.remove_address()).await.is_err() {
             tracing::debug!("the address file was not removed");
         }
@@ -240,15 +315,19 @@ struct Opened {
     key: SigningKey,
     last_words: LastWords,
     identity: Arc<Identity>,
+    space: Space,
 }
 
 /// What is opened from the data directory, on a thread that may block.
 fn open_below(
     data: &DataDir,
     retention: casefile_evidence::recording::segment::Retention,
+    reserve: Option<casefile_proto::units::Bytes>,
     clock: ingest::Clock,
     life: Duration,
+    stats: &Arc<Stats>,
 ) -> Result<Opened, StartError> {
+    let space = Space::watch(data.root(), reserve, Arc::clone(stats)).map_err(StartError::Space)?;
     let index = data.index();
     let store = SqliteStore::open(&index).map_err(|source| StartError::Index { path: index, source })?;
     let store = Arc::new(store);
@@ -257,8 +336,8 @@ fn open_below(
     let identity = Arc::new(Identity::open(&data.keys(), tokens, audit, clock, life)?);
     let store: Arc<dyn Store> = store;
     let key = SigningKey::load_or_create(&data.key())?;
-    let last_words = LastWords::open(&data.last_words(), Arc::clone(&store).numbers(), retention)?;
-    Ok(Opened { store, key, last_words, identity })
+    let last_words = LastWords::open(&data.last_words(), Arc::clone(&store).numbers(), retention, Arc::clone(stats))?;
+    Ok(Opened { store, key, last_words, identity, space })
 }
 
 /// Makes another certificate of our own from time to time.
@@ -293,14 +372,18 @@ async fn renew(mut issued: Issued, to: watch::Sender<RedactionKey>, life: Durati
     }
 }
 
-async fn listen(addr: SocketAddr, taken: PortTaken) -> Result<(TcpListener, SocketAddr), StartError> {
+async fn listen(
+    addr: SocketAddr,
+    taken: PortTaken,
+    key: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
     let bound = match (TcpListener::bind(addr).await, taken) {
         (Err(error), PortTaken::TakeAnother) if error.kind() == io::ErrorKind::AddrInUse => {
             TcpListener::bind((addr.ip(), 0)).await
         }
         (bound, _) => bound,
     };
-    let listener = bound.map_err(|source| StartError::Listen { addr, source })?;
-    let addr = listener.local_addr().map_err(|source| StartError::Listen { addr, source })?;
+    let listener = bound.map_err(|source| StartError::Listen { addr, key, source })?;
+    let addr = listener.local_addr().map_err(|source| StartError::Listen { addr, key, source })?;
     Ok((listener, addr))
 }

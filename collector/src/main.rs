@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use casefile_collector::args::{Cli, Verb, command};
+use casefile_collector::args::{Cli, LogFormat, Verb, command};
 use casefile_collector::config::Config;
 use casefile_collector::signals::Signals;
 use casefile_collector::{Collector, admin, data, local};
@@ -29,11 +29,18 @@ fn main() -> ExitCode {
         return ended;
     }
     let cli = Cli::parse();
+    // What the others say is for a person; the log only interrupts it.
+    let level = if matches!(cli.verb, Verb::Serve { .. }) { "info" } else { "warn" };
+    log_to_stderr(level, cli.log_format);
     match run(cli.verb) {
         Ok(ended) => ended,
         Err(error) if reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let chain: Vec<_> = error.chain().map(ToString::to_string).collect();
+            if cli.log_format == LogFormat::Json {
+                tracing::error!(error = chain.join(": "), "ended");
+                return ExitCode::FAILURE;
+            }
             // Line by line: a configuration has a problem on each, and a line end of ours is no control character.
             let lines: Vec<_> = chain.join(": ").lines().map(casefile_review::display::safe).collect();
             // `eprintln!` would panic where standard error is gone or full; the exit code says it all the same.
@@ -45,11 +52,10 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
-        Verb::Token { verb } => return with_runtime("warn", admin::token(verb)),
+        Verb::Token { verb } => return with_runtime(admin::token(verb)),
         Verb::Audit(args) => return admin::audit(&args),
-        // Its talk is for a person; the log only interrupts it.
-        Verb::Local(args) => with_runtime("warn", local::run(args, GRACE)),
-        Verb::Serve { config } => with_runtime("info", serve(Config::load(&config)?)),
+        Verb::Local(args) => with_runtime(local::run(args, GRACE)),
+        Verb::Serve { config } => with_runtime(serve(Config::load(&config)?)),
         Verb::Key { data } => key(&data),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
@@ -90,13 +96,24 @@ fn key(dir: &Path) -> Result<()> {
     writeln!(io::stdout().lock(), "{}", line.trim_end()).context("print the key")
 }
 
-fn with_runtime<T>(level: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+fn log_to_stderr(level: &str, format: LogFormat) {
     let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| EnvFilter::new(level));
     // In a file or a pipe colours are noise.
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour);
     // A line that cannot be written is lost; told with `eprintln!`, as is the default, it would take its task along.
-    log.log_internal_errors(false).init();
+    let log = log.log_internal_errors(false);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => {
+            log.json().init();
+            // Otherwise a panic is the one thing that is no JSON.
+            std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panicked: this is a bug")));
+        }
+    }
+}
+
+fn with_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     let done = runtime.block_on(work);
     runtime.shutdown_timeout(LAST_THREADS);

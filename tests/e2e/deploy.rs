@@ -70,6 +70,25 @@ fn the_configuration_in_the_manifests_is_accepted_by_the_programs() {
     assert_eq!(agent.host_root, Path::new("/host"));
     let collector = casefile_collector::config::Config::parse(&block("collector.toml")).unwrap();
     assert_eq!(collector.listen.port(), 7443);
+    let ports = manifest("collector.yaml");
+    for (name, port) in [("grpc", collector.listen.port()), ("observe", collector.observe.unwrap().port())] {
+        assert!(ports.contains(&format!("{{name: {name}, containerPort: {port}}}")), "{name} is on another port");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_manifests_probe_is_answered_by_the_collector() {
+    let text = manifest("collector.yaml");
+    let probes: Vec<_> = text.lines().filter(|line| line.contains("httpGet:")).collect();
+    assert_eq!(probes.len(), 3, "{probes:?}");
+    let rig = casefile_tests::Rig::new().unwrap();
+    let collector = rig.collector().await.unwrap();
+    for probe in probes {
+        let path = probe.split("path: ").nth(1).and_then(|rest| rest.split(',').next()).unwrap();
+        let answer = casefile_tests::scrape::get(collector.observed_at().unwrap(), path, "").unwrap();
+        assert!(answer.status == 200 && probe.contains("port: observe"), "{probe}: {answer:?}");
+    }
+    casefile_tests::stop(collector).await;
 }
 
 #[test]

@@ -9,7 +9,8 @@ use casefile_proto::incident::IncidentState;
 use casefile_proto::time::Window;
 use casefile_tests::disk::SmallDisk;
 use casefile_tests::program::{Talking, command, run, said};
-use casefile_tests::{Rig, audit, host::FakeHost, now, wait};
+use casefile_tests::scrape::metrics;
+use casefile_tests::{Rig, audit, host::FakeHost, now, stop, wait};
 use rustix::process::Signal;
 
 #[test]
@@ -33,7 +34,7 @@ fn an_agent_whose_disk_was_full_has_what_it_had_goes_on_and_declares_the_rest() 
 
     let (ended, said) = agent.stop(Signal::TERM);
     assert!(ended.success() && !said.contains("panicked"), "{ended}\n{said}");
-    assert!(said.contains("No space left"), "it says why:\n{said}");
+    assert!(said.contains("the node's disk is nearly full"), "it says why:\n{said}");
     // That every missing number follows a declared hole is what the audit is for.
     let audit = audit::directory(&ring).unwrap();
     assert!(audit.frames > before, "what was there before is there still: {audit:?}");
@@ -52,7 +53,9 @@ async fn a_collector_whose_disk_was_full_has_all_it_acknowledged_and_seals_what_
     std::os::unix::fs::symlink(disk.path("data"), rig.path("collector")).unwrap();
     let config = rig.path("collector.toml");
     let listen = rig.url().trim_start_matches("https://").to_owned();
-    std::fs::write(&config, format!("listen = {listen:?}\ndata_dir = {:?}\n", disk.path("data"))).unwrap();
+    // Nothing is kept back, so that it cannot be sealed meanwhile.
+    let text = format!("listen = {listen:?}\ndata_dir = {:?}\nreserve_mib = 0\n", disk.path("data"));
+    std::fs::write(&config, text).unwrap();
     let mut collector = Talking::start(
         command("casefile-collector").arg("serve").arg("--config").arg(&config),
         rig.path("collector.err"),
@@ -66,7 +69,7 @@ async fn a_collector_whose_disk_was_full_has_all_it_acknowledged_and_seals_what_
     let window = Window::new(now().before(Duration::from_secs(1)), now().after(Duration::from_secs(1))).unwrap();
     let id = client.open(window, &[], Duration::from_secs(3)).await.unwrap().id;
     disk.fill();
-    collector.until_it_says("cannot store last words");
+    collector.until_it_says("no evidence is taken");
     collector.until_it_says("could not be sealed");
     let refused = run("casefile", &["collect", "--since", "5s", "--data", disk.path("data").to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
@@ -94,6 +97,39 @@ async fn a_collector_whose_disk_was_full_has_all_it_acknowledged_and_seals_what_
     let audit = audit::directory(&disk.path("data/last-words/1")).unwrap();
     assert!(audit.lost().is_empty(), "the ring had all of it, and gave it: {audit:?}");
     assert_eq!(audit.frames, audit.last.values().map(|last| last.0).sum::<u64>(), "from the first frame on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_gathered_is_sealed_on_a_full_disk_out_of_what_was_kept_back_for_that() {
+    let rig = Rig::new().unwrap();
+    let Some(disk) = SmallDisk::mount(&rig.path("collector"), 64 << 10) else { return };
+    let host = FakeHost::new(rig.path("host")).unwrap();
+    let collector = rig.collector().await.unwrap();
+    let at = collector.observed_at().unwrap();
+    let agent = rig.agent("n1", host.root()).unwrap();
+    let mut client = rig.client().await.unwrap();
+    client.recorded("n1", Duration::from_secs(2)).await;
+    let kept_back = metrics(at).of("casefile_reserve_bytes");
+    assert!(kept_back > 1e6, "{kept_back}");
+
+    let window = Window::new(now().before(Duration::from_secs(1)), now().after(Duration::from_secs(1))).unwrap();
+    let id = client.open(window, &[], Duration::from_secs(3)).await.unwrap().id;
+    disk.fill();
+    let detail = client.sealed(id).await.unwrap();
+    let mut file = client.download(id, &rig.path("case.tar.gz")).await.unwrap();
+    assert_eq!(file.archive.verify(&AllowedSigners::default()).problems, []);
+    assert!(detail.incident.archive.unwrap().size > 0);
+    let full = metrics(at);
+    assert_eq!((full.of("casefile_reserve_uses_total"), full.of("casefile_incident_seal_failures_total")), (1.0, 0.0));
+    assert_eq!(full.of("casefile_ingest_paused{reason=\"space\"}"), 1.0);
+
+    disk.make_room();
+    wait::until("the space kept back again", async || {
+        (metrics(at).of("casefile_reserve_bytes") == kept_back).then_some(())
+    })
+    .await;
+    agent.stop().await;
+    stop(collector).await;
 }
 
 #[test]

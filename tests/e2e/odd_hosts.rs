@@ -28,6 +28,7 @@ async fn outcomes(rig: &Rig, host: &Path) -> BTreeMap<String, Outcome> {
         data_dir: rig.path("agent"),
         host_root: host.to_owned(),
         retention: Retention { bytes: Bytes::mib(64), age: Duration::from_secs(3600) },
+        leave_free: None,
         logs: LogConfig::builtin(),
         masking: Masking::default(),
         gpu: GpuConfig::default(),

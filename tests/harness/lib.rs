@@ -11,6 +11,7 @@ pub mod disk;
 pub mod fleet;
 pub mod host;
 pub mod program;
+pub mod scrape;
 pub mod secrets;
 pub mod wait;
 
@@ -79,6 +80,7 @@ impl Rig {
         config.listen = self.listen;
         config.port_taken = PortTaken::Refuse;
         config.probe_every = Duration::from_millis(200);
+        config.observe = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         change(&mut config);
         Collector::start(config).await.context("start the collector")
     }
@@ -103,6 +105,7 @@ impl Rig {
             data_dir: self.path(&format!("agent-{node}")),
             host_root: host.to_owned(),
             retention: Retention { bytes: Bytes::mib(64), age: Duration::from_secs(3600) },
+            leave_free: None,
             logs: LogConfig::builtin(),
             masking: Masking::default(),
             gpu,

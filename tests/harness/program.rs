@@ -1,6 +1,7 @@
 //! The programs as a user starts them: processes of their own, out of the same build as the tests.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::wait;
+use crate::{Rig, wait};
 
 /// The user and group that own nothing.
 const NOBODY: u32 = 65_534;
@@ -37,6 +38,7 @@ fn without_our_environment(command: &mut Command) {
         "CASEFILE_DATA",
         "CASEFILE_NODE",
         "CASEFILE_LOG",
+        "CASEFILE_LOG_FORMAT",
         "CASEFILE_TOKEN",
         "CASEFILE_TOKEN_FILE",
     ] {
@@ -137,6 +139,42 @@ impl Talking {
         kill_process(Pid::from_child(&self.running.0), signal).expect("signal a program that we started");
         let ended = self.running.ended();
         (ended, self.said())
+    }
+}
+
+/// A collector in a process of its own.
+pub struct Serving {
+    /// The program.
+    pub program: Talking,
+    /// Where metrics and health answer.
+    pub observed_at: SocketAddr,
+}
+
+impl Serving {
+    /// Starts it on the rig's address with its data in this directory, by way of another program with its arguments, or
+    /// by itself.
+    pub fn start(rig: &Rig, data: &Path, through: Option<Command>) -> Self {
+        // Where the rig looks for the collector's keys.
+        fs::create_dir_all(data).expect("make the data directory");
+        std::os::unix::fs::symlink(data, rig.path("collector")).expect("link to the data directory");
+        let config = rig.path("collector.toml");
+        let listen = rig.url().trim_start_matches("https://").to_owned();
+        let text = format!("listen = {listen:?}\ndata_dir = {data:?}\nobserve = \"127.0.0.1:0\"\n");
+        fs::write(&config, text).expect("write a configuration");
+        let mut start = match through {
+            None => command("casefile-collector"),
+            Some(mut through) => {
+                without_our_environment(&mut through);
+                through.arg(binary("casefile-collector"));
+                through
+            }
+        };
+        let mut program = Talking::start(start.arg("serve").arg("--config").arg(&config), rig.path("collector.err"));
+        program.until_it_says("collector started");
+        let said = program.said();
+        let line = said.lines().find(|line| line.contains("metrics and health answer")).expect("it says where");
+        let at = line.split("addr=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
+        Self { observed_at: at.parse().expect("an address"), program }
     }
 }
 

@@ -71,6 +71,7 @@ fn main() -> anyhow::Result<()> {
         data_dir: dir.path().join("agent"),
         host_root: "/".into(),
         retention: DEFAULT_RETENTION,
+        leave_free: None,
         logs: LogConfig::builtin(),
         masking: Masking::default(),
         gpu: GpuConfig::default(),

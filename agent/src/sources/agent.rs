@@ -29,7 +29,7 @@ pub static SPEC: SourceSpec = SourceSpec {
     open,
 };
 
-static METRICS: [MetricSpec; 29] = [
+static METRICS: [MetricSpec; 30] = [
     counter(
         "process_cpu_seconds_total",
         "CPU time of the agent's process (CLOCK_PROCESS_CPUTIME_ID)",
@@ -89,6 +89,13 @@ static METRICS: [MetricSpec; 29] = [
         &[],
     ),
     gauge("casefile_agent_ring_held_bytes", "bytes that the ring has on disk", Unit::Bytes, Scale::ONE, &[]),
+    gauge(
+        "casefile_agent_ring_limit_bytes",
+        "what the ring may hold at the moment: less than configured while its disk is nearly full",
+        Unit::Bytes,
+        Scale::ONE,
+        &[],
+    ),
     count("casefile_agent_ring_frames_lost_total", "frames that could not be kept in the ring", &[]),
     count("casefile_agent_ring_errors_total", "times that writing the ring failed", &[]),
     counter(
@@ -150,7 +157,7 @@ const OF_SOURCE: [Told<SourceStats>; 8] = [
 ];
 
 /// What is told of the recorder.
-const OF_RECORDER: [Told<Stats>; 13] = [
+const OF_RECORDER: [Told<Stats>; 14] = [
     (named(&METRICS, "casefile_agent_frames_total"), |s| &s.frames),
     (named(&METRICS, "casefile_agent_ticks_missed_total"), |s| &s.ticks_missed),
     (named(&METRICS, "casefile_agent_tick_late_seconds"), |s| &s.tick_late_nanos),
@@ -158,6 +165,7 @@ const OF_RECORDER: [Told<Stats>; 13] = [
     (named(&METRICS, "casefile_agent_sources_off"), |s| &s.sources_off),
     (named(&METRICS, "casefile_agent_ring_written_bytes_total"), |s| &s.ring_written_bytes),
     (named(&METRICS, "casefile_agent_ring_held_bytes"), |s| &s.ring_held_bytes),
+    (named(&METRICS, "casefile_agent_ring_limit_bytes"), |s| &s.ring_limit_bytes),
     (named(&METRICS, "casefile_agent_ring_frames_lost_total"), |s| &s.ring_frames_lost),
     (named(&METRICS, "casefile_agent_ring_errors_total"), |s| &s.ring_errors),
     (named(&METRICS, "casefile_agent_ring_cpu_seconds_total"), |s| &s.ring_cpu_nanos),

@@ -53,6 +53,7 @@ const ATTEMPTS: u32 = 3;
 pub(super) struct Collections {
     context: Arc<Context>,
     dir: PathBuf,
+    leave_free: Option<Bytes>,
     link: watch::Sender<Option<Link>>,
     progress: (mpsc::Sender<CollectionProgress>, mpsc::Receiver<CollectionProgress>),
     running: HashMap<RequestId, Running>,
@@ -102,7 +103,7 @@ impl Stop {
 
 impl Collections {
     /// None is under way. What an earlier run of the agent left in `dir` is removed.
-    pub(super) async fn new(context: Arc<Context>, dir: PathBuf) -> Self {
+    pub(super) async fn new(context: Arc<Context>, dir: PathBuf, leave_free: Option<Bytes>) -> Self {
         let old = dir.clone();
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || empty(&old)).await {
             tracing::warn!(dir = %dir.display(), %error, "cannot empty the spool of collections");
@@ -110,6 +111,7 @@ impl Collections {
         Self {
             context,
             dir,
+            leave_free,
             link: watch::Sender::new(None),
             progress: mpsc::channel(PROGRESS),
             running: HashMap::new(),
@@ -151,6 +153,7 @@ impl Collections {
         let collection = Collection {
             dir: self.dir.join(format!("{}-{:016x}", request.0, run.0)),
             context: Arc::clone(&self.context),
+            leave_free: self.leave_free,
             ask,
             run,
             link: self.link.subscribe(),
@@ -219,6 +222,7 @@ struct Collection {
     ask: CollectionAsk,
     run: RunId,
     dir: PathBuf,
+    leave_free: Option<Bytes>,
     link: watch::Receiver<Option<Link>>,
     asked_again: watch::Receiver<()>,
     stop: Stop,
@@ -259,7 +263,8 @@ impl Collection {
             return failed(format!("cannot write the spool of the collection: {error}"));
         }
         let (queue, items) = mpsc::channel(ITEMS);
-        let sink = Sink::new(self.dir.clone(), queue, Arc::clone(&self.stop.flag), said(request, progress));
+        let sink =
+            Sink::new(self.dir.clone(), self.leave_free, queue, Arc::clone(&self.stop.flag), said(request, progress));
         let (context, ask, stop) = (Arc::clone(&self.context), self.to_ask(), Arc::clone(&self.stop.flag));
         let collecting = tokio::task::spawn_blocking(move || {
             let mut sink = sink;

@@ -12,10 +12,12 @@ use casefile_evidence::archive::chunk::{Chunk, SPOOL_HEADER, read_spooled, write
 use casefile_proto::convert::MAX_LINE;
 use casefile_proto::ids::ItemNumber;
 use casefile_proto::item::{ItemHead, ItemTail};
+use casefile_proto::units::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::fit;
 use crate::collect::{ItemSink, SinkError};
+use crate::room::{Level, Room};
 
 /// Items of one collection that wait for their upload: as many as a collector takes. When it is full the collection waits.
 pub(super) const ITEMS: usize = 20_000;
@@ -121,6 +123,8 @@ impl ItemReader {
 /// Where a collection puts its items.
 pub(super) struct Sink<P: FnMut(&str, u64, u64)> {
     dir: PathBuf,
+    /// What is left free on the disk; `None`: what suits it.
+    leave_free: Option<Bytes>,
     items: mpsc::Sender<Arc<Item>>,
     stop: Arc<AtomicBool>,
     progress: P,
@@ -128,8 +132,14 @@ pub(super) struct Sink<P: FnMut(&str, u64, u64)> {
 }
 
 impl<P: FnMut(&str, u64, u64)> Sink<P> {
-    pub(super) fn new(dir: PathBuf, items: mpsc::Sender<Arc<Item>>, stop: Arc<AtomicBool>, progress: P) -> Self {
-        Self { dir, items, stop, progress, current: None }
+    pub(super) fn new(
+        dir: PathBuf,
+        leave_free: Option<Bytes>,
+        items: mpsc::Sender<Arc<Item>>,
+        stop: Arc<AtomicBool>,
+        progress: P,
+    ) -> Self {
+        Self { dir, leave_free, items, stop, progress, current: None }
     }
 
     fn cut(&mut self) {
@@ -167,6 +177,13 @@ impl<P: FnMut(&str, u64, u64)> ItemSink for Sink<P> {
         let Some((item, file)) = &mut self.current else {
             return Err(SinkError(io::Error::new(io::ErrorKind::InvalidInput, "no item was begun")));
         };
+        // The node's disk is the node's. Where nobody knows how much room there is, writing finds it out.
+        if let Ok(room) = Room::at(&self.dir) {
+            let leave = room.to_leave(self.leave_free);
+            if room.level(leave) == Level::Out {
+                return Err(SinkError(room.refusal(leave)));
+            }
+        }
         // Not synced: a collection does not outlive the agent, and the collector's own disk is what counts.
         write_spooled(&chunk, file).map_err(SinkError)?;
         item.written.send_modify(|written| {

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use casefile_identity::dial::{Address, Me};
 use casefile_proto::session::Collectable;
+use casefile_proto::units::Bytes;
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 
@@ -55,6 +56,8 @@ pub struct Uplink {
     pub context: Arc<Context>,
     /// Where items wait until they are delivered. Emptied at start.
     pub spool_dir: PathBuf,
+    /// What they leave free on its disk; `None`: what suits it.
+    pub leave_free: Option<Bytes>,
     /// The node's clocks.
     pub clock: Clock,
     /// What can be collected besides the recording.
@@ -81,7 +84,8 @@ pub(crate) enum Run {
 /// again by the next run.
 pub async fn run(uplink: Uplink, shutdown: impl Future<Output = ()> + Send) {
     let (told, mut stop) = watch::channel(Run::Go);
-    let mut collections = Collections::new(Arc::clone(&uplink.context), uplink.spool_dir.clone()).await;
+    let spool = uplink.spool_dir.clone();
+    let mut collections = Collections::new(Arc::clone(&uplink.context), spool, uplink.leave_free).await;
     tokio::pin!(shutdown);
     {
         let dialling = dial(&uplink, &mut collections, &mut stop);

@@ -42,7 +42,11 @@ impl Served {
             people(rig.incidents.clone(), Arc::clone(&rig.fleet) as _, Arc::clone(&audit), clock(Arc::default()));
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move {
-            listener::serve(listener, routes, secured, Limits::default(), async { drop(stopped.await) }).await.unwrap();
+            listener::serve(listener, routes, secured, Limits::default(), Arc::default(), async {
+                drop(stopped.await);
+            })
+            .await
+            .unwrap();
         });
         let owner = Token::load(&rig.data.keys().join("owner.token")).unwrap();
         let to = addr.to_string().parse().unwrap();

@@ -30,6 +30,9 @@ pub const ALL: &[(&str, Need)] = &[
     ("/casefile.v1.IncidentService/WatchIncident", Need::Role(Role::Viewer)),
     ("/casefile.v1.IncidentService/DownloadArchive", Need::Role(Role::Exporter)),
     ("/casefile.v1.NodeService/ListNodes", Need::Role(Role::Viewer)),
+    // Says whether evidence is taken, and nothing of anybody.
+    ("/grpc.health.v1.Health/Check", Need::Anybody),
+    ("/grpc.health.v1.Health/Watch", Need::Anybody),
 ];
 
 /// What a path needs. `None`: there is no such method.
@@ -46,7 +49,8 @@ mod tests {
     #[test]
     fn every_method_of_every_service_is_in_the_list_and_nothing_else() {
         let ours: BTreeSet<&str> = ALL.iter().map(|(route, _)| *route).collect();
-        let defined: BTreeSet<&str> = casefile_proto::wire::METHODS.iter().copied().collect();
+        let health = ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"];
+        let defined: BTreeSet<&str> = casefile_proto::wire::METHODS.iter().copied().chain(health).collect();
         assert_eq!(ours, defined);
         assert_eq!(ours.len(), ALL.len(), "one is there twice");
         assert_eq!(need("/casefile.v1.NodeService/"), None);

@@ -26,7 +26,8 @@ use super::sealing::{self, Sealing, chain};
 use super::{Situation, admit, title_of, view};
 use crate::data::DataDir;
 use crate::ingest::{AskError, Clock, NodeEvent};
-use crate::stats::Stats;
+use crate::space::Space;
+use crate::stats::{Stage, Stats};
 use crate::store::{Asked, Record, Store, StoreError, blocking};
 
 /// Commands that wait while the task is busy; whoever sends one more waits with it.
@@ -61,6 +62,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Counts what happens.
     pub stats: Arc<Stats>,
+    /// The disk that everything lies on.
+    pub space: Space,
     /// How long to wait for nodes when nothing is said.
     pub patience: Duration,
     /// The most bytes, before compression, of one incident over all its nodes.
@@ -102,6 +105,10 @@ struct Live {
     /// Whether the view is older than the machine; and when it was made.
     stale: bool,
     shown: Instant,
+    /// When it was opened, until something of it has come. `None` also when it was taken up again: nobody knows then.
+    empty_since: Option<Instant>,
+    /// When its nodes began to be asked, until it is sealed.
+    gathering_since: Option<Instant>,
 }
 
 struct Gather {
@@ -198,10 +205,10 @@ impl Gather {
         let record = blocking(&self.parts.store, move |store| store.open_incident(&ask, &plan, &nodes)).await?;
         let summary = record.summary();
         tracing::info!(incident = %record.id, window = %plan.window, nodes = record.members.len(), "incident opened");
-        self.parts.stats.opened();
+        self.parts.stats.opened.one();
         let members = record.members.iter().map(|(name, m)| (name.clone(), Member::new(m.request))).collect();
         let machine = Incident::open(plan, members, (self.parts.clock)());
-        self.begin(record, machine, &status).await;
+        self.begin(record, machine, &status, Some(Instant::now())).await;
         Ok(summary)
     }
 
@@ -219,13 +226,21 @@ impl Gather {
         let now = (self.parts.clock)();
         let machine = Incident::resume(record.plan, record.state, members, record.failure.clone(), now);
         let status = self.parts.fleet.nodes();
-        self.begin(record, machine, &status).await;
+        self.begin(record, machine, &status, None).await;
     }
 
-    async fn begin(&mut self, record: Record, machine: Incident, status: &[NodeStatus]) {
+    async fn begin(&mut self, record: Record, machine: Incident, status: &[NodeStatus], opened: Option<Instant>) {
         let id = record.id;
         let first = view::running(&record, machine.members().iter());
-        let live = Live { record, machine, view: watch::channel(first).0, stale: false, shown: Instant::now() };
+        let live = Live {
+            record,
+            machine,
+            view: watch::channel(first).0,
+            stale: false,
+            shown: Instant::now(),
+            empty_since: opened,
+            gathering_since: opened,
+        };
         self.live.insert(id, live);
         let connected = status.iter().filter(|s| s.link == Link::Connected).map(|s| s.node.clone()).collect();
         self.apply(id, IncidentEvent::Started { connected }).await;
@@ -258,7 +273,10 @@ impl Gather {
             NodeEvent::Item { node, request, item } => {
                 let Some(id) = self.whose(&node, request) else { return };
                 let gaps = item.tail.as_ref().map_or(0, |t| u64::try_from(t.gaps.len()).unwrap_or(u64::MAX));
-                self.parts.stats.item();
+                self.parts.stats.items.one();
+                if let Some(since) = self.live.get_mut(&id).and_then(|live| live.empty_since.take()) {
+                    self.parts.stats.stages.of(Stage::FirstEvidence).took(since.elapsed());
+                }
                 self.apply(id, IncidentEvent::Item { node, request, source: item.head.source, gaps }).await;
             }
             NodeEvent::Done { node, request, sources, gaps } => {
@@ -287,13 +305,19 @@ impl Gather {
             Ok(Done::NotAsked(id, node)) => self.apply(id, IncidentEvent::NotAsked { node }).await,
             Ok(Done::Sealed(id, archive, coverage)) => {
                 tracing::info!(incident = %id, file = archive.file_name, size = archive.size, whole = archive.whole, "incident sealed");
-                self.parts.stats.sealed(archive.size);
+                self.parts.stats.sealed.one();
+                self.parts.stats.archived.add(archive.size);
+                for gap in
+                    coverage.nodes.iter().flat_map(|n| n.gaps.iter().chain(n.sources.iter().flat_map(|s| &s.gaps)))
+                {
+                    self.parts.stats.coverage_gaps.of(gap.reason).one();
+                }
                 let nodes = coverage.nodes.iter().map(|n| (n.node.clone(), n.state)).collect();
                 self.apply(id, IncidentEvent::Sealed { archive, nodes }).await;
             }
             Ok(Done::SealFailed(id, why)) => {
                 tracing::error!(incident = %id, why, "incident could not be sealed; what was gathered is kept, and it is tried again");
-                self.parts.stats.failed();
+                self.parts.stats.failed.one();
                 self.apply(id, IncidentEvent::SealFailed { why }).await;
             }
             // Jobs hand their own panics back as failures; this is one that was aborted.
@@ -332,6 +356,16 @@ impl Gather {
         live.stale = true;
         if live.machine.state() != before {
             live.show();
+            match live.machine.state() {
+                // Until now it waited for the end of its window, which is nobody's slowness.
+                IncidentState::Gathering => live.gathering_since = live.gathering_since.map(|_| Instant::now()),
+                IncidentState::Sealing => {
+                    if let Some(since) = live.gathering_since.take() {
+                        self.parts.stats.stages.of(Stage::Gathering).took(since.elapsed());
+                    }
+                }
+                _ => {}
+            }
         }
         if live.machine.state() == IncidentState::Sealed {
             // Watchers keep the last view; the index has the rest.
@@ -402,6 +436,8 @@ impl Gather {
             store: Arc::clone(&self.parts.store),
             data: Arc::clone(&self.parts.data),
             key: Arc::clone(&self.parts.key),
+            stats: Arc::clone(&self.parts.stats),
+            space: self.parts.space.clone(),
         };
         let (permits, fleet) = (Arc::clone(&self.sealing), Arc::clone(&self.parts.fleet));
         self.jobs.spawn(async move {

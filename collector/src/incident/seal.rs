@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use casefile_evidence::archive::Title;
 use casefile_evidence::archive::layout::{self, IncidentFile};
@@ -72,6 +73,8 @@ pub struct SealedIncident {
     pub archive: SealedArchive,
     /// Its coverage.
     pub coverage: Coverage,
+    /// How long reading it again and verifying it took.
+    pub reread: Duration,
 }
 
 /// Why an incident could not be sealed. What was gathered is kept.
@@ -131,13 +134,15 @@ fn assembled(job: &SealJob) -> Result<SealedIncident, SealError> {
     let path = job.archives.join(&file_name);
     let partial = job.archives.join(format!("{file_name}{PARTIAL}"));
     let sealed = written(job, &all, &partial).and_then(|sealed| {
+        let began = Instant::now();
         verified(&partial, &job.key)?;
+        let reread = began.elapsed();
         fs::rename(&partial, &path).map_err(io_error("rename", &partial))?;
         let synced = File::open(&job.archives).and_then(|dir| dir.sync_all());
         synced.map_err(io_error("sync", &job.archives))?;
-        Ok(sealed)
+        Ok((sealed, reread))
     });
-    let sealed = sealed.inspect_err(|_| remove(&partial))?;
+    let (sealed, reread) = sealed.inspect_err(|_| remove(&partial))?;
     let archive = SealedArchive {
         file_name,
         size: sealed.size,
@@ -145,7 +150,7 @@ fn assembled(job: &SealJob) -> Result<SealedIncident, SealError> {
         sealed_at: job.title.sealed_at,
         whole: coverage.is_whole(),
     };
-    Ok(SealedIncident { archive, coverage })
+    Ok(SealedIncident { archive, coverage, reread })
 }
 
 /// Every entry below the nodes, and what they cover.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use casefile_evidence::archive::Title;
 use casefile_evidence::archive::sign::SigningKey;
@@ -9,12 +10,15 @@ use casefile_proto::coverage::Coverage;
 use casefile_proto::ids::NodeName;
 use casefile_proto::incident::{IncidentState, SealedArchive};
 use casefile_proto::time::WallTime;
+use casefile_proto::units::Bytes;
 
 use super::coverage::Ended;
 use super::fleet::Fleet;
 use super::machine::settled_as;
 use super::seal::{SealJob, SealNode, SealedIncident, seal};
 use crate::data::DataDir;
+use crate::space::{Space, is_for_want_of_room};
+use crate::stats::{Stage, Stats};
 use crate::store::{Asked, Record, Store, StoreError};
 
 /// Who seals, as archives say it.
@@ -41,6 +45,10 @@ pub struct Sealing {
     pub data: Arc<DataDir>,
     /// Signs.
     pub key: Arc<SigningKey>,
+    /// Counts how long it took.
+    pub stats: Arc<Stats>,
+    /// The disk, which may be full.
+    pub space: Space,
 }
 
 /// Seals, and writes into the index that it is sealed: only then is it said. An error is a text for people.
@@ -57,8 +65,10 @@ pub async fn run(sealing: Sealing) -> Result<(SealedArchive, Coverage), String> 
 }
 
 fn seal_and_save(sealing: Sealing) -> Result<(SealedArchive, Coverage), String> {
+    let (began, space) = (Instant::now(), &sealing.space);
     let job = job(&sealing).map_err(|e| chain(&e))?;
-    let SealedIncident { archive, coverage } = seal(&job).map_err(|e| chain(&e))?;
+    let sealed = with_reserve(space, || seal(&job)).map_err(|e| chain(&e))?;
+    let SealedIncident { archive, coverage, reread } = sealed;
     let mut record = sealing.record;
     record.state = IncidentState::Sealed;
     record.failure = None;
@@ -68,8 +78,21 @@ fn seal_and_save(sealing: Sealing) -> Result<(SealedArchive, Coverage), String> 
             member.phase = settled_as(node.state);
         }
     }
-    sealing.store.save_sealed(&record, &coverage).map_err(|e| chain(&e))?;
+    with_reserve(space, || sealing.store.save_sealed(&record, &coverage)).map_err(|e| chain(&e))?;
+    sealing.stats.stages.of(Stage::Sealing).took(began.elapsed());
+    sealing.stats.stages.of(Stage::Reread).took(reread);
     Ok((archive, coverage))
+}
+
+/// Does something that may be done again; once more when the disk was full and something was kept for that.
+fn with_reserve<T, E: std::error::Error + 'static>(
+    space: &Space,
+    mut finish: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    match finish() {
+        Err(error) if is_for_want_of_room(&error) && space.give_up_reserve() > Bytes(0) => finish(),
+        done => done,
+    }
 }
 
 fn job(sealing: &Sealing) -> Result<SealJob, StoreError> {

@@ -20,6 +20,7 @@ use super::handle::{Incidents, Left};
 use super::test_nodes::{Noting, START, Sent, Told, answer, collectable, deposit, log, name, recording, segment};
 use crate::data::DataDir;
 use crate::ingest::{Clock, NodeEvent};
+use crate::space::Space;
 use crate::stats::Stats;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -52,6 +53,18 @@ pub(crate) fn ask(window: Window, nodes: &[&str], deadline: Option<Duration>) ->
     OpenAsk { ask, deadline, slack: Duration::ZERO }
 }
 
+/// Looks until there is something; panics with what was waited for when [`SOON`] has passed.
+pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + SOON;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 pub(crate) struct Rig {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) fleet: Arc<Noting>,
@@ -78,13 +91,15 @@ impl Rig {
         let (fleet, told) = Noting::new(nodes);
         let (events, heard) = mpsc::channel(16);
         let ahead = Arc::new(AtomicU64::new(0));
+        let stats = Arc::new(Stats::default());
         let parts = Parts {
             fleet: Arc::clone(&fleet) as _,
             store: Arc::clone(&store),
             data: Arc::clone(&data),
             key: Arc::new(SigningKey::load_or_create(&data.key()).unwrap()),
             clock: clock(Arc::clone(&ahead)),
-            stats: Arc::new(Stats::default()),
+            space: Space::watch(data.root(), Some(Bytes(0)), Arc::clone(&stats)).unwrap(),
+            stats,
             patience: SOON,
             budget: Bytes::mib(64),
         };

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use casefile_identity::authority::Holder;
-use casefile_proto::ids::NodeName;
+use casefile_proto::ids::{FrameSeq, NodeName};
 use casefile_proto::node::Link;
-use casefile_proto::session::{FromAgent, MAX_WINDOW_BATCHES, RedactionKey, SessionToken};
+use casefile_proto::session::{FromAgent, MAX_WINDOW_BATCHES, RedactionKey, SessionToken, ToAgent};
 use casefile_proto::wire::v1;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -19,9 +19,10 @@ use super::refusal::chain;
 use super::registry::{COMMANDS, Command, Registry};
 use super::rate::Rate;
 use super::session::{Action, Session, SessionConfig};
-use super::{NodeEvent, Refusal};
+use super::{Ended, NodeEvent, Refusal};
 use crate::audit::{Entry, Outcome, Verb};
 use crate::last_words::{Stored, Writer};
+use crate::space::Taking;
 
 /// Messages to the agent that wait to be sent. When it is full the session waits, for [`SEND`] at most.
 pub(super) const OUTBOX: usize = 64;
@@ -68,6 +69,10 @@ pub(super) struct Conversation {
     unannounced: Option<Instant>,
     /// The key with which agents replace secrets.
     redaction_key: watch::Receiver<RedactionKey>,
+    /// Whether evidence is taken.
+    taking: watch::Receiver<Taking>,
+    /// Batches that were handed over for writing, and when: at most as many as may be in flight.
+    handed_over: VecDeque<(FrameSeq, Instant)>,
 }
 
 /// How a session ended.
@@ -95,7 +100,9 @@ impl Conversation {
             probe_every: registry.config.probe_every,
             redaction_key: redaction_key.borrow().clone(),
         };
-        let session = Session::new(config, registry.now());
+        let mut session = Session::new(config, registry.now());
+        let mut taking = registry.config.taking.clone();
+        session.take(*taking.borrow_and_update(), registry.now());
         Self {
             session,
             token,
@@ -110,16 +117,24 @@ impl Conversation {
             node: None,
             unannounced: None,
             redaction_key,
+            taking,
+            handed_over: VecDeque::new(),
             registry,
         }
     }
 
     /// Carries it out to its end.
     pub(super) async fn run(mut self, mut inbound: Streaming<v1::SessionRequest>) {
+        self.registry.config.stats.sessions_started.one();
         let end = match self.converse(&mut inbound).await {
             Ok(()) => End::Agent,
             Err(end) => end,
         };
+        let ended = match &end {
+            End::Agent => Ended::Agent,
+            End::Ours(refusal) => Ended::from(refusal),
+        };
+        self.registry.config.stats.sessions_ended.of(ended).one();
         let node = self.node.take().map(|(node, _)| node);
         if let End::Ours(refusal) = &end {
             let (node, error) = (node.as_ref().map(NodeName::as_str), chain(refusal));
@@ -171,6 +186,12 @@ impl Conversation {
                 Ok(()) = self.redaction_key.changed() => {
                     let key = self.redaction_key.borrow_and_update().clone();
                     self.session.redact_with(key)
+                }
+                // There is room on the disk, or none any more. When nobody looks any more it stays as it is.
+                Ok(()) = self.taking.changed() => {
+                    let taking = *self.taking.borrow_and_update();
+                    self.session.take(taking, self.registry.now());
+                    Vec::new()
                 }
                 // Time passes.
                 _ = ticks.tick() => self.session.tick(self.registry.now()),
@@ -224,9 +245,10 @@ impl Conversation {
             match action {
                 Action::Open(node) => actions.extend(self.open(node).await?),
                 Action::Send(message) => {
+                    let acked = if let ToAgent::Ack(up_to) = &message { Some(*up_to) } else { None };
                     let sent = tokio::time::timeout(SEND, self.outbox.send(Ok(message.into()))).await;
                     match sent {
-                        Ok(Ok(())) => {}
+                        Ok(Ok(())) => acked.into_iter().for_each(|up_to| self.acked(up_to)),
                         // The connection is gone.
                         Ok(Err(_)) => return Err(End::Agent),
                         Err(_) => return Err(Refusal::Deaf.into()),
@@ -241,6 +263,7 @@ impl Conversation {
                     let held_back = Arc::clone(&self.registry.in_flight).acquire_many_owned(permits).await;
                     let held_back = held_back.map_err(|_| Refusal::Stopping)?;
                     let done = self.stored.0.clone();
+                    self.handed_over.push_back((up_to, Instant::now()));
                     writer.append(records, up_to, done, held_back).await.map_err(Refusal::from)?;
                 }
                 Action::Progress(progress) => {
@@ -324,7 +347,24 @@ impl Conversation {
         }
     }
 
-    fn note(&self) {
+    /// An acknowledgement was sent.
+    fn acked(&mut self, up_to: FrameSeq) {
+        let stats = &self.registry.config.stats;
+        stats.acks.one();
+        while let Some((_, since)) = self.handed_over.pop_front_if(|(last, _)| *last <= up_to) {
+            stats.ack_time.took(since.elapsed());
+        }
+    }
+
+    fn note(&mut self) {
+        let (stats, tally) = (&self.registry.config.stats, self.session.take_tally());
+        stats.batches.add(tally.batches);
+        stats.frames.add(tally.frames);
+        stats.frame_bytes.add(tally.bytes);
+        for (reason, frames) in tally.gaps {
+            stats.stream_gaps.of(reason).one();
+            stats.stream_frames_lost.of(reason).add(frames);
+        }
         if let Some((node, _)) = &self.node {
             let offset = self.session.offset(self.registry.now().boot);
             self.registry.note(node, self.token, self.session.facts(), offset);

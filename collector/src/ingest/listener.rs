@@ -27,8 +27,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+use super::RefusedConnection as Full;
 use crate::identity::authorise::Authorise;
 use crate::identity::caller::Peer;
+use crate::stats::Stats;
+use crate::stats::figure::{Held, Label};
 use guarded::{Guarded, Until};
 use strangers::{Closed, Strangers};
 
@@ -115,6 +118,7 @@ pub async fn serve(
     routes: Routes,
     secured: Secured,
     limits: Limits,
+    stats: Arc<Stats>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let limits = Arc::new(limits.within_descriptors());
@@ -138,7 +142,7 @@ pub async fn serve(
     let acceptor = Acceptor {
         limits,
         tls: TlsAcceptor::from(secured.tls),
-        counts: Arc::default(),
+        counts: Arc::new(Counts { now: Mutex::default(), stats }),
         strangers: Strangers::default(),
         accepted,
     };
@@ -185,11 +189,15 @@ impl Acceptor {
                     while handshakes.try_join_next().is_some() {}
                     match self.counts.admit(from, &self.limits) {
                         Ok(place) => self.see_through(&mut handshakes, stream, place),
-                        Err(full) => tracing::debug!(%from, limit = full.name(), "connection refused"),
+                        Err(full) => {
+                            self.counts.stats.connections_refused.of(full).one();
+                            tracing::debug!(%from, limit = full.value(), "connection refused");
+                        }
                     }
                 }
                 Err(error) if is_transient(&error) => {}
                 Err(error) => {
+                    self.counts.stats.connections_refused.of(Full::System).one();
                     tracing::warn!(%error, "cannot accept connections");
                     // Strangers give up theirs. Where there is none, with the reserved descriptor the one that waits is
                     // accepted and closed: it learns that it is refused.
@@ -216,7 +224,10 @@ impl Acceptor {
                 // The server is gone: so is the connection.
                 Ok(connection) => drop(accepted.send(Ok(connection)).await),
                 // A stranger's doing: at debug, or he could fill the log.
-                Err((from, error)) => tracing::debug!(%from, error, "connection closed before it said anything"),
+                Err((from, why, error)) => {
+                    counts.stats.connections_refused.of(why).one();
+                    tracing::debug!(%from, error, "connection closed before it said anything");
+                }
             }
         });
     }
@@ -231,27 +242,29 @@ async fn secured(
     until: Until,
     counts: &Arc<Counts>,
     limits: &Limits,
-) -> Result<Guarded, (SocketAddr, String)> {
+) -> Result<Guarded, (SocketAddr, Full, String)> {
     let from = place.from;
     let stream = tokio::select! {
         // It is through, or is none of ours.
-        stream = tls.accept(stream) => stream.map_err(|e| (from, e.to_string()))?,
+        stream = tls.accept(stream) => stream.map_err(|e| (from, Full::Handshake, e.to_string()))?,
         // It takes too long.
-        () = tokio::time::sleep_until(until.handshake) => return Err((from, "no TLS handshake in time".to_owned())),
+        () = tokio::time::sleep_until(until.handshake) => {
+            return Err((from, Full::Handshake, "no TLS handshake in time".to_owned()));
+        }
         // Somebody else needs its place.
-        () = &mut closed => return Err((from, "closed to make room".to_owned())),
+        () = &mut closed => return Err((from, Full::Strangers, "closed to make room".to_owned())),
     };
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let shown = match shown.map(|certificate| holder(certificate)) {
         None => None,
         Some(Some(holder)) => Some(Arc::new(holder)),
         // Signed by our authority and no node's: what it is for, it does not say.
-        Some(None) => return Err((from, "its certificate is of no node".to_owned())),
+        Some(None) => return Err((from, Full::Handshake, "its certificate is of no node".to_owned())),
     };
     let proven = closed.proven();
     if let Some(holder) = &shown {
         let oldest = counts.prove(&mut place, &holder.node, closed.closer(), limits);
-        oldest.map_err(|full| (from, format!("{} reached", full.name())))?;
+        oldest.map_err(|full| (from, full, format!("{} reached", full.value())))?;
     }
     let peer = Peer::new(from, shown, proven);
     if peer.holder.is_some() {
@@ -277,9 +290,9 @@ fn is_transient(error: &io::Error) -> bool {
 }
 
 /// Connections at the moment.
-#[derive(Default)]
 struct Counts {
     now: Mutex<Now>,
+    stats: Arc<Stats>,
 }
 
 #[derive(Default)]
@@ -290,28 +303,12 @@ struct Now {
     by_node: HashMap<NodeName, Vec<strangers::Closer>>,
 }
 
-/// Which cap is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Full {
-    Connections,
-    ConnectionsPerAddress,
-}
-
-impl Full {
-    /// The name of the limit in [`Limits`].
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Connections => "connections",
-            Self::ConnectionsPerAddress => "connections_per_address",
-        }
-    }
-}
-
 /// A counted connection; dropping it counts it out.
 struct Place {
     counts: Arc<Counts>,
     from: SocketAddr,
     node: Option<NodeName>,
+    _open: Held,
 }
 
 /// An address of IPv4 is one address, also when it comes to us as IPv6.
@@ -328,7 +325,8 @@ impl Counts {
             return Err(Full::ConnectionsPerAddress);
         }
         *here += 1;
-        Ok(Place { counts: Arc::clone(self), from, node: None })
+        self.stats.connections_accepted.one();
+        Ok(Place { counts: Arc::clone(self), from, node: None, _open: self.stats.connections.held() })
     }
 
     /// It has shown the certificate of a node. When that node has too many, its oldest is closed.

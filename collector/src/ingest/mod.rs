@@ -6,6 +6,7 @@
 
 pub mod clock;
 mod conversation;
+mod ended;
 pub mod listener;
 mod rate;
 mod refusal;
@@ -28,13 +29,17 @@ use casefile_proto::units::Bytes;
 use casefile_proto::wire::v1::agent_service_server::{AgentService, AgentServiceServer};
 use tokio::sync::{mpsc, watch};
 
+pub use ended::{Ended, RefusedConnection};
 pub use refusal::Refusal;
 pub(crate) use refusal::chain;
+pub use registry::Heard;
 
 use crate::audit::Audit;
 use crate::last_words::LastWords;
+use crate::space::Taking;
 use crate::spool::SpooledItem;
 use crate::spool::receive::Spool;
+use crate::stats::Stats;
 use registry::Registry;
 
 /// Reads the collector's clocks. An argument, so that tests can set them.
@@ -55,6 +60,10 @@ pub struct IngestConfig {
     pub session_age: Duration,
     /// What is told of agents that are not who they say, or who are two.
     pub audit: Arc<Audit>,
+    /// Whether evidence is taken. While it is not, sessions and uploads stand and nothing more is read of them.
+    pub taking: watch::Receiver<Taking>,
+    /// Counts what happens.
+    pub stats: Arc<Stats>,
 }
 
 /// What happened to a node, for whoever gathers incidents. The channel is bounded: when it is full, the session that
@@ -158,6 +167,11 @@ impl Ingest {
     /// Every node that is connected or that something is held of, in order of name.
     pub fn nodes(&self) -> Vec<NodeStatus> {
         self.registry.nodes_status()
+    }
+
+    /// How long ago each node was heard, as counts.
+    pub fn heard(&self) -> Heard {
+        self.registry.heard()
     }
 
     /// Asks a node to collect. The request stays known until it is done or cancelled: when the node's session is lost

@@ -45,6 +45,36 @@ pub(super) enum Command {
     Superseded,
 }
 
+/// How many nodes were heard how long ago: the classes do not overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Heard {
+    /// Nodes that have a session now.
+    pub sessions: usize,
+    /// Whose last frame came at most 2 s ago.
+    pub within_2s: usize,
+    /// At most 10 s ago.
+    pub within_10s: usize,
+    /// At most a minute ago.
+    pub within_1m: usize,
+    /// At most ten minutes ago.
+    pub within_10m: usize,
+    /// Longer ago, or not since the collector was started.
+    pub silent: usize,
+}
+
+impl Heard {
+    fn count(&mut self, ago: Option<Duration>) {
+        let class = match ago.map(|ago| ago.as_secs_f64()) {
+            Some(..=2.0) => &mut self.within_2s,
+            Some(..=10.0) => &mut self.within_10s,
+            Some(..=60.0) => &mut self.within_1m,
+            Some(..=600.0) => &mut self.within_10m,
+            Some(_) | None => &mut self.silent,
+        };
+        *class += 1;
+    }
+}
+
 pub(super) struct Registry {
     pub(super) config: IngestConfig,
     pub(super) last_words: LastWords,
@@ -284,6 +314,20 @@ impl Registry {
     /// Whether a request is still wanted.
     pub(super) fn wants(&self, node: &NodeName, request: RequestId) -> bool {
         self.has_request(node, request)
+    }
+
+    /// Every node that is connected or that something is held of, by how long ago its last frame came.
+    pub(super) fn heard(&self) -> Heard {
+        let (held, now) = (self.last_words.nodes(), self.now().boot);
+        let nodes = self.nodes();
+        let mut heard = Heard { sessions: nodes.by_token.len(), ..Heard::default() };
+        for node in nodes.by_name.values() {
+            let last = node.facts.as_ref().and_then(|facts| facts.last_frame);
+            heard.count(last.map(|last| now.since(last.boot)));
+        }
+        // What earlier collectors heard of, and this one did not.
+        heard.silent += held.iter().filter(|(name, _)| !nodes.by_name.contains_key(name)).count();
+        heard
     }
 
     pub(super) fn nodes_status(&self) -> Vec<NodeStatus> {

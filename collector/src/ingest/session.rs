@@ -22,6 +22,7 @@ use casefile_proto::time::{BootTime, ClockOffset, Stamp, Window};
 
 use super::clock::OffsetFilter;
 use super::refusal::Refusal;
+use crate::space::Taking;
 
 /// Batches that an agent may have in flight. h2 ends a connection with more than some 150 small unread messages; this
 /// stays far below, and at one frame a second it is more than is ever needed.
@@ -35,6 +36,10 @@ const IN_FLIGHT: usize = 2 << 20;
 /// An agent that says nothing for this long is not there any more, whatever its connection says: probes are answered
 /// every few seconds.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// While nothing is read, probes only tell the agent that we are there, which gives us up after 90 s of nothing; their
+/// answers wait unread, and h2 ends a connection with more than some 150 of them.
+const PROBE_EVERY_UNREAD: Duration = Duration::from_secs(30);
 
 /// Bytes before the body of a record, rounded up.
 const RECORD_HEAD: usize = 16;
@@ -101,6 +106,8 @@ pub struct Session {
     last_probe: Option<BootTime>,
     /// What was asked in this session and is not done.
     requests: BTreeSet<RequestId>,
+    /// Whether evidence is taken.
+    taking: Taking,
 }
 
 enum Phase {
@@ -112,6 +119,19 @@ enum Phase {
     Streaming(Box<Stream>),
     /// Nothing is taken any more.
     Over,
+}
+
+/// What was heard and is not counted yet.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Batches of frames that are new and in order.
+    pub batches: u64,
+    /// The frames in them.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Gaps that were declared, each with the number of frames that it stands for.
+    pub gaps: Vec<(GapReason, u64)>,
 }
 
 /// Who is speaking.
@@ -141,6 +161,7 @@ struct Stream {
     troubles: Vec<Option<&'static str>>,
     /// The pieces of a record that is larger than a message, so far.
     partial: Option<FrameBatch>,
+    tally: Tally,
 }
 
 /// When the first and the last frame of a batch were taken.
@@ -160,6 +181,7 @@ impl Session {
             last_heard: Some(now.boot),
             last_probe: None,
             requests: BTreeSet::new(),
+            taking: Taking::Yes,
         }
     }
 
@@ -222,6 +244,7 @@ impl Session {
             received: None,
             troubles,
             partial: None,
+            tally: Tally::default(),
         }));
         vec![Action::Send(ToAgent::Welcome(welcome)), self.probe(now)]
     }
@@ -239,10 +262,9 @@ impl Session {
         let silent = self.last_heard.map_or(Duration::ZERO, |heard| now.boot.since(heard));
         match &self.phase {
             Phase::Silent if silent > HELLO => self.close(Refusal::HelloFirst),
-            Phase::Streaming(_) if silent > SILENCE => self.close(Refusal::Silent),
-            Phase::Streaming(_)
-                if self.last_probe.is_none_or(|sent| now.boot.since(sent) >= self.config.probe_every) =>
-            {
+            // As long as nothing is read, silence says nothing of the agent. A connection that is gone ends by itself.
+            Phase::Streaming(_) if silent > SILENCE && self.has_room() => self.close(Refusal::Silent),
+            Phase::Streaming(_) if self.last_probe.is_none_or(|sent| now.boot.since(sent) >= self.probe_every()) => {
                 vec![self.probe(now)]
             }
             _ => Vec::new(),
@@ -274,12 +296,19 @@ impl Session {
         }
     }
 
+    /// From now on evidence is taken, or it is not: then the session stands, and the agent waits.
+    pub fn take(&mut self, taking: Taking, now: Stamp) {
+        self.taking = taking;
+        // Until now nothing was read, so it could not be heard.
+        self.last_heard = self.last_heard.map(|_| now.boot);
+    }
+
     /// Whether another batch may be taken: as long as not, nothing is read, and the agent waits.
     pub fn has_room(&self) -> bool {
         match &self.phase {
             Phase::Streaming(stream) => {
                 let bytes: usize = stream.in_flight.iter().map(|(_, bytes)| bytes).sum();
-                stream.in_flight.len() < WINDOW_BATCHES as usize && bytes < IN_FLIGHT
+                self.taking == Taking::Yes && stream.in_flight.len() < WINDOW_BATCHES as usize && bytes < IN_FLIGHT
             }
             Phase::Silent => true,
             Phase::Opening(_) | Phase::Over => false,
@@ -313,6 +342,15 @@ impl Session {
         })
     }
 
+    /// What was heard since this was last asked.
+    pub fn take_tally(&mut self) -> Tally {
+        if let Phase::Streaming(stream) = &mut self.phase {
+            std::mem::take(&mut stream.tally)
+        } else {
+            Tally::default()
+        }
+    }
+
     /// What the agent can collect besides the recording; empty before the session stands.
     pub fn collectable(&self) -> &[Collectable] {
         if let Phase::Streaming(stream) = &self.phase { &stream.speaker.collectable } else { &[] }
@@ -341,6 +379,10 @@ impl Session {
         let collectable = hello.collectable;
         self.phase = Phase::Opening(Box::new(Speaker { header, header_record: hello.recording_header, collectable }));
         Ok(vec![Action::Open(node)])
+    }
+
+    fn probe_every(&self) -> Duration {
+        if self.has_room() { self.config.probe_every } else { self.config.probe_every.max(PROBE_EVERY_UNREAD) }
     }
 
     fn probe(&mut self, now: Stamp) -> Action {
@@ -385,6 +427,9 @@ impl Stream {
         if let Some(holes) = self.holes(&batch, times.map(|t| t.first_at)) {
             records.push(holes);
         }
+        self.tally.batches += 1;
+        self.tally.frames += (batch.last.0 - batch.first.0).saturating_add(1);
+        self.tally.bytes += batch.records.len() as u64;
         records.push(batch.records);
         self.announced = true;
         self.next = batch.last.next();
@@ -465,7 +510,7 @@ impl Stream {
     }
 
     /// What is left out before a batch, as records.
-    fn holes(&self, batch: &FrameBatch, first_at: Option<Stamp>) -> Option<Buffer> {
+    fn holes(&mut self, batch: &FrameBatch, first_at: Option<Stamp>) -> Option<Buffer> {
         let missing = (batch.first > self.next).then(|| (self.next, FrameSeq(batch.first.0 - 1)));
         let mut gaps = batch.skipped.clone();
         if let (Some((from, to)), true) = (missing, gaps.is_empty()) {
@@ -482,6 +527,8 @@ impl Stream {
             gap.interval = gap.interval.or(interval);
             // The numbers are said once; further gaps are further reasons for the same hole.
             let seqs = missing.filter(|_| i == 0);
+            let frames = seqs.map_or(0, |(from, to)| (to.0 - from.0).saturating_add(1));
+            self.tally.gaps.push((gap.reason, frames));
             encoder.hole(&Hole { boot: self.speaker.header.boot, seqs, gap }, &mut out);
         }
         Some(out.into())

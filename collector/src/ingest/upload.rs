@@ -11,9 +11,11 @@ use tonic::{Status, Streaming};
 
 use super::refusal::chain;
 use super::registry::{Registry, UploadTicket};
-use super::{NodeEvent, Refusal};
+use super::{Ended, NodeEvent, Refusal};
+use crate::space::Taking;
 use crate::spool::SpooledItem;
 use crate::spool::receive::{Begun, Receiving};
+use crate::stats::Stats;
 
 /// The first message must come within this.
 const BEGIN: Duration = Duration::from_secs(5);
@@ -68,6 +70,7 @@ pub(super) async fn run(
         () = registry.stopped() => Err(Refusal::Stopping),
     };
     if let Err(refusal) = result {
+        registry.config.stats.uploads_ended.of(Ended::from(&refusal)).one();
         let error = chain(&refusal);
         if refusal.is_their_fault() {
             tracing::warn!(%node, %request, %item, error, "upload refused");
@@ -90,16 +93,16 @@ async fn receive(
     let _one = registry.uploads.acquire().await.map_err(|_| Refusal::Stopping)?;
     let request = begin.request;
     let (parts, queue) = mpsc::channel(PARTS);
-    let (spool, to_agent) = (ticket.spool.clone(), answers.clone());
+    let (spool, to_agent, stats) = (ticket.spool.clone(), answers.clone(), Arc::clone(&registry.config.stats));
     let mut thread = tokio::task::spawn_blocking(move || match spool.begin(begin.run, begin.item, begin.head)? {
         Begun::Whole(item) => Ok((*item, Known::Before)),
-        Begun::Open(receiving) => write(*receiving, queue, &to_agent).map(|item| (item, Known::Now)),
+        Begun::Open(receiving) => write(*receiving, queue, &to_agent, &stats).map(|item| (item, Known::Now)),
     });
     let result = tokio::select! {
         // The thread ended: the item is whole, or something of it was refused.
         result = &mut thread => result,
         // The agent broke a rule or is gone. Otherwise this goes on until all parts are handed over.
-        broken = feed(inbound, parts) => match broken {
+        broken = feed(registry, inbound, parts) => match broken {
             // The thread has its end, or reports that there was none.
             Ok(()) => thread.await,
             Err(refusal) => {
@@ -148,8 +151,15 @@ async fn answer(answers: &Answers, answer: UploadAnswer) {
 }
 
 /// Hands parts over until the end of the item.
-async fn feed(inbound: &mut Streaming<v1::UploadRequest>, parts: mpsc::Sender<UploadPart>) -> Result<(), Refusal> {
+async fn feed(
+    registry: &Registry,
+    inbound: &mut Streaming<v1::UploadRequest>,
+    parts: mpsc::Sender<UploadPart>,
+) -> Result<(), Refusal> {
+    let mut taking = registry.config.taking.clone();
     loop {
+        // As long as there is no room nothing is read. An error means that nobody looks any more.
+        let _ = taking.wait_for(|taking| *taking == Taking::Yes).await;
         let message = tokio::time::timeout(STALL, inbound.message()).await.map_err(|_| Refusal::Stalled)?;
         let message = match message {
             Ok(Some(message)) => message,
@@ -174,6 +184,7 @@ fn write(
     mut item: Receiving,
     mut parts: mpsc::Receiver<UploadPart>,
     answers: &Answers,
+    stats: &Stats,
 ) -> Result<SpooledItem, Refusal> {
     let say = |answer: UploadAnswer| {
         // An agent that is gone asks where to resume.
@@ -192,7 +203,11 @@ fn write(
         };
         match part {
             Some(UploadPart::Piece(piece)) => {
+                let bytes = u64::from(piece.plain_len);
                 let refused = item.piece(piece);
+                if refused.is_ok() {
+                    stats.upload_bytes.add(bytes);
+                }
                 if refused.is_err() || item.offset() - synced >= SYNC_EVERY {
                     sync(&mut item, &mut synced, &say)?;
                 }

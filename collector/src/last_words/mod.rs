@@ -12,6 +12,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use casefile_evidence::recording::segment::{Last, Retention, StoreError};
 use casefile_proto::ids::{FrameSeq, IncidentId, NodeName};
@@ -20,6 +21,7 @@ use casefile_proto::time::{WallTime, Window};
 use casefile_proto::units::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::stats::Stats;
 use disk::Disk;
 use writer::{Append, Job, Worker};
 
@@ -69,6 +71,16 @@ pub enum LastWordsError {
     Closed,
 }
 
+/// Threads that write do not answer: their disk hangs, or they have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{silent} of {of} threads that write do not answer")]
+pub struct NoAnswer {
+    /// So many.
+    pub silent: usize,
+    /// Of so many.
+    pub of: usize,
+}
+
 /// What is held of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
@@ -94,6 +106,7 @@ struct Shared {
     retention: Retention,
     /// Where many nodes are synced at once.
     disk: Option<Disk>,
+    stats: Arc<Stats>,
     held: Mutex<BTreeMap<NodeName, (u64, Held)>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -111,13 +124,19 @@ impl Shared {
 
 impl LastWords {
     /// Opens those of every known node below `dir` (which exists) and starts the threads that write. Blocks.
-    pub fn open(dir: &Path, numbers: Arc<dyn NodeNumbers>, retention: Retention) -> Result<Self, LastWordsError> {
+    pub fn open(
+        dir: &Path,
+        numbers: Arc<dyn NodeNumbers>,
+        retention: Retention,
+        stats: Arc<Stats>,
+    ) -> Result<Self, LastWordsError> {
         let known = numbers.known()?;
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             numbers,
             retention,
             disk: Disk::of(dir),
+            stats,
             held: Mutex::new(BTreeMap::new()),
             threads: Mutex::new(Vec::new()),
         });
@@ -174,6 +193,28 @@ impl LastWords {
     /// Lifts the pin of an incident. One that has none is fine.
     pub async fn unpin(&self, node: &NodeName, incident: IncidentId) -> Result<(), LastWordsError> {
         self.set_pin(node, incident, None).await
+    }
+
+    /// Bytes on disk of all nodes together.
+    pub fn bytes(&self) -> Bytes {
+        Bytes(self.shared.held().values().map(|(_, held)| held.bytes.0).sum())
+    }
+
+    /// Whether every thread that writes answers within this time; else how many do not.
+    pub async fn answer(&self, within: Duration) -> Result<(), NoAnswer> {
+        let deadline = tokio::time::Instant::now() + within;
+        let mut answers = Vec::with_capacity(WORKERS);
+        for queue in self.workers.iter() {
+            let (reply, answer) = oneshot::channel();
+            // Full for so long, or closed: it does not answer, because whoever would is not asked.
+            let asked = tokio::time::timeout_at(deadline, queue.send(Job::Answer { reply })).await;
+            answers.extend(matches!(asked, Ok(Ok(()))).then_some(answer));
+        }
+        let mut silent = WORKERS - answers.len();
+        for answer in answers {
+            silent += usize::from(!matches!(tokio::time::timeout_at(deadline, answer).await, Ok(Ok(()))));
+        }
+        if silent == 0 { Ok(()) } else { Err(NoAnswer { silent, of: WORKERS }) }
     }
 
     /// Syncs and closes every store. What is appended afterwards is refused.

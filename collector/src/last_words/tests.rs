@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
-const RETENTION: Retention = Retention { bytes: Bytes::mib(64), age: std::time::Duration::from_secs(3600) };
+const RETENTION: Retention = Retention { bytes: Bytes::mib(64), age: Duration::from_secs(3600) };
 
 /// Numbers in the order of asking.
 #[derive(Default)]
@@ -99,7 +99,7 @@ async fn what_is_acknowledged_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let numbers = Arc::new(Numbers::default());
     {
-        let words = LastWords::open(dir.path(), numbers.clone(), RETENTION).unwrap();
+        let words = LastWords::open(dir.path(), numbers.clone(), RETENTION, Arc::default()).unwrap();
         assert_eq!((words.held(&node("a")), words.dir(&node("a"))), (None, None));
         let (writer, last) = words.writer(&node("a")).await.unwrap();
         assert_eq!(last, None);
@@ -115,7 +115,7 @@ async fn what_is_acknowledged_is_there_after_a_restart() {
         assert!(matches!(words.writer(&node("a")).await, Err(LastWordsError::Closed)));
     }
     assert_eq!(seqs(&dir.path().join("1")), [1, 2, 3, 4]);
-    let words = LastWords::open(dir.path(), numbers, RETENTION).unwrap();
+    let words = LastWords::open(dir.path(), numbers, RETENTION, Arc::default()).unwrap();
     assert_eq!(words.held(&node("a")).unwrap().last.unwrap().seq, FrameSeq(4));
     assert_eq!(words.writer(&node("a")).await.unwrap().1.unwrap().seq, FrameSeq(4));
     words.close().await;
@@ -124,7 +124,7 @@ async fn what_is_acknowledged_is_there_after_a_restart() {
 #[tokio::test]
 async fn a_new_writer_takes_the_right_from_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
-    let words = LastWords::open(dir.path(), Arc::new(Numbers::default()), RETENTION).unwrap();
+    let words = LastWords::open(dir.path(), Arc::new(Numbers::default()), RETENTION, Arc::default()).unwrap();
     let (old, _) = words.writer(&node("a")).await.unwrap();
     let (mut side, mut first, mut second) = (Side::new(), encoder("a"), encoder("a"));
     side.append(&old, records(&mut first, 1..=2), 2).await.unwrap();
@@ -142,7 +142,7 @@ async fn a_new_writer_takes_the_right_from_the_one_before() {
 #[tokio::test]
 async fn what_cannot_be_stored_is_not_acknowledged_and_the_next_writer_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let words = LastWords::open(dir.path(), Arc::new(Numbers::default()), RETENTION).unwrap();
+    let words = LastWords::open(dir.path(), Arc::new(Numbers::default()), RETENTION, Arc::default()).unwrap();
     let (writer, _) = words.writer(&node("a")).await.unwrap();
     let (mut side, mut good) = (Side::new(), encoder("a"));
     side.append(&writer, records(&mut good, 1..=2), 2).await.unwrap();
@@ -163,7 +163,7 @@ async fn what_cannot_be_stored_is_not_acknowledged_and_the_next_writer_goes_on()
 #[tokio::test]
 async fn nodes_do_not_share_a_directory_and_pins_can_come_before_any_frame() {
     let dir = tempfile::tempdir().unwrap();
-    let words = LastWords::open(dir.path(), Arc::new(Numbers::default()), RETENTION).unwrap();
+    let words = LastWords::open(dir.path(), Arc::new(Numbers::default()), RETENTION, Arc::default()).unwrap();
     let mut side = Side::new();
     words.pin(&node("b"), IncidentId(1), WallTime::from_secs(5)).await.unwrap();
     for name in ["a", "b", "c"] {

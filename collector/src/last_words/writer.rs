@@ -42,6 +42,8 @@ pub(super) enum Job {
         from: Option<WallTime>,
         reply: oneshot::Sender<Result<(), LastWordsError>>,
     },
+    /// Say that it is there.
+    Answer { reply: oneshot::Sender<()> },
     /// Sync, close, end.
     Close { reply: oneshot::Sender<()> },
 }
@@ -108,6 +110,10 @@ impl Worker {
             Job::Pin { node, incident, from, reply } => {
                 let _ = reply.send(self.pin(&node, incident, from));
             }
+            Job::Answer { reply } => {
+                // Whoever asked may have given up.
+                let _ = reply.send(());
+            }
             Job::Close { reply } => {
                 self.commit();
                 self.stores.clear();
@@ -135,6 +141,7 @@ impl Worker {
             }
             _ => return answer(&append, Err(LastWordsError::Superseded(append.node.clone()))),
         };
+        self.shared.stats.appends.one();
         let node = append.node.clone();
         self.waiting.push(append);
         if let Err(source) = stored {
@@ -164,7 +171,11 @@ impl Worker {
         }
         for node in dirty {
             let Some(open) = self.stores.get_mut(&node) else { continue };
-            match open.store.sync() {
+            let began = Instant::now();
+            let synced = open.store.sync();
+            self.shared.stats.syncs.one();
+            self.shared.stats.sync_time.took(began.elapsed());
+            match synced {
                 Ok(()) => {
                     self.shared.held().insert(node.clone(), (open.number, held(&open.store)));
                     for append in self.waiting.extract_if(.., |a| a.node == node) {
@@ -179,6 +190,7 @@ impl Worker {
     /// A store that failed is closed: nobody knows what of it is on disk. The next session opens it and asks it.
     fn fail(&mut self, node: &NodeName, source: StoreError) {
         tracing::error!(%node, error = chain(&source), "cannot store last words: nothing of it is acknowledged");
+        self.shared.stats.last_words_failures.one();
         let source = Arc::new(source);
         self.stores.remove(node);
         for append in self.waiting.extract_if(.., |a| &a.node == node) {

@@ -55,6 +55,13 @@ pub enum StoreError {
     TooManyTokens,
 }
 
+impl StoreError {
+    /// Whether it is because the disk is full.
+    pub fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::Database { source, .. } if sqlite::is_disk_full(source.as_ref()))
+    }
+}
+
 /// Everything that is kept of one incident.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -135,6 +142,8 @@ pub trait Store: NodeNumbers {
     fn collectable(&self, node: &NodeName) -> Result<Vec<Collectable>, StoreError>;
     /// The agent of a node says that it can collect this.
     fn set_collectable(&self, node: &NodeName, collectable: &[Collectable]) -> Result<(), StoreError>;
+    /// How many incidents are in each state. Reads the index, so it says as well that it answers.
+    fn count_by_state(&self) -> Result<Vec<(IncidentState, u64)>, StoreError>;
     /// For callers that need only the numbers.
     fn numbers(self: Arc<Self>) -> Arc<dyn NodeNumbers>;
 }

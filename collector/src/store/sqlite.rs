@@ -216,6 +216,16 @@ impl Store for SqliteStore {
         connection.query_row(sql, [signed(id.0)], |row| json_at(row, 0)).optional().map_err(database("read"))
     }
 
+    fn count_by_state(&self) -> Result<Vec<(IncidentState, u64)>, StoreError> {
+        let connection = self.lock();
+        let count = || {
+            let mut query = connection.prepare_cached("SELECT state, count(*) FROM incidents GROUP BY state")?;
+            let rows = query.query_map([], |row| Ok((word_at(row, 0)?, number_at(row, 1)?)))?;
+            rows.collect::<rusqlite::Result<_>>()
+        };
+        count().map_err(database("read"))
+    }
+
     fn collectable(&self, node: &NodeName) -> Result<Vec<Collectable>, StoreError> {
         let sql = "SELECT collectable FROM nodes WHERE name = ?1";
         let connection = self.lock();
@@ -327,6 +337,12 @@ fn page(connection: &Connection, ask: ListAsk) -> rusqlite::Result<IncidentPage>
     }
     let more = incidents.len() < ids.len();
     Ok(IncidentPage { incidents, more })
+}
+
+/// Whether an error of the database means that the disk is full.
+pub(super) fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let code = error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+    code == Some(rusqlite::ErrorCode::DiskFull)
 }
 
 fn database<E: Into<Box<dyn std::error::Error + Send + Sync>>>(doing: &'static str) -> impl Fn(E) -> StoreError {

@@ -187,6 +187,7 @@ impl Node {
             ring_dir: self.dir.join("ring"),
             context: Arc::new(context),
             spool_dir: self.dir.join("spool"),
+            leave_free: None,
             clock,
             collectable: vec![Collectable { name: "files".to_owned(), kind: SourceKind::Logs }],
         };

@@ -11,6 +11,8 @@ use casefile_collector::identity::authorise::Authorise;
 use casefile_collector::ingest::listener::{Limits, Secured, serve};
 use casefile_collector::ingest::{Clock, Ingest, IngestConfig, NodeEvent};
 use casefile_collector::last_words::LastWords;
+use casefile_collector::space::Taking;
+use casefile_collector::stats::Stats;
 use casefile_collector::store::sqlite::SqliteStore;
 use casefile_evidence::recording::segment::Retention;
 use casefile_identity::authority::Authority;
@@ -34,6 +36,8 @@ pub(crate) struct Server {
     pub(crate) dir: PathBuf,
     events: Arc<Mutex<Vec<NodeEvent>>>,
     pub(crate) redaction_key: watch::Sender<RedactionKey>,
+    pub(crate) taking: watch::Sender<Taking>,
+    pub(crate) stats: Arc<Stats>,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
 }
@@ -49,7 +53,7 @@ impl Server {
         let dir = dir.join("collector");
         std::fs::create_dir_all(dir.join("last-words")).unwrap();
         let retention = Retention { bytes: Bytes::mib(64), age: super::SOON * 1000 };
-        let last_words = LastWords::open(&dir.join("last-words"), numbers.clone(), retention).unwrap();
+        let last_words = LastWords::open(&dir.join("last-words"), numbers.clone(), retention, Arc::default()).unwrap();
         let redaction_key = watch::Sender::new(RedactionKey([1; 32]));
         let clock: Clock = Arc::new(casefile_collector::clock::now);
         let audit = Arc::new(Audit::open(&dir.join("audit.jsonl"), Arc::clone(&clock)).unwrap());
@@ -57,6 +61,7 @@ impl Server {
         let life = Duration::from_hours(1);
         let identity = Identity::open(&keys(&dir), tokens, Arc::clone(&audit), clock, life).unwrap();
         let identity = Arc::new(identity);
+        let (taking, stats) = (watch::Sender::new(Taking::Yes), Arc::new(Stats::default()));
         let config = IngestConfig {
             catch_up,
             probe_every: Duration::from_millis(100),
@@ -64,6 +69,8 @@ impl Server {
             redaction_key: redaction_key.subscribe(),
             session_age,
             audit: Arc::clone(&audit),
+            taking: taking.subscribe(),
+            stats: Arc::clone(&stats),
         };
         let (sender, mut receiver) = mpsc::channel(4);
         let ingest = Ingest::new(config, last_words.clone(), sender);
@@ -83,9 +90,9 @@ impl Server {
             let stopped = async {
                 let _ = stopped.await;
             };
-            serve(listener, routes, secured, Limits::default(), stopped).await.unwrap();
+            serve(listener, routes, secured, Limits::default(), Arc::default(), stopped).await.unwrap();
         });
-        Self { ingest, last_words, address, dir, events, redaction_key, stop, serving }
+        Self { ingest, last_words, address, dir, events, redaction_key, taking, stats, stop, serving }
     }
 
     pub(crate) fn url(&self) -> String {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use casefile_collector::space::{Taking, Why};
+use casefile_collector::stats::figure::{By, Counter};
 use casefile_proto::gap::GapReason;
 use casefile_proto::ids::{BootId, FrameSeq};
 use casefile_proto::node::Link;
@@ -146,7 +148,43 @@ async fn what_is_too_old_to_catch_up_on_is_declared() {
     let first = read.frames[0];
     assert!(first > 50, "{read:?}");
     assert_eq!(read.holes, [(Some((1, first - 1)), GapReason::CollectorAway)]);
+    let of = |counters: &By<GapReason, Counter>| counters.of(GapReason::CollectorAway).get();
+    assert_eq!((of(&server.stats.stream_gaps), of(&server.stats.stream_frames_lost)), (1, first - 1), "it is counted");
+    assert_eq!(server.stats.frames.get(), read.frames.len() as u64);
     assert_eq!(read.frames, (first..=*read.frames.last().unwrap()).collect::<Vec<_>>());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_no_evidence_is_taken_sessions_stand_and_afterwards_nothing_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &Arc::default(), ALL).await;
+    let mut node = Node::new(dir.path(), "a");
+    node.connect(&server.url(), 0);
+    node.record(10);
+    server.holds("a", 10).await;
+    server.taking.send_replace(Taking::No(Why::Space));
+    // A session that begins meanwhile stands too, and waits.
+    let mut other = Node::new(&dir.path().join("b"), "b");
+    other.connect(&server.url(), 0);
+    server.connected("b").await;
+    other.record(5);
+    // More than the window, the outbox and the live queue hold together: the rest waits in the ring.
+    node.record(500);
+    tokio::task::yield_now().await;
+    let held =
+        |node: &str| server.last_words.held(&node.parse().unwrap()).and_then(|held| held.last).map(|last| last.seq.0);
+    assert_eq!(held("b"), None, "nothing of it was taken");
+    // What was read before it was told is taken: at most what may be in flight.
+    assert!(held("a").is_some_and(|seq| seq < 510), "{:?}", held("a"));
+    assert!(server.ingest.nodes().iter().all(|node| node.link == Link::Connected));
+    server.taking.send_replace(Taking::Yes);
+    server.holds("a", 510).await;
+    server.holds("b", 5).await;
+    assert_eq!(server.stats.sessions_started.get(), 2, "no session was lost over it");
+    node.disconnect().await;
+    other.disconnect().await;
+    assert_eq!((read(&server.words("a")), read(&server.words("b"))), (contiguous(510), contiguous(5)));
     server.stop().await;
 }
 

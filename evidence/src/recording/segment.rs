@@ -188,6 +188,15 @@ impl Store {
         (Bytes(bytes), walls.and_then(|(from, last)| Window::new(from, last.offset(1)).ok()))
     }
 
+    /// From now on this is the most that it holds, and the oldest goes at once where it holds more. The newest segment stays.
+    pub fn limit(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        if self.retention.bytes != bytes {
+            self.retention.bytes = bytes;
+            self.forget(0)?;
+        }
+        Ok(())
+    }
+
     /// Nothing at or after this time is forgotten by retention until [`Store::unpin`] (an open incident's range).
     pub fn pin(&mut self, from: WallTime) {
         self.pin = Some(from);

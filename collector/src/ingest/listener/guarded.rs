@@ -15,6 +15,7 @@ use tonic::transport::server::Connected;
 use super::Place;
 use super::strangers::Closed;
 use crate::identity::caller::Peer;
+use crate::ingest::RefusedConnection as Refused;
 
 /// Length of what an HTTP/2 client says first (RFC 9113 §3.4).
 const PREFACE: usize = 24;
@@ -41,7 +42,7 @@ pub(super) struct Guarded {
     peer: Peer,
     closed: Closed,
     deadline: Option<Deadline>,
-    _place: Place,
+    place: Place,
 }
 
 /// What it still has to do.
@@ -56,12 +57,16 @@ impl Guarded {
     pub(super) fn new(stream: TlsStream<TcpStream>, peer: Peer, until: Until, closed: Closed, place: Place) -> Self {
         let timer = Box::pin(tokio::time::sleep_until(until.handshake));
         let deadline = Some(Deadline { timer, preface: PREFACE, until });
-        Self { stream, peer, closed, deadline, _place: place }
+        Self { stream, peer, closed, deadline, place }
     }
 
     /// Whether it must end now.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if Pin::new(&mut self.closed).poll(cx).is_ready() {
+            // One that has proven who it is goes for a newer one of its node, and was not refused.
+            if !self.closed.is_proven() {
+                self.refused(Refused::Strangers);
+            }
             return Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, "closed to make room"));
         }
         let Some(deadline) = &mut self.deadline else { return Poll::Pending };
@@ -72,8 +77,17 @@ impl Guarded {
         if deadline.timer.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        let missing = if deadline.preface > 0 { "no HTTP/2 preface came in time" } else { "nobody said who is asking" };
+        let (why, missing) = if deadline.preface > 0 {
+            (Refused::Handshake, "no HTTP/2 preface came in time")
+        } else {
+            (Refused::Proof, "nobody said who is asking")
+        };
+        self.refused(why);
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, missing))
+    }
+
+    fn refused(&self, why: Refused) {
+        self.place.counts.stats.connections_refused.of(why).one();
     }
 
     /// So many bytes have come.

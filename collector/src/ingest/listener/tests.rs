@@ -39,7 +39,7 @@ impl Served {
         let routes = Routes::new(IdentityServiceServer::new(service::Api::new(Arc::clone(&identity))));
         let secured = Secured { tls: identity.tls(), authorise: Authorise::new(Arc::clone(&identity)) };
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, routes, secured, limits, async {
+        let server = tokio::spawn(serve(listener, routes, secured, limits, Arc::default(), async {
             let _ = stopped.await;
         }));
         Self { dir, identity, at, stop, server }
@@ -73,11 +73,11 @@ async fn closed(mut stream: TcpStream) {
 
 #[test]
 fn connections_are_capped_by_address_and_by_node_and_counted_out() {
-    let counts = Arc::new(Counts::default());
+    let counts = Arc::new(Counts { now: Mutex::default(), stats: Arc::default() });
     let from = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 7);
     let limits = Limits { connections: 3, connections_per_address: 2, connections_per_node: 2, ..Limits::default() };
-    let a1 = counts.admit(from("10.0.0.1"), &limits).map_err(Full::name);
-    let a2 = counts.admit(from("::ffff:10.0.0.1"), &limits).map_err(Full::name);
+    let a1 = counts.admit(from("10.0.0.1"), &limits).map_err(Full::value);
+    let a2 = counts.admit(from("::ffff:10.0.0.1"), &limits).map_err(Full::value);
     assert!(a1.is_ok() && a2.is_ok());
     assert_eq!(counts.admit(from("10.0.0.1"), &limits).err(), Some(Full::ConnectionsPerAddress));
     let mut strangers = Strangers::default();

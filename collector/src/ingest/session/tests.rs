@@ -466,3 +466,15 @@ fn the_key_for_secrets_is_in_the_welcome_and_told_again_only_when_it_changes() {
         "{actions:?}"
     );
 }
+
+#[test]
+fn a_session_that_is_not_read_stands_however_long_and_its_silence_counts_from_when_it_is_read_again() {
+    let mut session = standing(None);
+    session.take(Taking::No(crate::space::Why::Space), at(1));
+    assert!(!session.has_room());
+    let probes: usize = (2..600).map(|secs| session.tick(at(secs)).len()).sum();
+    assert!((15..25).contains(&probes), "the agent hears of us, and its answers do not pile up: {probes}");
+    session.take(Taking::Yes, at(600));
+    assert!(session.has_room() && !matches!(&session.tick(at(659))[..], [Action::Close(_)]));
+    assert!(matches!(refusal(&session.tick(at(661))), Refusal::Silent));
+}

@@ -1,0 +1,99 @@
+//! The collector about itself: `/metrics`, `/healthz` and `/readyz` over HTTP on an address of their own, and gRPC health
+//! beside the other services.
+//!
+//! [`health`] asks and judges, [`metrics`] puts the figures together, [`listener`] answers within limits, [`grpc`] tells
+//! those who ask over gRPC. Nothing here changes anything.
+
+pub mod grpc;
+pub mod health;
+mod listener;
+pub mod metrics;
+mod once;
+mod process;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::http::request;
+use hyper::{Method, Response, StatusCode};
+
+pub use listener::serve;
+
+use crate::stats::text;
+use health::{Health, Report};
+use metrics::Metrics;
+
+/// What is answered from.
+pub struct Site {
+    /// How the collector does.
+    pub health: Health,
+    /// Its figures.
+    pub metrics: Metrics,
+}
+
+/// Who asks, and what.
+struct Asked<'a> {
+    from: SocketAddr,
+    head: &'a request::Parts,
+}
+
+/// Whether the figures may be read: for now by this machine alone. They name no node and no incident, but they say how
+/// large and how busy a cluster is.
+fn may_read_metrics(asked: &Asked<'_>) -> bool {
+    asked.from.ip().to_canonical().is_loopback()
+}
+
+/// The forms of a health report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Json,
+}
+
+impl Form {
+    fn wanted(headers: &HeaderMap) -> Self {
+        let json = |value: &HeaderValue| value.to_str().is_ok_and(|v| v.contains("application/json"));
+        if headers.get_all(ACCEPT).iter().any(json) { Self::Json } else { Self::Text }
+    }
+}
+
+async fn answer(site: &Arc<Site>, asked: Asked<'_>) -> Response<Full<Bytes>> {
+    if !matches!(asked.head.method, Method::GET | Method::HEAD) {
+        let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "GET it\n");
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refused;
+    }
+    let form = Form::wanted(&asked.head.headers);
+    match asked.head.uri.path() {
+        "/healthz" => told(&site.health.alive().await, form),
+        "/readyz" => told(&site.health.ready().await, form),
+        "/metrics" if may_read_metrics(&asked) => {
+            typed(StatusCode::OK, text::CONTENT_TYPE, site.metrics.text(&site.health).await)
+        }
+        "/metrics" => plain(StatusCode::FORBIDDEN, "metrics are for this machine alone\n"),
+        _ => plain(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+    }
+}
+
+fn told(report: &Report, form: Form) -> Response<Full<Bytes>> {
+    let status = if report.is_good() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    match form {
+        Form::Text => plain(status, &report.text()),
+        Form::Json => typed(status, "application/json", report.json()),
+    }
+}
+
+fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    typed(status, "text/plain; charset=utf-8", text.to_owned())
+}
+
+fn typed(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
