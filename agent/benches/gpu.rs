@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use casefile_agent::config::GpuConfig;
+use casefile_agent::details::Details;
 use casefile_agent::host::Host;
 use casefile_agent::sources::gpu::SPEC;
 use casefile_agent::sources::gpu::latest::Access;
@@ -70,8 +71,10 @@ fn main() {
     let config = GpuConfig {
         library: Some(library.path().to_owned()),
         program: Some(env!("CARGO_BIN_EXE_casefile-agent").into()),
+        ..GpuConfig::default()
     };
-    let host = Host::with(dir.path(), Arc::new(Stats::new(ALL)), Access::new(&config, None)).unwrap();
+    let host =
+        Host::with(dir.path(), Arc::new(Stats::new(ALL)), Access::new(&config, None), Details::default()).unwrap();
     let Ok(Opened::Ready(mut source)) = (SPEC.open)(&host) else { panic!("it did not open") };
     let mut out = Measurement::new(SPEC.metrics);
     let mut tick = || {

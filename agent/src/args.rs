@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use casefile_proto::scope::Selection;
 use casefile_proto::time::{NANOS_PER_SEC, WallTime};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::{DEFAULT_DATA_DIR, KEYS};
 
@@ -33,6 +33,7 @@ pub enum LogFormat {
 const AFTER_HELP: &str = "\
 Examples:
   casefile-agent run --config /etc/casefile/agent.toml
+  casefile-agent sandbox-check --config /etc/casefile/agent.toml
   casefile-agent extract --since-time 2026-11-23T02:44:00Z --until-time 2026-11-23T03:14:00Z -o node.tar.gz
   casefile-agent extract --since 30m --source kernel -o - | less
 
@@ -63,6 +64,9 @@ pub enum Verb {
     },
     /// Cut a window of this machine into an unsigned archive, with no collector in reach.
     Extract(Box<Extract>),
+    /// Enter the sandbox as `run` does, try what it forbids, and print how each try ended.
+    #[command(after_help = CHECK_HELP)]
+    SandboxCheck(SandboxCheck),
     /// Print a completion script for a shell.
     #[command(hide = true)]
     Completions {
@@ -75,6 +79,35 @@ pub enum Verb {
         /// The directory, which must exist.
         dir: PathBuf,
     },
+}
+
+const CHECK_HELP: &str = "\
+Nothing is harmed, whatever is allowed: tries are made on files of their own, or with arguments that the kernel turns down.
+
+Exit codes: 0 all is refused that should be, and the rest works; 1 error; 2 usage; 3 something is allowed that should be
+refused, or does not work; 4 the kernel, or what the agent was started in, lacks a piece of the sandbox";
+
+/// Whose sandbox is tried.
+#[derive(Debug, Args)]
+pub struct SandboxCheck {
+    /// The agent's configuration; every default where there is none.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The form of what is printed.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = Form::Table, value_name = "FORM")]
+    pub output: Form,
+    /// For the process that is inside: what was prepared for it.
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub inside: Option<PathBuf>,
+}
+
+/// How something is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For people.
+    Table,
+    /// One JSON document.
+    Json,
 }
 
 /// What is cut, from where, to where.

@@ -1,5 +1,6 @@
 //! What nothing safe wraps: the system calls `syslog(2)` for the kernel log and `adjtimex(2)` for the state of the clock,
-//! which only read, and the C library's `mallopt(3)`. Beside `sources/gpu/raw.rs` the only file of the agent that may be unsafe.
+//! which only read, and the C library's `mallopt(3)`. Only this file, `sources/gpu/raw.rs` and
+//! `sandbox/check/raw.rs` of the agent may be unsafe.
 #![expect(unsafe_code, reason = "no crate that we use wraps these; each call has its safety argument")]
 
 use std::io;

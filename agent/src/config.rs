@@ -19,6 +19,7 @@ use crate::data_dir::JOIN_TOKEN;
 use crate::logs::declared::Declared;
 use crate::logs::{FilesConfig, LogConfig};
 use crate::redaction::Masking;
+use crate::sandbox::plan::Wanted;
 use crate::uplink::Collector;
 use crate::uplink::identity::Join;
 
@@ -59,7 +60,10 @@ zone       = \"Europe/Berlin\"     of times that name none [the host's]; also UT
 rules      = [\"/etc/rules.toml\"] rule files, in our own format or that of gitleaks
 pseudonyms = [\"addresses\"]      what becomes a pseudonym: addresses, hosts, users
 [gpu]                            GPUs of NVIDIA are read where there is a driver; here is what is added to that
-library    = \"FILE\"              NVML's library, libnvidia-ml.so.1, where it is not found by itself";
+library    = \"FILE\"              NVML's library, libnvidia-ml.so.1, where it is not found by itself
+[sandbox]                        what the agent gives up once it runs; see sandbox-check
+enter      = \"on\"                on: as much as this kernel has; required: all of it, or the agent does not start;
+                                 off: nothing, to find out whether it is to blame for something";
 
 /// An agent's configuration, checked.
 #[derive(Debug, Clone)]
@@ -82,15 +86,25 @@ pub struct Config {
     pub masking: Masking,
     /// How GPUs are read.
     pub gpu: GpuConfig,
+    /// Whether the sandbox is entered.
+    pub sandbox: Wanted,
 }
 
 /// How GPUs are read.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuConfig {
     /// NVML's library, where it is not to be looked for.
     pub library: Option<PathBuf>,
     /// The program that is started once more to read it; this very one where nothing is said.
     pub program: Option<PathBuf>,
+    /// Whether that program goes into a sandbox of its own.
+    pub confined: bool,
+}
+
+impl Default for GpuConfig {
+    fn default() -> Self {
+        Self { library: None, program: None, confined: true }
+    }
 }
 
 /// Why a configuration cannot be used: every reason, one a line.
@@ -124,6 +138,13 @@ struct File {
     files: Vec<FilesConfig>,
     redaction: RedactionFile,
     gpu: GpuFile,
+    sandbox: SandboxFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SandboxFile {
+    enter: Wanted,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -230,7 +251,12 @@ impl Config {
                 leave_free: file.leave_free_mib.map(|mib| Bytes(mib.saturating_mul(1 << 20))),
                 logs: logs_with(file.files),
                 masking,
-                gpu: GpuConfig { library: file.gpu.library, program: None },
+                gpu: GpuConfig {
+                    library: file.gpu.library,
+                    program: None,
+                    confined: file.sandbox.enter != Wanted::Off,
+                },
+                sandbox: file.sandbox.enter,
             }),
             _ => Err(problems),
         }
@@ -319,13 +345,15 @@ mod tests {
         let text = "collector = \"https://[::1]:7443\"\njoin_token_file = \"/t\"\nnode = \"n\"\ndata_dir = \"/d\"\nhost_root = \"/h\"\n\
                     ring_mib = 8\nring_hours = 1\nleave_free_mib = 9\n[[files]]\nglob = \"var/log/*.log\"\n\
                     times = \"iso\"\nlead = \"word\"\nzone = \"+01:00\"\n\
-                    [redaction]\nrules = []\npseudonyms = [\"addresses\"]\n[gpu]\nlibrary = \"/l.so\"\n";
+                    [redaction]\nrules = []\npseudonyms = [\"addresses\"]\n[gpu]\nlibrary = \"/l.so\"\n\
+                    [sandbox]\nenter = \"required\"\n";
         let config = Config::parse(text, &Surroundings { node: Some("env".to_owned()), ..around() }).unwrap();
         assert_eq!((config.node.as_str(), config.logs.files.len()), ("n", 1 + LogConfig::builtin().files.len()));
         assert_eq!(config.retention, Retention { bytes: MIN_RING, age: Duration::from_hours(1) });
         assert_eq!(config.leave_free, Some(Bytes::mib(9)));
         assert!(config.masking.pseudonyms.addresses && !config.masking.pseudonyms.hosts);
         assert_eq!(config.gpu.library.as_deref(), Some(Path::new("/l.so")));
+        assert_eq!((config.sandbox, config.gpu.confined), (Wanted::Required, true));
         for key in text.lines().filter_map(|l| l.split([' ', '=']).next()).filter(|k| !k.is_empty()) {
             assert!(KEYS.contains(key), "{key} is not documented");
         }

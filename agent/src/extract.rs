@@ -33,6 +33,7 @@ use crate::clock;
 use crate::collect::{self, Ask, Collected, Context, ItemSink, SinkError};
 use crate::config::{Config, ConfigError, DEFAULT_DATA_DIR, Surroundings};
 use crate::data_dir::REDACTION_KEY;
+use crate::details::Details;
 use crate::host::{Host, HostError};
 use crate::logs::Selection;
 use crate::redaction::Redaction;
@@ -218,7 +219,8 @@ pub fn plan(args: &Extract, around: &Surroundings) -> Result<Plan, ExtractError>
     let redaction = Redaction::for_once(config.masking.clone(), &config.data_dir.join(REDACTION_KEY));
     let redaction = redaction.map_err(ExtractError::Key)?;
     let root = args.host_root.as_ref().unwrap_or(&config.host_root);
-    let host = Host::with(root, Arc::new(Stats::new(sources::ALL)), Access::new(&config.gpu, None))?;
+    let host =
+        Host::with(root, Arc::new(Stats::new(sources::ALL)), Access::new(&config.gpu, None), Details::default())?;
     let mut context = Context {
         boot: crate::boot_id(&host),
         host,

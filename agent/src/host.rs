@@ -16,6 +16,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, RawDir, SeekFrom, fstat, fstatfs, open, readlinkat, seek};
 use rustix::io::Errno;
 
+use crate::details::Details;
 use crate::sources::gpu::latest::Access;
 use crate::stats::Stats;
 use beneath::Resolver;
@@ -36,6 +37,7 @@ struct Inner {
     live: bool,
     stats: Arc<Stats>,
     gpu: Access,
+    details: Details,
 }
 
 /// A file that is kept open and read again from its beginning: `/proc` and cgroup files at 1 Hz.
@@ -152,11 +154,11 @@ impl Host {
 
     /// The same, for a recorder whose own figures the `agent` source reads through [`Host::stats`].
     pub fn with_stats(root: &Path, stats: Arc<Stats>) -> Result<Self, HostError> {
-        Self::with(root, stats, Access::default())
+        Self::with(root, stats, Access::default(), Details::default())
     }
 
-    /// The same, where it is said how the GPUs are reached.
-    pub fn with(root: &Path, stats: Arc<Stats>, gpu: Access) -> Result<Self, HostError> {
+    /// The same, where it is said how the GPUs are reached, and who reads details of processes.
+    pub fn with(root: &Path, stats: Arc<Stats>, gpu: Access, details: Details) -> Result<Self, HostError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = open(root, flags, Mode::empty()).map_err(|e| HostError::new("open the host root", root, e))?;
         let resolver = Resolver::probe(dir.as_fd());
@@ -164,7 +166,7 @@ impl Host {
             .open(dir.as_fd(), Path::new("proc"), Rule::Kernel, OFlags::PATH | OFlags::DIRECTORY)
             .and_then(fstatfs)
             .is_ok_and(|fs| fs.f_type == PROC_SUPER_MAGIC);
-        Ok(Self { inner: Arc::new(Inner { root: root.to_owned(), dir, resolver, live, stats, gpu }) })
+        Ok(Self { inner: Arc::new(Inner { root: root.to_owned(), dir, resolver, live, stats, gpu, details }) })
     }
 
     #[cfg(test)]
@@ -172,8 +174,8 @@ impl Host {
         let host = Self::new(root).unwrap();
         let dir = rustix::io::dup(&host.inner.dir).unwrap();
         let Inner { root, live, stats, .. } = &*host.inner;
-        let (stats, gpu) = (Arc::clone(stats), Access::default());
-        let inner = Inner { root: root.clone(), dir, resolver: Resolver::Walk, live: *live, stats, gpu };
+        let (stats, gpu, details) = (Arc::clone(stats), Access::default(), Details::default());
+        let inner = Inner { root: root.clone(), dir, resolver: Resolver::Walk, live: *live, stats, gpu, details };
         Self { inner: Arc::new(inner) }
     }
 
@@ -196,6 +198,11 @@ impl Host {
     /// How the GPUs of the machine are reached.
     pub fn gpu(&self) -> &Access {
         &self.inner.gpu
+    }
+
+    /// Who reads what only a process that may trace another is told.
+    pub(crate) fn details(&self) -> &Details {
+        &self.inner.details
     }
 
     /// A kernel file (`proc/stat`, `sys/fs/cgroup/…`) to keep open.

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod collect;
 pub mod config;
 pub mod data_dir;
+pub mod details;
 pub mod extract;
 mod frame;
 pub mod host;
@@ -21,6 +22,7 @@ pub mod refusals;
 mod ring;
 mod room;
 mod runner;
+pub mod sandbox;
 pub mod sources;
 pub mod state;
 pub mod stats;
@@ -44,6 +46,7 @@ use crate::clock::Clock;
 use crate::collect::Context;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
+use crate::details::Details;
 use crate::frame::{Recorder, Stop};
 use crate::host::{Host, HostError};
 use crate::redaction::Redaction;
@@ -51,6 +54,7 @@ use crate::ring::disk::{OnDisk, Share};
 use crate::ring::{Keep, Open, Ring};
 use crate::runner::Runner;
 use crate::runner::lane::chain;
+use crate::sandbox::standing::Standing;
 use crate::sources::SourceSpec;
 use crate::sources::gpu::latest::Access;
 use crate::stats::Stats;
@@ -79,11 +83,21 @@ pub struct Setup {
     pub sources: &'static [&'static SourceSpec],
     /// The node's clocks.
     pub clock: Clock,
+    /// Who reads details of processes.
+    pub details: Details,
+    /// The sandbox that this process has gone into, which the recording tells; `None`: there is no word of one.
+    pub sandbox: Option<Standing>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { every: Duration::from_secs(1), sources: sources::ALL, clock: clock::system() }
+        Self {
+            every: Duration::from_secs(1),
+            sources: sources::ALL,
+            clock: clock::system(),
+            details: Details::default(),
+            sandbox: None,
+        }
     }
 }
 
@@ -164,10 +178,10 @@ impl Agent {
         // Found out first: nothing is left half started.
         let runtime = config.collector.as_ref().map(|_| tokio::runtime::Handle::try_current()).transpose()?;
         raise_file_limit();
-        let stats = Arc::new(Stats::new(setup.sources));
+        let stats = Arc::new(Stats::new(setup.sources).in_sandbox(setup.sandbox.clone()));
         let data = DataDir::open(&config.data_dir)?;
         let gpu = Access::new(&config.gpu, Some(data.gpus.clone()));
-        let host = Host::with(&config.host_root, Arc::clone(&stats), gpu)?;
+        let host = Host::with(&config.host_root, Arc::clone(&stats), gpu, setup.details.clone())?;
         let redaction = Redaction::open(config.masking.clone(), data.redaction_key.clone()).map_err(StartError::Key)?;
         let redaction = Arc::new(redaction);
         let header = Header {

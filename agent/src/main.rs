@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use casefile_agent::args::{self, Extract, LogFormat, Verb};
 use casefile_agent::config::{Config, Surroundings};
+use casefile_agent::details;
 use casefile_agent::extract::console::{self, Form};
 use casefile_agent::extract::{self, ExtractError, Plan};
+use casefile_agent::sandbox::{self, check};
 use casefile_agent::sources::gpu;
 use casefile_agent::uplink::identity::Join;
 use casefile_agent::{Agent, Setup};
@@ -28,7 +30,7 @@ const PARTIAL: u8 = 5;
 
 fn main() -> ExitCode {
     casefile_agent::calls::keep_the_heap_small();
-    if let Some(ended) = gpu::child::run_if_asked() {
+    if let Some(ended) = gpu::child::run_if_asked().or_else(details::child::run_if_asked) {
         return ended;
     }
     let cli = args::parse();
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
             Config::load(&config, &Surroundings::of_process()).map_err(Into::into).and_then(|config| join(&config))
         }
         Verb::Extract(args) => extract_by_hand(&args),
+        Verb::SandboxCheck(args) => check::run(&args).map_err(Into::into),
         Verb::Completions { shell } => completions(shell),
         Verb::Man { dir } => clap_mangen::generate_to(args::command(), &dir)
             .with_context(|| format!("write manual pages into {}", dir.display()))
@@ -95,10 +98,20 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("start the runtime")
 }
 
+/// Enters the sandbox while there is only this thread, and says what of it there is not.
+fn confined(config: &Config) -> anyhow::Result<Setup> {
+    let (details, standing) = sandbox::enter_as_recorder(config)?;
+    for (piece, why) in standing.missing() {
+        tracing::warn!(piece = piece.name(), why, "the sandbox lacks a piece");
+    }
+    Ok(Setup { details, sandbox: Some(standing), ..Setup::default() })
+}
+
 fn run(config: Config) -> anyhow::Result<ExitCode> {
+    let setup = confined(&config)?;
     runtime()?.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut agent = Agent::start(&config, Setup::default())?;
+        let mut agent = Agent::start(&config, setup)?;
         tracing::info!(
             node = %config.node,
             boot = %agent.header().boot,

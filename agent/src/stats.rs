@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::refusals::Refusals;
+use crate::sandbox::standing::Standing;
 use crate::sources::SourceSpec;
 
 /// A counter, or a figure that goes up and down, that one thread writes and others read. Readers need each figure to be
@@ -58,6 +59,8 @@ pub struct SourceStats {
 #[derive(Debug, Default)]
 pub struct Stats {
     sources: Box<[(&'static str, SourceStats)]>,
+    /// The sandbox that the agent is in; `None`: nobody said.
+    sandbox: Option<Standing>,
     /// Whether an agent before this one recorded since this machine booted, as its ring says: what an earlier boot left
     /// was told by that one.
     pub boot_was_recorded: AtomicBool,
@@ -97,6 +100,16 @@ impl Stats {
     /// All at zero, for these sources.
     pub fn new(sources: &[&'static SourceSpec]) -> Self {
         Self { sources: sources.iter().map(|s| (s.name, SourceStats::default())).collect(), ..Self::default() }
+    }
+
+    /// The same, of an agent that is in this sandbox.
+    pub fn in_sandbox(self, sandbox: Option<Standing>) -> Self {
+        Self { sandbox, ..self }
+    }
+
+    /// The sandbox that the agent is in; `None`: nobody said.
+    pub fn sandbox(&self) -> Option<&Standing> {
+        self.sandbox.as_ref()
     }
 
     /// Each source by name, in the order of the schema.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use casefile_agent::config::GpuConfig;
+use casefile_agent::details::Details;
 use casefile_agent::host::Host;
 use casefile_agent::sources::gpu::SPEC;
 use casefile_agent::sources::gpu::latest::Access;
@@ -58,9 +59,9 @@ impl Machine {
 
     fn host(&self) -> Host {
         let program = Some(env!("CARGO_BIN_EXE_casefile-agent").into());
-        let config = GpuConfig { library: Some(self.library.path().to_owned()), program };
+        let config = GpuConfig { library: Some(self.library.path().to_owned()), program, ..GpuConfig::default() };
         let access = Access::new(&config, Some(self.dir.path().join("gpus.json")));
-        Host::with(self.dir.path(), Arc::new(Stats::new(ALL)), access).unwrap()
+        Host::with(self.dir.path(), Arc::new(Stats::new(ALL)), access, Details::default()).unwrap()
     }
 
     fn run(&self) -> Run {

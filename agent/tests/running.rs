@@ -10,6 +10,7 @@ use casefile_agent::collect::{self, Ask, ItemSink, SinkError};
 use casefile_agent::config::{Config, DEFAULT_RETENTION, GpuConfig};
 use casefile_agent::logs::{LogConfig, Selection};
 use casefile_agent::redaction::Masking;
+use casefile_agent::sandbox::plan::Wanted;
 use casefile_agent::sources::{self, SourceSpec};
 use casefile_agent::{Agent, Setup, StartError};
 use casefile_evidence::archive::chunk::Chunk;
@@ -63,6 +64,7 @@ impl Machine {
             logs: LogConfig::default(),
             masking: Masking::default(),
             gpu: GpuConfig::default(),
+            sandbox: Wanted::Off,
         };
         Agent::start(&config, Setup { every: EVERY, sources: SOURCES, ..Setup::default() })
     }

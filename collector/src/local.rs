@@ -1,5 +1,8 @@
 //! `casefile-collector local`: this machine recorded by an agent in the same process, and a first case file of it.
 //!
+//! No sandbox is entered here, unlike in `casefile-agent run`: the collector listens and writes where it is told, and what one of
+//! the two in a process must be able to do is open to the other. The child that reads GPUs has its own all the same.
+//!
 //! The one file of the collector that knows the agent. It talks on standard error; what it made goes to standard output.
 
 use std::io::{self, Write};

@@ -24,6 +24,7 @@ mod odd_hosts;
 mod refusals;
 mod resume;
 mod roles;
+mod sandbox;
 mod secrets;
 mod selection;
 mod streaming;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use casefile_agent::config::GpuConfig;
 use casefile_agent::logs::LogConfig;
 use casefile_agent::redaction::Masking;
+use casefile_agent::sandbox::plan::Wanted;
 use casefile_agent::{Agent, Setup, sources};
 use casefile_evidence::recording::reader::{Piece, Recording};
 use casefile_evidence::recording::segment::Retention;
@@ -32,6 +33,7 @@ async fn outcomes(rig: &Rig, host: &Path) -> BTreeMap<String, Outcome> {
         logs: LogConfig::builtin(),
         masking: Masking::default(),
         gpu: GpuConfig::default(),
+        sandbox: Wanted::Off,
     };
     let setup = Setup { every: Duration::from_millis(100), ..Setup::default() };
     let agent = Agent::start(&config, setup).unwrap();

@@ -35,7 +35,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tokio", &["identity/", "agent/", "collector/", "review/src/bin/casefile/", "tests/"]),
     ("tokio_stream", &["agent/", "collector/", "review/src/bin/casefile/", "tests/"]),
     ("sysinfo", &["agent/src/sources/inventory"]),
-    ("libc", &["agent/src/calls.rs"]),
+    ("libc", &["agent/src/calls.rs", "agent/src/sandbox/syscalls.rs", "agent/src/sandbox/check/"]),
+    ("landlock", &["agent/src/sandbox/access.rs"]),
+    ("seccompiler", &["agent/src/sandbox/syscalls.rs"]),
     ("rusqlite", &["collector/src/store/sqlite"]),
     ("ssh_key", &["evidence/src/archive/sign.rs", "evidence/src/archive/verify.rs"]),
     (

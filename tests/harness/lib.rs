@@ -24,6 +24,7 @@ use anyhow::{Context, Result};
 use casefile_agent::config::GpuConfig;
 use casefile_agent::logs::LogConfig;
 use casefile_agent::redaction::Masking;
+use casefile_agent::sandbox::plan::Wanted;
 use casefile_agent::uplink::Collector as Membership;
 use casefile_agent::uplink::identity::Join;
 use casefile_agent::{Agent, Setup};
@@ -94,7 +95,11 @@ impl Rig {
     /// that takes a second is late by one tick then, not by ten.
     pub fn agent_with_gpus(&self, node: &str, host: &Path, library: &Path) -> Result<Agent> {
         // The child is a program of its own, also where the agent runs in a test.
-        let gpu = GpuConfig { library: Some(library.to_owned()), program: Some(program::binary("casefile-agent")) };
+        let gpu = GpuConfig {
+            library: Some(library.to_owned()),
+            program: Some(program::binary("casefile-agent")),
+            ..GpuConfig::default()
+        };
         self.start(node, host, gpu, Duration::from_secs(1))
     }
 
@@ -109,6 +114,7 @@ impl Rig {
             logs: LogConfig::builtin(),
             masking: Masking::default(),
             gpu,
+            sandbox: Wanted::Off,
         };
         Agent::start(&config, Setup { every, ..Setup::default() }).context("start the agent")
     }

@@ -20,6 +20,7 @@ use anyhow::{Context, bail};
 use casefile_agent::config::{Config, DEFAULT_RETENTION, GpuConfig};
 use casefile_agent::logs::LogConfig;
 use casefile_agent::redaction::Masking;
+use casefile_agent::sandbox::plan::Wanted;
 use casefile_agent::stats::Stats;
 use casefile_agent::{Agent, Setup};
 use rustix::time::{ClockId, clock_gettime};
@@ -75,6 +76,7 @@ fn main() -> anyhow::Result<()> {
         logs: LogConfig::builtin(),
         masking: Masking::default(),
         gpu: GpuConfig::default(),
+        sandbox: Wanted::Off,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let agent = Agent::start(&config, Setup::default())?;

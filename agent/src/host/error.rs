@@ -46,6 +46,11 @@ impl HostError {
         }
     }
 
+    /// What another process was told by the file system, or why nothing came of asking it.
+    pub(crate) fn at(doing: &'static str, path: PathBuf, source: std::io::Error) -> Self {
+        Self::Io { doing, path, source }
+    }
+
     /// What the file system said, where it was the file system.
     pub(crate) fn errno(&self) -> Option<Errno> {
         match self {

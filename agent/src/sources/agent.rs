@@ -16,6 +16,7 @@ use super::kept::Kept;
 use super::spec::{count, counter, gauge, level, named};
 use super::{Measurement, Opened, Source, SourceError, SourceSpec};
 use crate::host::Host;
+use crate::sandbox::standing::{Standing, State};
 use crate::stats::{Figure, SourceStats, Stats};
 use crate::text::{self, BadLine, Fields, Unparsed};
 
@@ -128,6 +129,11 @@ static METRICS: [MetricSpec; 30] = [
         Scale::ONE,
         &[],
     ),
+    level(
+        "casefile_agent_sandbox",
+        "pieces of the agent's sandbox, every ten seconds: 1 one that stands, 0 one that does not, and why; none where the agent was not told",
+        &["piece", "state", "why"],
+    ),
 ];
 
 const SOURCE: &[&str] = &["source"];
@@ -140,6 +146,7 @@ const FAULTS: &MetricSpec = named(&METRICS, "process_major_page_faults_total");
 const FILES: &MetricSpec = named(&METRICS, "process_open_fds");
 const WRITTEN: &MetricSpec = named(&METRICS, "process_written_bytes_total");
 const READ: &MetricSpec = named(&METRICS, "process_read_bytes_total");
+const SANDBOX: &MetricSpec = named(&METRICS, "casefile_agent_sandbox");
 
 /// A metric, and the figure of a source or of the recorder that it tells.
 type Told<T> = (&'static MetricSpec, fn(&T) -> &Figure);
@@ -231,6 +238,10 @@ impl Source for Agent {
         }
         if slow {
             self.files(out);
+            for (piece, state) in self.stats.sandbox().into_iter().flat_map(Standing::pieces) {
+                let stands = i64::from(matches!(state, State::Stands | State::NotMeant));
+                out.reading(SANDBOX, &[piece.name(), state.word(), state.why()], stands);
+            }
         }
         Ok(())
     }

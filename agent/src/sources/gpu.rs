@@ -105,7 +105,11 @@ fn absent(host: &Host) -> Option<String> {
 /// A reader of this machine's GPUs, with no child yet.
 fn reader(host: &Host) -> Reader {
     let access = host.gpu();
-    Reader::new(Box::new(Program { path: access.program.clone(), libraries: libraries(host, access) }))
+    Reader::new(Box::new(Program {
+        path: access.program.clone(),
+        confined: access.confined,
+        libraries: libraries(host, access),
+    }))
 }
 
 /// Where the library may be, best first: as told, or where the loader finds it, then where installers of the driver put it

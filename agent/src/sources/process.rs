@@ -135,7 +135,7 @@ impl Processes {
             proc,
             pids,
             table: Table::new(),
-            reader: Reader::new(paths),
+            reader: Reader::new(paths, host.details().clone()),
             blocked: Blocked::default(),
             tick: 0,
             resume: 0,

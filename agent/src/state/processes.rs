@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::rows::Rows;
 use super::{StateSpec, Table};
 use crate::cgroups::Paths;
+use crate::details::Details;
 use crate::host::{Dir, Host, HostError};
 use crate::lossy;
 use crate::pid::stat::Numbers;
@@ -151,8 +152,16 @@ fn write(host: &Host, out: &mut dyn Write) -> std::io::Result<Table> {
     }
     let refused = Refused::default();
     let is_live = host.is_live();
-    let mut reader =
-        Reader { proc, is_live, paths, buf: Vec::new(), threads_left: MAX_THREADS, refused, threads_left_out: 0 };
+    let mut reader = Reader {
+        proc,
+        details: host.details().clone(),
+        is_live,
+        paths,
+        buf: Vec::new(),
+        threads_left: MAX_THREADS,
+        refused,
+        threads_left_out: 0,
+    };
     for pid in pids {
         if let Some(row) = reader.process(pid, &mut rows) {
             rows.row(&row)?;
@@ -190,6 +199,7 @@ impl Refused {
 
 struct Reader {
     proc: Dir,
+    details: Details,
     /// Whether `proc` is a kernel's own.
     is_live: bool,
     paths: Paths,
@@ -245,7 +255,7 @@ impl Reader {
                 None => rows.unparsed(&format!("proc/{pid}/cgroup"), &self.buf, "names no path"),
             }
         }
-        row.wchan = self.wchan(&format!("{pid}/wchan"), rows);
+        row.wchan = self.wchan((pid, None), rows);
         row.oom_score = self.number(&format!("{pid}/oom_score"), rows);
         row.oom_score_adj = self.number(&format!("{pid}/oom_score_adj"), rows);
         if !row.kernel_thread {
@@ -273,7 +283,12 @@ impl Reader {
 
     /// Reads a file of a process that may be missing; whether it is in the buffer.
     fn read(&mut self, path: &str, rows: &mut Rows<'_>) -> bool {
-        match self.proc.read(path, &mut self.buf, FILE_CAP) {
+        let read = self.proc.read(path, &mut self.buf, FILE_CAP);
+        self.was_read(read, rows)
+    }
+
+    fn was_read(&mut self, read: Result<(), HostError>, rows: &mut Rows<'_>) -> bool {
+        match read {
             Ok(()) => true,
             Err(error) => {
                 if error.is_permission() {
@@ -286,8 +301,9 @@ impl Reader {
         }
     }
 
-    fn wchan(&mut self, path: &str, rows: &mut Rows<'_>) -> Option<String> {
-        let found = self.read(path, rows);
+    fn wchan(&mut self, task: (u32, Option<u32>), rows: &mut Rows<'_>) -> Option<String> {
+        let read = self.details.waits(&self.proc, task, &mut self.buf);
+        let found = self.was_read(read, rows);
         pid::parse_wchan(&self.buf).filter(|_| found).map(|name| lossy::capped(name, COMM_CAP))
     }
 
@@ -346,7 +362,7 @@ impl Reader {
                 row.blocked_threads_left_out += 1;
                 continue;
             }
-            let wchan = self.wchan(&format!("{pid}/task/{tid}/wchan"), rows);
+            let wchan = self.wchan((pid, Some(tid)), rows);
             row.blocked_threads.push(Blocked { tid, comm, wchan });
         }
     }

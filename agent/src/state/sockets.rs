@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::address::with_port;
 use super::rows::Rows;
 use super::{StateSpec, Table};
+use crate::details::MAX_DESCRIPTORS;
 use crate::host::{Dir, Host};
 use crate::lossy;
 use crate::pid;
@@ -30,9 +31,6 @@ const MAX_ROWS: u64 = 131_072;
 
 /// Sockets whose owner is remembered while the table is written: about 5 MiB.
 const MAX_OWNED: usize = 65_536;
-
-/// Open files that are looked at to find owners: about a second.
-const MAX_FILES: usize = 262_144;
 
 const COMM_CAP: usize = 256;
 const PATH_CAP: usize = 512;
@@ -290,21 +288,10 @@ impl Owners {
             rows.unreadable(&error);
         }
         pids.sort_unstable();
-        let (mut refused, mut left, mut left_out, mut buf) = (0u64, MAX_FILES, 0u64, Vec::new());
+        let (mut refused, mut left, mut left_out, mut buf) = (0u64, MAX_DESCRIPTORS, 0u64, Vec::new());
         for pid in pids {
-            let mut names = Vec::new();
-            let opened = proc.dir(format!("{pid}/fd")).and_then(|mut dir| {
-                dir.each(&mut |name, _| {
-                    if names.len() < left {
-                        names.push(name.to_owned());
-                    } else {
-                        left_out += 1;
-                    }
-                })?;
-                Ok(dir)
-            });
-            let dir = match opened {
-                Ok(dir) => dir,
+            let sockets = match host.details().sockets(&proc, pid, left) {
+                Ok(sockets) => sockets,
                 Err(error) => {
                     if error.is_permission() {
                         refused += 1;
@@ -314,22 +301,11 @@ impl Owners {
                     continue;
                 }
             };
-            left -= names.len();
-            for name in names {
-                // A descriptor that was closed meanwhile is not missing.
-                match dir.link(&name) {
-                    Ok(target) => {
-                        if let Some(inode) = socket_inode(target.as_os_str().as_encoded_bytes())
-                            && !owners.add(inode, pid)
-                        {
-                            left_out += 1;
-                        }
-                    }
-                    Err(error) if error.is_permission() => {
-                        refused += 1;
-                        break;
-                    }
-                    Err(_) => {}
+            left = left.saturating_sub(u32::try_from(sockets.looked_at).unwrap_or(u32::MAX));
+            left_out += sockets.left_out.unsigned_abs();
+            for inode in sockets.inodes {
+                if !owners.add(inode, pid) {
+                    left_out += 1;
                 }
             }
             owners.name(pid, &proc, &mut buf);
@@ -339,7 +315,8 @@ impl Owners {
             rows.gap(Gap::new(GapReason::PermissionDenied, why).counting(refused));
         }
         if left_out > 0 {
-            let why = format!("open files beyond {MAX_FILES}, or sockets beyond {MAX_OWNED}, whose owner is not known");
+            let why =
+                format!("open files beyond {MAX_DESCRIPTORS}, or sockets beyond {MAX_OWNED}, whose owner is not known");
             rows.gap(Gap::new(GapReason::Budget, why).counting(left_out));
         }
         owners
@@ -380,11 +357,6 @@ impl Owners {
             row.shared_with = owner.others;
         }
     }
-}
-
-/// The inode in `socket:[1234]`.
-fn socket_inode(target: &[u8]) -> Option<i64> {
-    text::number(target.strip_prefix(b"socket:[")?.strip_suffix(b"]")?).ok()
 }
 
 #[cfg(test)]
@@ -437,15 +409,12 @@ mod tests {
         let mut row = Row { inode: 5, ..Row::default() };
         owners.complete(&mut row);
         assert_eq!((row.pid, row.comm.as_deref(), row.shared_with), (Some(7), Some("x"), 2));
-        assert_eq!(socket_inode(b"socket:[1056]"), Some(1056));
-        assert_eq!(socket_inode(b"pipe:[1056]"), None);
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>) {
             let _ = (internet("tcp", &bytes), internet("udp6", &bytes), packet("packet", &bytes), unix("unix", &bytes));
-            let _ = socket_inode(&bytes);
         }
     }
 }

@@ -135,6 +135,8 @@ impl Conversation {
             End::Ours(refusal) => Ended::from(refusal),
         };
         self.registry.config.stats.sessions_ended.of(ended).one();
+        // What came since it was told last.
+        self.note();
         let node = self.node.take().map(|(node, _)| node);
         if let End::Ours(refusal) = &end {
             let (node, error) = (node.as_ref().map(NodeName::as_str), chain(refusal));

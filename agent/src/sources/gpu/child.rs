@@ -5,8 +5,9 @@
 //! ends the process. Where the call sleeps in the kernel for ever, the process stays until that ends; the agent has given
 //! it up by then ([`super::reader`]).
 
-use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,10 +20,13 @@ use nvml_wrapper::struct_wrappers::event::EventData;
 
 use super::nvml::{self, Asker};
 use super::said::{NvmlEvent, Said};
-use crate::clock;
+use crate::{clock, sandbox};
 
 /// The first argument of a process that is to be a child.
 pub(super) const REQUEST: &str = "gpu-reader";
+
+/// The same, of one that is not to go into a sandbox of its own.
+pub(super) const UNCONFINED: &str = "gpu-reader-unconfined";
 
 /// A call that takes longer than this counts as one that does not return: the slowest that are known to return take a
 /// few hundred milliseconds.
@@ -41,10 +45,14 @@ const EVENT_RETRY: Duration = Duration::from_secs(10);
 /// before anything else in `main`.
 pub fn run_if_asked() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
-    if args.next()? != REQUEST {
+    let request = args.next()?;
+    if request != REQUEST && request != UNCONFINED {
         return None;
     }
     let candidates: Vec<PathBuf> = args.map(PathBuf::from).collect();
+    if request == REQUEST {
+        sandbox::enter_as_gpu_reader(&candidates);
+    }
     Some(run(&candidates))
 }
 
@@ -52,6 +60,10 @@ fn run(candidates: &[PathBuf]) -> ExitCode {
     // Two of the three threads never end: the process does, from any of them.
     let watch: &'static Watch = Box::leak(Box::default());
     std::thread::spawn(|| watch.over());
+    if let Some(why) = kept_out(Path::new(CONTROL)) {
+        say(&Said::NotReady { why, no_driver: false });
+        std::process::exit(0)
+    }
     match watch.call_for(OPEN_DEADLINE, ("nvmlInit_v2", None), || nvml::open(candidates)) {
         Ok((nvml, versions)) => {
             let (nvml, events): (&'static Nvml, &'static Events) =
@@ -64,6 +76,18 @@ fn run(candidates: &[PathBuf]) -> ExitCode {
     }
     // Not by way of NVML's own clean-up, which may hang as every other call.
     std::process::exit(0)
+}
+
+/// The node by which every user of the driver begins.
+const CONTROL: &str = "/dev/nvidiactl";
+
+/// Why the driver cannot be asked although it is there: NVML would say that there is none.
+fn kept_out(node: &Path) -> Option<String> {
+    let error = OpenOptions::new().read(true).write(true).open(node).err()?;
+    (error.kind() == ErrorKind::PermissionDenied).then(|| {
+        let hint = "where the driver was loaded after the agent was started, its sandbox knows nothing of it: restart the agent";
+        format!("open {}: {error}; {hint}", node.display())
+    })
 }
 
 /// Without persistence mode the first user of a driver waits until every GPU is up: many seconds on a large machine.
@@ -265,5 +289,21 @@ impl Events {
         } else {
             heard.lost += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_that_may_not_be_opened_is_not_told_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = dir.path().join("nvidiactl");
+        assert_eq!(kept_out(&node), None, "there is none");
+        std::fs::write(&node, "").unwrap();
+        assert_eq!(kept_out(&node), None);
+        // Which even root may not write.
+        assert!(kept_out(Path::new("/proc/sys/kernel/version")).is_some_and(|why| why.contains("restart the agent")));
     }
 }

@@ -28,6 +28,8 @@ pub struct Access {
     pub library: Option<PathBuf>,
     /// The program that is started once more to read it: it calls [`super::child::run_if_asked`].
     pub program: PathBuf,
+    /// Whether that program goes into a sandbox of its own.
+    pub confined: bool,
     /// Where it is remembered which GPUs there were.
     pub remembered: Option<PathBuf>,
     latest: Mutex<Latest>,
@@ -57,7 +59,13 @@ impl Access {
     /// As configured; what is not said is found out.
     pub fn new(config: &GpuConfig, remembered: Option<PathBuf>) -> Self {
         let program = config.program.clone().unwrap_or_else(|| process::own().to_owned());
-        Self { library: config.library.clone(), program, remembered, latest: Mutex::default() }
+        Self {
+            library: config.library.clone(),
+            program,
+            confined: config.confined,
+            remembered,
+            latest: Mutex::default(),
+        }
     }
 
     fn latest(&self) -> MutexGuard<'_, Latest> {

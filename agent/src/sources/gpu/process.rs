@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::child::REQUEST;
+use super::child::{REQUEST, UNCONFINED};
 use super::said::{MAX_LINE, Said};
 
 /// How often, and how long in between, it is looked whether a child that was killed is gone.
@@ -49,6 +49,8 @@ pub(super) trait Start: Send {
 pub(super) struct Program {
     /// The agent's own program.
     pub(super) path: PathBuf,
+    /// Whether it goes into a sandbox of its own.
+    pub(super) confined: bool,
     /// Where the library may be, best first.
     pub(super) libraries: Vec<PathBuf>,
 }
@@ -63,7 +65,7 @@ impl Start for Program {
     fn start(&self) -> std::io::Result<Box<dyn Process>> {
         let mut command = std::process::Command::new(&self.path);
         command
-            .arg(REQUEST)
+            .arg(if self.confined { REQUEST } else { UNCONFINED })
             .args(&self.libraries)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -156,9 +156,9 @@ impl Labels {
             return;
         }
         let wchan = if task.tid == task.pid {
-            reader.wchan(proc, format_args!("{}", task.pid))
+            reader.wchan(proc, (task.pid, None))
         } else {
-            reader.wchan(proc, format_args!("{}/task/{}", task.pid, task.tid))
+            reader.wchan(proc, (task.pid, Some(task.tid)))
         };
         let wchan = match wchan {
             Ok(name) => name,

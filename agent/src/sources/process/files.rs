@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use casefile_proto::gap::{Gap, GapReason};
 
 use crate::cgroups::Paths;
+use crate::details::Details;
 use crate::host::{Dir, HostError, KeptFile};
 use crate::lossy;
 use crate::pid::stat::Numbers;
@@ -103,6 +104,7 @@ pub(super) struct Reader {
     room: usize,
     kept: usize,
     paths: Paths,
+    details: Details,
 }
 
 /// Whether a file is worth keeping open when room is short.
@@ -115,12 +117,12 @@ enum Worth {
 }
 
 impl Reader {
-    /// A reader of nothing yet; `paths` says how cgroups are to be read.
-    pub(super) fn new(paths: Paths) -> Self {
+    /// A reader of nothing yet; `paths` says how cgroups are to be read, and `details` who reads details.
+    pub(super) fn new(paths: Paths, details: Details) -> Self {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let room =
             limit.map_or(MAX_KEPT, |limit| usize::try_from(limit / KEPT_SHARE).unwrap_or(MAX_KEPT).min(MAX_KEPT));
-        Self { buf: Vec::new(), path: String::new(), comm: Vec::new(), room, kept: 0, paths }
+        Self { buf: Vec::new(), path: String::new(), comm: Vec::new(), room, kept: 0, paths, details }
     }
 
     /// How many files are kept open now, all processes together: said at the begin of every tick.
@@ -194,19 +196,10 @@ impl Reader {
             IoFile::Open(file) => file.read_record(&mut self.buf, FILE_CAP),
             IoFile::Refused => return Err(Missing::Refused),
             IoFile::Missing => return Err(Missing::Gone),
-            IoFile::Closed => {
-                self.path.clear();
-                let _ = write!(self.path, "{pid}/io");
-                let opened = proc.keep(&self.path);
-                opened.and_then(|file| {
-                    file.read_record(&mut self.buf, FILE_CAP)?;
-                    if self.has_room(if busy { Worth::Much } else { Worth::Some }) {
-                        files.io = IoFile::Open(file);
-                        self.kept += 1;
-                    }
-                    Ok(())
-                })
-            }
+            IoFile::Closed => match self.details.io(pid, &mut self.buf) {
+                Some(read) => read,
+                None => self.open_io(proc, pid, files, busy),
+            },
         };
         if let Err(error) = read {
             if matches!(files.io, IoFile::Open(_)) {
@@ -221,6 +214,19 @@ impl Reader {
             return Err(missing);
         }
         pid::parse_io(&self.buf).map_err(|why| Missing::Broken(self.unparsed(pid, "io", why)))
+    }
+
+    /// Reads it here, and keeps it open where it is worth it.
+    fn open_io(&mut self, proc: &Dir, pid: u32, files: &mut Files, busy: bool) -> Result<(), HostError> {
+        self.path.clear();
+        let _ = write!(self.path, "{pid}/io");
+        let file = proc.keep(&self.path)?;
+        file.read_record(&mut self.buf, FILE_CAP)?;
+        if self.has_room(if busy { Worth::Much } else { Worth::Some }) {
+            files.io = IoFile::Open(file);
+            self.kept += 1;
+        }
+        Ok(())
     }
 
     /// `/proc/PID/status`, and what of it did not parse.
@@ -244,12 +250,9 @@ impl Reader {
         Ok(lossy::capped(&self.paths.of_machine(path), CGROUP_CAP).into())
     }
 
-    /// Where a task waits, `task` below `proc`: `PID` or `PID/task/TID`. Empty when the kernel does not say.
-    pub(super) fn wchan(&mut self, proc: &Dir, task: std::fmt::Arguments<'_>) -> Result<String, Missing> {
-        self.path.clear();
-        let _ = write!(self.path, "{task}/wchan");
-        // Not `read_record`: this file ends without a line end, and is as long as its name.
-        proc.read(&self.path, &mut self.buf, FILE_CAP)?;
+    /// Where a process waits, or one of its threads. Empty when the kernel does not say.
+    pub(super) fn wchan(&mut self, proc: &Dir, task: (u32, Option<u32>)) -> Result<String, Missing> {
+        self.details.waits(proc, task, &mut self.buf)?;
         Ok(pid::parse_wchan(&self.buf).map_or_else(String::new, |name| lossy::capped(name, COMM_CAP)))
     }
 }

@@ -303,7 +303,7 @@ fn files_that_are_not_kept_open_say_the_same() {
     let host = Host::new(machine.dir.path()).unwrap();
     let proc = host.dir("proc").unwrap();
     let read = |room: usize| {
-        let mut reader = Reader::new(Paths::Machine).with_room(room);
+        let mut reader = Reader::new(Paths::Machine, crate::details::Details::default()).with_room(room);
         let mut all = Vec::new();
         for pid in 1..20 {
             let mut files = files::Files::default();
