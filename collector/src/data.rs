@@ -3,12 +3,13 @@
 //! Paths are built from numbers that the index gave out, never from a string that came in. What is in the files is
 //! their writers' business.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use casefile_evidence::directory;
 use casefile_proto::ids::IncidentId;
 use rustix::fs::FlockOperation;
 
@@ -183,7 +184,7 @@ pub fn key_below(root: &Path) -> PathBuf {
 }
 
 fn make(dir: &Path) -> Result<(), DataError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error("make the directory", dir))
+    directory::make(dir).map_err(io_error("make the directory", dir))
 }
 
 /// The lock is the kernel's, so it goes with its process; the number in the file is only for the message.

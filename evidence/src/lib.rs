@@ -4,5 +4,6 @@
 //! has only stock tools.
 
 pub mod archive;
+pub mod directory;
 pub mod logtime;
 pub mod recording;

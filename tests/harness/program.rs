@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,11 +13,13 @@ use crate::wait;
 /// The user and group that own nothing.
 const NOBODY: u32 = 65_534;
 
-/// The path of one of our binaries. `cargo test --workspace` builds them beside the tests.
+/// The path of one of our binaries. `cargo test --workspace` builds them beside the tests, and the exam beside itself.
 pub fn binary(name: &str) -> PathBuf {
-    let tests = std::env::current_exe().expect("the path of this test");
-    let path = tests.parent().and_then(Path::parent).expect("target/<profile>").join(name);
-    assert!(path.exists(), "{} is not built: run cargo test --workspace", path.display());
+    let own = std::env::current_exe().expect("the path of this program");
+    let dir = own.parent().expect("the directory of this program");
+    let profile = if dir.ends_with("deps") { dir.parent().expect("target/<profile>") } else { dir };
+    let path = profile.join(name);
+    assert!(path.exists(), "{} is not built: run cargo build --workspace --bins", path.display());
     path
 }
 

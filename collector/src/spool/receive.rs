@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use casefile_evidence::archive::chunk::{self, Checker, Chunk, ChunkError, write_spooled};
+use casefile_evidence::directory;
 use casefile_proto::ids::ItemNumber;
 use casefile_proto::item::{Digest, ItemHead, ItemTail};
 use casefile_proto::session::{MAX_DEFLATED, MAX_PAYLOAD, Piece, RunId};
@@ -128,7 +129,7 @@ pub enum Begun {
 impl Spool {
     /// Opens or creates (0700) the directory. `budget` is the most plain bytes of one run.
     pub fn open(dir: PathBuf, budget: Bytes) -> io::Result<Self> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| naming("create", &dir, e))?;
+        directory::make(&dir).map_err(|e| naming("create", &dir, e))?;
         let mut state = State::default();
         for (place, meta) in metas(&dir)? {
             let at = usize::try_from(place.run).unwrap_or(usize::MAX);

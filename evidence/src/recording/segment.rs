@@ -18,6 +18,7 @@ use super::retention::{SegmentInfo, to_forget};
 use super::tail::{self, join};
 use super::tick::{Tick, TickDecoder};
 use super::{Header, facts, scan};
+use crate::directory;
 
 /// A segment that would grow above this is followed by another; below a small retention, an eighth of that.
 const MAX_SEGMENT: u64 = 4 << 20;
@@ -108,9 +109,10 @@ struct Checked {
 impl Store {
     /// Opens or creates the directory (0700), recovers a torn tail (what is torn is not there), takes the writer's lock.
     pub fn open(dir: &Path, retention: Retention) -> Result<Self, StoreError> {
-        use std::os::unix::fs::DirBuilderExt;
-        let create = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        create.map_err(io_error("create", dir))?;
+        // Where there is a tail, the directory's own name was synced before it.
+        if !dir.join(TAIL).exists() {
+            directory::make(dir).map_err(io_error("create", dir))?;
+        }
         let lock = DiskFile::open(dir.join(LOCK))?;
         match rustix::fs::flock(lock.file(), rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
