@@ -23,6 +23,7 @@ mod random;
 mod recorded;
 mod report;
 mod restart;
+mod system_calls;
 mod truncated;
 mod world;
 

@@ -104,9 +104,10 @@ impl Cuts {
 
 async fn collector(times: u64, random: &mut Random, findings: &mut Findings) -> Result<()> {
     let mount_point = tempfile::tempdir()?;
-    let mut world = World::new(Some(mount_point.path().join("disk/collector"))).await?;
     let at = mount_point.path().join("disk");
+    // Before the world: what is dropped last must be what the others use.
     let mut mounted = Mounted::mount(Disk::new(), &at)?;
+    let mut world = World::new(Some(at.join("collector"))).await?;
     world.collector.start()?;
     world.add_agents(1)?;
     world.add_peers(PEERS, EVERY, random)?;

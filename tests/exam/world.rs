@@ -255,7 +255,11 @@ impl World {
             world.incidents.archive(id).is_some() || !world.incidents.faults.is_empty()
         })
         .await?;
-        let whole = self.incidents.archive(id).is_some_and(|archive| archive.whole);
+        let Some(archive) = self.incidents.archive(id) else {
+            // What is wrong with it is told with the other incidents.
+            return Ok(());
+        };
+        let whole = archive.whole;
         let coverage = dial::person(listen).await?.get(id).await?.coverage.context("a coverage")?;
         let mut gaps = Vec::new();
         for node in &coverage.nodes {
