@@ -164,7 +164,7 @@ impl Stage {
         world.collector.start_under(strace)?;
         world.answers().await?;
         world.all_connected().await?;
-        world.incidents.open(world.listen, self.window, &[], PATIENCE).await;
+        world.incidents.open(&world.door.clone(), self.window, &[], PATIENCE).await;
         tokio::time::sleep(RUNS).await;
         world.collector.kill();
         let traced = std::fs::read(&self.trace)?;
@@ -212,7 +212,7 @@ impl Stage {
         world.collector.start_under(strace)?;
         let answered = answers(&mut world).await?;
         if answered {
-            world.incidents.open(world.listen, self.window, &[], PATIENCE).await;
+            world.incidents.open(&world.door.clone(), self.window, &[], PATIENCE).await;
             tokio::time::sleep(RUNS).await;
             let stays = world.collector.runs()? || case.fate.inject.starts_with("signal");
             findings.require(stays, || format!("{what}: it ended; it said last:\n{}", world.collector.tail()));
@@ -244,7 +244,7 @@ fn injected(trace: &Path) -> bool {
 async fn answers(world: &mut World) -> Result<bool> {
     let deadline = Instant::now() + STARTS;
     while world.collector.runs()? {
-        if let Ok(mut client) = crate::dial::person(world.listen).await
+        if let Ok(mut client) = crate::dial::person(&world.door).await
             && client.nodes().await.is_ok()
         {
             return Ok(true);
