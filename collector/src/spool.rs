@@ -86,7 +86,7 @@ pub fn read_dir(dir: &Path) -> io::Result<Vec<SpooledItem>> {
     for (place, meta) in metas(dir)? {
         let rank = (meta.tail.is_some(), place.run);
         let item = meta.into_item(place.chunks(dir));
-        if item.tail.is_none() && item.chunks()?.next().is_none() {
+        if item.tail.is_none() && is_empty(&item)? {
             continue;
         }
         match best.get(&item.head.path) {
@@ -97,7 +97,17 @@ pub fn read_dir(dir: &Path) -> io::Result<Vec<SpooledItem>> {
     Ok(best.into_values().map(|(_, item)| item).collect())
 }
 
-/// The description of every item, in order of run and number.
+/// Whether nothing of an item that was begun is there. The power may have failed before its file had a name.
+fn is_empty(item: &SpooledItem) -> io::Result<bool> {
+    match item.chunks() {
+        Ok(mut chunks) => Ok(chunks.next().is_none()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+/// The description of every item, in order of run and number. One that is torn is passed over: nothing of an item is
+/// acknowledged before its description was synced.
 fn metas(dir: &Path) -> io::Result<Vec<(Place, Meta)>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -108,7 +118,13 @@ fn metas(dir: &Path) -> io::Result<Vec<(Place, Meta)>> {
     for entry in entries {
         let entry = entry.map_err(|e| naming("list", dir, e))?;
         if let Some(place) = entry.file_name().to_str().and_then(Place::of) {
-            all.push((place, Meta::read(&entry.path())?));
+            match Meta::read(&entry.path()) {
+                Ok(meta) => all.push((place, meta)),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tracing::error!(%error, "the description of an item is torn: what had come of it is not used");
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
     all.sort_unstable_by_key(|(place, _)| *place);
@@ -116,10 +132,13 @@ fn metas(dir: &Path) -> io::Result<Vec<(Place, Meta)>> {
 }
 
 impl Meta {
+    /// `InvalidData`: it is there and is none.
     fn read(path: &Path) -> io::Result<Self> {
         let file = File::open(path).map_err(|e| naming("open", path, e))?;
-        serde_json::from_reader(BufReader::new(file).take(MAX_META))
-            .map_err(|e| naming("read", path, io::Error::new(io::ErrorKind::InvalidData, e)))
+        serde_json::from_reader(BufReader::new(file).take(MAX_META)).map_err(|e| {
+            let why = if e.is_io() { e.into() } else { io::Error::new(io::ErrorKind::InvalidData, e) };
+            naming("read", path, why)
+        })
     }
 
     fn into_item(self, path: PathBuf) -> SpooledItem {

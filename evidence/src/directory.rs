@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// So many levels are synced also where they were there before: whoever made them may have been killed before it synced
 /// their names. Nobody makes more than these at once below what it knows to be there.
-const LEVELS: usize = 3;
+const LEVELS: usize = 2;
 
 /// Makes a directory (0700) and what leads to it. When this returns, the names of all of them are on the disk.
 pub fn make(dir: &Path) -> io::Result<()> {

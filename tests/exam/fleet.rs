@@ -15,7 +15,6 @@ use crate::processes::Usage;
 use crate::recorded::Recorded;
 use crate::report::Findings;
 use crate::world::World;
-use crate::dial;
 
 /// Five thousand agents.
 pub(crate) const ITEM: Item = Item {
@@ -68,10 +67,10 @@ async fn stream(ask: &Ask, judged: bool) -> Result<Findings> {
     world.collector.start()?;
     world.answers().await?;
     let frames = if ask.times < MANY { FRAMES_OF_FEW } else { FRAMES };
-    let plan = Plan { to: dial::address(world.listen)?, nodes: usize::try_from(ask.times)?, frames, spread: SPREAD };
+    let plan = Plan { to: world.door.address()?, nodes: usize::try_from(ask.times)?, frames, spread: SPREAD };
     let pid = world.collector.pid().context("the collector runs")?;
     let began = (Instant::now(), Usage::of(pid)?);
-    let fleet = Fleet::connect(&plan, &dial::authority()?).await?;
+    let fleet = Fleet::connect(&plan, &world.door.authority()?).await?;
     let stood = (Instant::now(), Usage::of(pid)?, Usage::own()?);
     findings.figure("seconds until every session stood", seconds(stood.0 - began.0));
     findings.figure("milliseconds of the collector's CPU per connection", {
@@ -103,7 +102,7 @@ async fn stream(ask: &Ask, judged: bool) -> Result<Findings> {
     }
     world.collector.stop()?;
     let mut held = 0;
-    for entry in std::fs::read_dir(world.data.join("last-words")).context("list the last words")? {
+    for entry in std::fs::read_dir(world.door.data.join("last-words")).context("list the last words")? {
         let recorded = Recorded::directory(&entry?.path())?;
         held += recorded.frames.len() as u64;
         for fault in recorded.faults {

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use casefile_proto::units::Bytes;
 use sha2::Digest as _;
 use tokio::time::timeout;
 
-use crate::dial;
+use crate::dial::{self, Door};
 use crate::recorded::Recorded;
 
 /// A question that is not answered within this is not answered.
@@ -59,7 +58,7 @@ impl Incidents {
     /// Opens one over this window. `None`: the collector did not answer, and nothing was promised.
     pub(crate) async fn open(
         &mut self,
-        collector: SocketAddr,
+        collector: &Door,
         window: Window,
         nodes: &[NodeName],
         patience: Duration,
@@ -72,7 +71,7 @@ impl Incidents {
     }
 
     /// Asks for all that were not announced yet. A collector that does not answer is asked again another time.
-    pub(crate) async fn look(&mut self, collector: SocketAddr) {
+    pub(crate) async fn look(&mut self, collector: &Door) {
         let Ok(mut client) = dial::person(collector).await else { return };
         let waiting: Vec<_> = self.opened.iter().filter(|id| !self.announced.contains_key(id)).copied().collect();
         for id in waiting {

@@ -91,13 +91,13 @@ async fn kill_all(ask: &Ask) -> Result<Findings> {
             }
         }
         if step % 6 == 3 {
-            let listen = world.listen;
+            let door = world.door.clone();
             let window = the_last(Duration::from_secs(10))?;
-            world.incidents.open(listen, window, &[], PATIENCE).await;
+            world.incidents.open(&door, window, &[], PATIENCE).await;
         }
         if step % 10 == 9 {
-            let listen = world.listen;
-            world.incidents.look(listen).await;
+            let door = world.door.clone();
+            world.incidents.look(&door).await;
         }
     }
     let before = world.drain().await?;

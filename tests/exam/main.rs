@@ -24,6 +24,7 @@ mod random;
 mod recorded;
 mod report;
 mod restart;
+mod system_calls;
 mod truncated;
 mod world;
 

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-use crate::dial;
+use crate::dial::{self, Ticket};
 use crate::frames::{self, Series};
 use crate::random::Random;
 
@@ -97,10 +96,10 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// Begins to record, every so often, and to talk.
-    pub(crate) fn start(node: NodeName, via: SocketAddr, every: Duration, mut random: Random) -> Self {
+    pub(crate) fn start(ticket: Ticket, every: Duration, mut random: Random) -> Self {
         let boot = BootId::from_bytes(u128::from(random.next() | 1).to_le_bytes());
         let ledger = Arc::new(Mutex::new(Ledger {
-            node,
+            node: ticket.node.clone(),
             boot,
             issued: Vec::new(),
             acked: 0,
@@ -113,7 +112,7 @@ impl Peer {
         let follow = last.subscribe();
         let mut tasks = JoinSet::new();
         tasks.spawn(record(Arc::clone(&ledger), last, every));
-        tasks.spawn(talk(Arc::clone(&ledger), via, follow, random));
+        tasks.spawn(talk(Arc::clone(&ledger), ticket, follow, random));
         Self { ledger, _tasks: tasks }
     }
 
@@ -138,17 +137,17 @@ async fn record(ledger: Arc<Mutex<Ledger>>, last: watch::Sender<u64>, every: Dur
     }
 }
 
-async fn talk(ledger: Arc<Mutex<Ledger>>, via: SocketAddr, last: watch::Receiver<u64>, mut random: Random) {
+async fn talk(ledger: Arc<Mutex<Ledger>>, ticket: Ticket, last: watch::Receiver<u64>, mut random: Random) {
     loop {
         // However it ends, the next one resumes: that is what is tried.
-        let _ended = session(&ledger, via, last.clone(), &mut random).await;
+        let _ended = session(&ledger, &ticket, last.clone(), &mut random).await;
         tokio::time::sleep(Duration::from_millis(random.between(*AGAIN.start(), *AGAIN.end()))).await;
     }
 }
 
 async fn session(
     ledger: &Arc<Mutex<Ledger>>,
-    via: SocketAddr,
+    ticket: &Ticket,
     mut last: watch::Receiver<u64>,
     random: &mut Random,
 ) -> Result<()> {
@@ -156,7 +155,7 @@ async fn session(
         let ledger = lock(ledger);
         (ledger.node.clone(), ledger.boot)
     };
-    let mut client = dial::node(via, &node).await?;
+    let mut client = dial::node(ticket).await?;
     let encoder = Encoder::new(frames::header(&node, boot));
     let (outbox, messages) = mpsc::channel::<v1::SessionRequest>(64);
     let hello = Hello {

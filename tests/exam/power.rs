@@ -104,9 +104,10 @@ impl Cuts {
 
 async fn collector(times: u64, random: &mut Random, findings: &mut Findings) -> Result<()> {
     let mount_point = tempfile::tempdir()?;
-    let mut world = World::new(Some(mount_point.path().join("disk/collector"))).await?;
     let at = mount_point.path().join("disk");
+    // Before the world: what is dropped last must be what the others use.
     let mut mounted = Mounted::mount(Disk::new(), &at)?;
+    let mut world = World::new(Some(at.join("collector"))).await?;
     world.collector.start()?;
     world.add_agents(1)?;
     world.add_peers(PEERS, EVERY, random)?;
@@ -117,13 +118,13 @@ async fn collector(times: u64, random: &mut Random, findings: &mut Findings) -> 
             world.answers().await?;
         }
         pause(random, RUNS).await;
-        let listen = world.listen;
+        let door = world.door.clone();
         if random.percent(40) {
-            world.incidents.open(listen, the_last(Duration::from_secs(5))?, &[], PATIENCE).await;
+            world.incidents.open(&door, the_last(Duration::from_secs(5))?, &[], PATIENCE).await;
             pause(random, RUNS).await;
         }
         if random.percent(40) {
-            world.incidents.look(listen).await;
+            world.incidents.look(&door).await;
         }
         let died = !world.collector.runs()?;
         findings.require(!died, || format!("before cut {number} it ended; it said last:\n{}", world.collector.tail()));
@@ -135,7 +136,7 @@ async fn collector(times: u64, random: &mut Random, findings: &mut Findings) -> 
         let mut left = left;
         left.syncs = 0;
         mounted = Mounted::mount(left, &at)?;
-        world.incidents.check_files(&world.data.join("archives"));
+        world.incidents.check_files(&world.door.data.join("archives"));
         world.collector.start()?;
     }
     let before = world.drain().await?;

@@ -11,7 +11,7 @@ use casefile_proto::ids::NodeName;
 use casefile_tests::program::{Running, command};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::dial;
+use crate::dial::{self, Door};
 
 /// How long a program may take to end when it is asked to.
 const END: Duration = Duration::from_secs(30);
@@ -26,10 +26,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// A collector over a data directory, not started yet.
-    pub(crate) fn collector(dir: &Path, listen: SocketAddr, data: &Path) -> Result<Self> {
+    /// A collector, not started yet.
+    pub(crate) fn collector(dir: &Path, door: &Door) -> Result<Self> {
         let config = dir.join("collector.toml");
-        std::fs::write(&config, dial::collector_config(listen, data)).context("write a configuration")?;
+        std::fs::write(&config, dial::collector_config(door)).context("write a configuration")?;
         let said = dir.join("collector.log");
         Ok(Self { name: "casefile-collector", verb: "serve", config, said, running: None })
     }

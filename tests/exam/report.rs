@@ -52,6 +52,14 @@ impl Findings {
         }
     }
 
+    /// Takes the faults of a part, each with what the part was.
+    pub(crate) fn take_faults(&mut self, what: &str, part: Self) {
+        for fault in part.faults {
+            self.fault(format!("{what}: {fault}"));
+        }
+        self.untold += part.untold;
+    }
+
     fn passed(&self) -> bool {
         self.faults.is_empty()
     }

@@ -70,11 +70,11 @@ async fn restart(ask: &Ask) -> Result<Findings> {
     world.collector.stop()?;
     let nodes = (ask.times << 20).div_ceil(PER_NODE).max(1);
     let template = template(&world.path("template"), ask.seed)?;
-    let index = SqliteStore::open(&world.data.join("index.sqlite"))?;
+    let index = SqliteStore::open(&world.door.data.join("index.sqlite"))?;
     let (mut files, mut bytes) = (Vec::new(), 0);
     for number in 1..=nodes {
         let node: NodeName = format!("node-{number:05}").parse()?;
-        let dir = world.data.join("last-words").join(index.number(&node)?.to_string());
+        let dir = world.door.data.join("last-words").join(index.number(&node)?.to_string());
         bytes += copy(&template, &dir, &node, &mut files)?;
     }
     drop(index);
@@ -101,7 +101,7 @@ async fn restart(ask: &Ask) -> Result<Findings> {
 /// Waits until every node is listed with what is held of it.
 async fn ready(world: &mut World, nodes: u64, begun: Instant) -> Result<Duration> {
     loop {
-        if let Ok(mut client) = dial::person(world.listen).await
+        if let Ok(mut client) = dial::person(&world.door).await
             && let Ok(listed) = client.nodes().await
         {
             let ready = begun.elapsed();

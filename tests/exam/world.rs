@@ -6,7 +6,6 @@
 //! be at the collector once, in order, or be declared missing.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,7 @@ use casefile_proto::time::{WallTime, Window};
 use casefile_tests::host::FakeHost;
 use casefile_tests::program::{run, said};
 
-use crate::dial;
+use crate::dial::{self, Door};
 use crate::frames;
 use crate::incidents::Incidents;
 use crate::peer::Peer;
@@ -79,10 +78,8 @@ impl AgentUnder {
 /// All of it. Dropping it kills what still runs.
 pub(crate) struct World {
     dir: tempfile::TempDir,
-    /// Where the collector listens.
-    pub(crate) listen: SocketAddr,
-    /// The collector's data directory.
-    pub(crate) data: PathBuf,
+    /// The way in.
+    pub(crate) door: Door,
     /// The collector.
     pub(crate) collector: Process,
     /// The network.
@@ -100,12 +97,12 @@ impl World {
     /// directory that goes away.
     pub(crate) async fn new(data: Option<PathBuf>) -> Result<Self> {
         let dir = tempfile::tempdir().context("make a directory")?;
-        let listen = free_address()?;
         let data = data.unwrap_or_else(|| dir.path().join("collector"));
-        let collector = Process::collector(dir.path(), listen, &data)?;
-        let proxy = Proxy::to(listen).await?;
+        let door = Door::new(free_address()?, data)?;
+        let collector = Process::collector(dir.path(), &door)?;
+        let proxy = Proxy::to(door.listen).await?;
         let (agents, peers, incidents) = (Vec::new(), Vec::new(), Incidents::default());
-        Ok(Self { dir, listen, data, collector, proxy, agents, peers, incidents })
+        Ok(Self { dir, door, collector, proxy, agents, peers, incidents })
     }
 
     /// A path that goes away with it.
@@ -119,7 +116,8 @@ impl World {
             let node: NodeName = format!("agent-{number}").parse()?;
             let host = FakeHost::new(self.path(&format!("host-{number}")))?;
             let data = self.path(&format!("agent-{node}"));
-            let config = dial::agent_config(self.proxy.address(), &node, &data, host.root())?;
+            self.door.enlist(&node, &data)?;
+            let config = dial::agent_config(self.proxy.address(), &node, &data, host.root());
             let mut process = Process::agent(self.dir.path(), &node, &config)?;
             process.start()?;
             let ring = data.join("ring");
@@ -131,18 +129,18 @@ impl World {
     /// Adds so many played nodes, which record this often.
     pub(crate) fn add_peers(&mut self, count: usize, every: Duration, random: &mut Random) -> Result<()> {
         for number in 1..=count {
-            let node = format!("peer-{number}").parse()?;
-            self.peers.push(Peer::start(node, self.proxy.address(), every, random.fork()));
+            let ticket = self.door.ticket(format!("peer-{number}").parse()?, self.proxy.address())?;
+            self.peers.push(Peer::start(ticket, every, random.fork()));
         }
         Ok(())
     }
 
     /// Waits until the collector answers; an error when it ends instead.
     pub(crate) async fn answers(&mut self) -> Result<()> {
-        let (listen, mut ended) = (self.listen, false);
+        let (door, mut ended) = (self.door.clone(), false);
         self.until("an answer of the collector", async |world: &mut Self| {
             ended = !world.collector.runs().unwrap_or(false);
-            match dial::person(listen).await {
+            match dial::person(&door).await {
                 Ok(mut client) => client.nodes().await.is_ok() || ended,
                 Err(_) => ended,
             }
@@ -154,9 +152,9 @@ impl World {
 
     /// Waits until every node is connected and has frames at the collector.
     pub(crate) async fn all_connected(&mut self) -> Result<()> {
-        let (listen, names) = (self.listen, self.names());
+        let (door, names) = (self.door.clone(), self.names());
         self.until("every node to be connected", async |_| {
-            let Ok(mut client) = dial::person(listen).await else { return false };
+            let Ok(mut client) = dial::person(&door).await else { return false };
             let Ok(nodes) = client.nodes().await else { return false };
             names.iter().all(|name| {
                 nodes.iter().any(|n| n.node == *name && n.link == Link::Connected && n.last_words.is_some())
@@ -167,9 +165,9 @@ impl World {
 
     /// Waits until the session of a node has ended: what was on its way has arrived or is lost.
     pub(crate) async fn away(&mut self, node: &NodeName) -> Result<()> {
-        let listen = self.listen;
+        let door = self.door.clone();
         self.until("the end of a session", async |_| {
-            let Ok(mut client) = dial::person(listen).await else { return false };
+            let Ok(mut client) = dial::person(&door).await else { return false };
             let Ok(nodes) = client.nodes().await else { return false };
             nodes.iter().any(|n| n.node == *node && n.link == Link::Away)
         })
@@ -178,7 +176,7 @@ impl World {
 
     /// When the newest frame of a node at the collector was taken.
     pub(crate) fn newest(&self, node: &NodeName) -> Result<Option<WallTime>> {
-        for entry in std::fs::read_dir(self.data.join("last-words")).context("list the last words")? {
+        for entry in std::fs::read_dir(self.door.data.join("last-words")).context("list the last words")? {
             let recorded = Recorded::directory(&entry?.path())?;
             if recorded.node.as_ref() == Some(node) {
                 return Ok(recorded.frames.values().map(|held| held.wall).max());
@@ -219,9 +217,9 @@ impl World {
                 agent.process.start()?;
             }
         }
-        let (since, listen, names) = (casefile_tests::now(), self.listen, self.names());
+        let (since, door, names) = (casefile_tests::now(), self.door.clone(), self.names());
         self.until("what was issued before the last phase", async |_| {
-            let Ok(mut client) = dial::person(listen).await else { return false };
+            let Ok(mut client) = dial::person(&door).await else { return false };
             let Ok(nodes) = client.nodes().await else { return false };
             names.iter().all(|name| {
                 nodes.iter().any(|n| n.node == *name && n.last_words.is_some_and(|held| held.until() > since))
@@ -229,7 +227,7 @@ impl World {
         })
         .await?;
         self.until("every incident to be sealed", async |world: &mut Self| {
-            world.incidents.look(listen).await;
+            world.incidents.look(&door).await;
             world.incidents.all_sealed()
         })
         .await?;
@@ -239,24 +237,28 @@ impl World {
     /// A new incident about the real agents, over an interval in which nothing was broken, must be sealed whole.
     pub(crate) async fn fresh_incident(&mut self, before: WallTime, findings: &mut Findings) -> Result<()> {
         let names: Vec<NodeName> = self.agents.iter().map(|agent| agent.node.clone()).collect();
-        let listen = self.listen;
+        let door = self.door.clone();
         let window = Window::new(before.after(SETTLED), before.after(SETTLED + SLOWEST))?;
         self.until("frames of the whole window of a new incident", async |_| {
-            let Ok(mut client) = dial::person(listen).await else { return false };
+            let Ok(mut client) = dial::person(&door).await else { return false };
             let Ok(nodes) = client.nodes().await else { return false };
             let reaches = |n: &NodeStatus| n.last_words.is_some_and(|held| held.until() > window.until());
             names.iter().all(|name| nodes.iter().any(|n| n.node == *name && reaches(n)))
         })
         .await?;
-        let opened = self.incidents.open(listen, window, &names, Duration::from_secs(60)).await;
+        let opened = self.incidents.open(&door, window, &names, Duration::from_secs(60)).await;
         let id = opened.context("a new incident is not opened")?;
         self.until("a new incident to be sealed", async |world: &mut Self| {
-            world.incidents.look(listen).await;
+            world.incidents.look(&door).await;
             world.incidents.archive(id).is_some() || !world.incidents.faults.is_empty()
         })
         .await?;
-        let whole = self.incidents.archive(id).is_some_and(|archive| archive.whole);
-        let coverage = dial::person(listen).await?.get(id).await?.coverage.context("a coverage")?;
+        let Some(archive) = self.incidents.archive(id) else {
+            // What is wrong with it is told with the other incidents.
+            return Ok(());
+        };
+        let whole = archive.whole;
+        let coverage = dial::person(&door).await?.get(id).await?.coverage.context("a coverage")?;
         let mut gaps = Vec::new();
         for node in &coverage.nodes {
             let rows = node.sources.iter().flat_map(|row| row.gaps.iter().map(|gap| (row.source.as_str(), gap)));
@@ -279,7 +281,7 @@ impl World {
         let peers = std::mem::take(&mut self.peers);
         self.collector.stop()?;
         let mut words = BTreeMap::new();
-        for entry in std::fs::read_dir(self.data.join("last-words")).context("list the last words")? {
+        for entry in std::fs::read_dir(self.door.data.join("last-words")).context("list the last words")? {
             let played = |frame: &Frame| peers.iter().any(|peer| peer.ledger().boot == frame.boot);
             let recorded = Recorded::checked(&entry?.path(), &mut |frame| {
                 // What real agents say is compared with their rings.
@@ -359,11 +361,11 @@ impl World {
     }
 
     fn judge_archives(&mut self, peers: &[Peer], findings: &mut Findings) -> Result<()> {
-        let data = self.data.to_str().context("a path that is text")?;
+        let data = self.door.data.to_str().context("a path that is text")?;
         let key = run("casefile-collector", &["key", "--data", data]);
         anyhow::ensure!(key.status.success(), "casefile-collector key: {}", said(&key));
         let signers = AllowedSigners::parse(&String::from_utf8_lossy(&key.stdout));
-        let archives = self.data.join("archives");
+        let archives = self.door.data.join("archives");
         self.incidents.check_files(&archives);
         let items = self.incidents.read(&archives, &signers);
         let mut whole = 0;

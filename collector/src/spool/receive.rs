@@ -143,7 +143,12 @@ impl Spool {
             state.runs[at] = meta.run;
             let held = match &meta.tail {
                 Some(tail) => tail.size,
-                None => Chunks::open(&place.chunks(&dir), Trust::Nothing)?.measure()?.size,
+                None => match Chunks::open(&place.chunks(&dir), Trust::Nothing) {
+                    Ok(chunks) => chunks.measure()?.size,
+                    // Begun, and the power failed before its file had a name.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+                    Err(e) => return Err(e),
+                },
             };
             *state.used.entry(meta.run).or_default() += held;
             lock(state.owners.entry(place).or_default()).held = held;
@@ -160,19 +165,24 @@ impl Spool {
         current.turn += 1;
         let (turn, dir) = (current.turn, &self.shared.dir);
         let path = place.chunks(dir);
-        let meta = match Meta::read(&place.meta(dir)) {
+        let (meta, is_new) = match Meta::read(&place.meta(dir)) {
             Ok(meta) if meta.head != head => return Err(Refusal::OtherItem),
             Ok(meta) if meta.tail.is_some() => return Ok(Begun::Whole(Box::new(meta.into_item(path)))),
-            Ok(meta) => meta,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Ok(meta) => (meta, false),
+            // None, or one that was torn before anything was promised.
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
                 let meta = Meta { number, run, head, tail: None };
                 // Not synced: nothing is promised before the first sync, which includes it.
                 write_meta(&place.meta(dir), &meta, Durable::Later).map_err(Refusal::Io)?;
-                meta
+                (meta, true)
             }
             Err(e) => return Err(Refusal::Io(e)),
         };
         let file = open_chunks(&path).map_err(Refusal::Io)?;
+        if is_new {
+            // Chunks whose description is lost may be another item's.
+            file.set_len(0).map_err(|e| Refusal::Io(naming("cut", &path, e)))?;
+        }
         let good = Chunks::open(&path, Trust::Nothing).and_then(Chunks::measure).map_err(Refusal::Io)?;
         file.set_len(good.file_len).map_err(|e| Refusal::Io(naming("cut", &path, e)))?;
         self.shared.account(run, &mut current, good.size);

@@ -60,6 +60,15 @@ fn begin(spool: &Spool, number: u32, path: &str) -> Box<Receiving> {
     }
 }
 
+/// Received from begin to end.
+fn whole(spool: &Spool, number: u32, path: &str, sent: &Sent) -> SpooledItem {
+    let mut receiving = begin(spool, number, path);
+    for piece in &sent.pieces {
+        receiving.piece(piece.clone()).unwrap();
+    }
+    receiving.end(sent.tail.clone()).unwrap()
+}
+
 fn plain(item: &SpooledItem) -> Vec<u8> {
     let (mut checker, mut plain, mut all) = (Checker::new(), Vec::new(), Vec::new());
     for chunk in item.chunks().unwrap() {
@@ -275,4 +284,35 @@ fn each_path_is_given_once_a_whole_item_before_a_cut_one_and_a_later_run_before_
     let found: Vec<_> = items.iter().map(|i| (i.head.path.as_str(), i.run.0, i.tail.is_some())).collect();
     assert_eq!(found, [("logs/a.log", 2, true), ("logs/b.log", 1, true), ("logs/c.log", 2, false)]);
     assert_eq!(read_dir(&dir.path().join("absent")).unwrap(), []);
+}
+
+#[test]
+fn an_item_that_was_begun_and_has_no_file_yet_is_not_there_and_hinders_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let first = sent(&[b"whole"]);
+    let whole = whole(&spool, 0, "logs/a.log", &first);
+    drop(begin(&spool, 1, "logs/b.log"));
+    // The power failed between the two names.
+    std::fs::remove_file(Place { run: 0, item: ItemNumber(1) }.chunks(dir.path())).unwrap();
+    assert_eq!(read_dir(dir.path()).unwrap(), [whole]);
+    assert_eq!(begin(&open(dir.path()), 1, "logs/b.log").offset(), 0);
+}
+
+#[test]
+fn a_torn_description_is_none_and_its_item_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place { run: 0, item: ItemNumber(0) };
+    let sent = sent(&[b"one ", b"two"]);
+    let mut receiving = begin(&open(dir.path()), 0, "logs/a.log");
+    receiving.piece(sent.pieces[0].clone()).unwrap();
+    drop(receiving);
+    for torn in ["", "{\"number\":0,"] {
+        std::fs::write(place.meta(dir.path()), torn).unwrap();
+        assert_eq!(read_dir(dir.path()).unwrap(), []);
+        // What lies there could be another item's, so it is not gone on with.
+        assert_eq!(begin(&open(dir.path()), 0, "logs/a.log").offset(), 0);
+    }
+    let item = whole(&open(dir.path()), 0, "logs/a.log", &sent);
+    assert_eq!(plain(&item), b"one two");
 }

@@ -4,11 +4,13 @@
 //! The kernel writes through its cache: a write of a program is a request before it returns.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use casefile_tests::program::tool;
 use fuser::{
     BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
     INodeNo, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
@@ -25,6 +27,7 @@ const KEEP: Duration = Duration::from_secs(3_600);
 pub(crate) struct Mounted {
     shared: Arc<Mutex<Shared>>,
     session: Option<BackgroundSession>,
+    at: PathBuf,
 }
 
 struct Shared {
@@ -53,7 +56,7 @@ impl Mounted {
         ];
         let session = fuser::spawn_mount(Requests(Arc::clone(&shared)), at, &config)
             .with_context(|| format!("mount a disk at {}", at.display()))?;
-        Ok(Self { shared, session: Some(session) })
+        Ok(Self { shared, session: Some(session), at: at.to_owned() })
     }
 
     /// The power fails now. What is left, and what became of what was not synced.
@@ -75,10 +78,30 @@ impl Mounted {
 
     /// Unmounts, once nobody uses it any more.
     pub(crate) fn unmount(mut self) -> Result<()> {
-        match self.session.take() {
-            Some(session) => session.umount_and_join().context("unmount the disk"),
-            None => Ok(()),
+        let Some(session) = self.session.take() else { return Ok(()) };
+        match session.umount_and_join() {
+            // The thread that serves may be told of the end in other words than it knows; what counts is that it is gone.
+            Err(error) if self.is_mounted().unwrap_or(true) => Err(error).context("unmount the disk"),
+            Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    fn is_mounted(&self) -> std::io::Result<bool> {
+        let above = self.at.parent().unwrap_or(&self.at);
+        Ok(std::fs::metadata(&self.at)?.dev() != std::fs::metadata(above)?.dev())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let Some(session) = self.session.take() else { return };
+        lock(&self.shared).power = Power::Off;
+        // Lazily: a program that an item left behind must not keep it.
+        let done = tool("umount").map(|mut umount| umount.arg("-l").arg(&self.at).output());
+        if !matches!(&done, Some(Ok(output)) if output.status.success()) {
+            eprintln!("{} stays mounted: {done:?}", self.at.display());
+        }
+        drop(session);
     }
 }
 
