@@ -30,7 +30,7 @@ pub static SPEC: SourceSpec = SourceSpec {
     open,
 };
 
-static METRICS: [MetricSpec; 30] = [
+static METRICS: [MetricSpec; 31] = [
     counter(
         "process_cpu_seconds_total",
         "CPU time of the agent's process (CLOCK_PROCESS_CPUTIME_ID)",

@@ -92,7 +92,7 @@ impl Worker {
                 }
                 next = if since.elapsed() < MAX_GATHER { jobs.try_recv().ok() } else { None };
                 while next.is_none() && self.waiting.len() >= MANY && since.elapsed() < MOMENT {
-                    std::thread::sleep(LOOK);
+                    std::thread::park_timeout(LOOK);
                     next = jobs.try_recv().ok();
                 }
             }
