@@ -203,6 +203,7 @@ impl Collector {
                 data.spools(),
                 &config.clock,
             ),
+            identity: Arc::clone(&identity),
         });
         let (health, health_service) = observe::grpc::service();
         tasks.push(Ending::spawn(observe::grpc::tell(health.clone(), Arc::clone(&site))));
@@ -331,7 +332,7 @@ fn open_below(
     let index = data.index();
     let store = SqliteStore::open(&index).map_err(|source| StartError::Index { path: index, source })?;
     let store = Arc::new(store);
-    let audit = Arc::new(Audit::open(&data.audit(), Arc::clone(&clock))?);
+    let audit = Arc::new(Audit::open(&data.audit(), Arc::clone(&clock))?.with_reserve(space.clone()));
     let tokens: Arc<dyn Tokens> = Arc::clone(&store) as _;
     let identity = Arc::new(Identity::open(&data.keys(), tokens, audit, clock, life)?);
     let store: Arc<dyn Store> = store;

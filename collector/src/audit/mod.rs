@@ -19,6 +19,7 @@ pub use line::{Entry, Line, Outcome, Verb};
 pub use sums::Sums;
 
 use crate::ingest::Clock;
+use crate::space::{Space, is_for_want_of_room};
 
 /// The longest line: names, addresses and reasons are short.
 const MAX_LINE: u64 = 16 << 10;
@@ -51,6 +52,8 @@ pub enum AuditError {
 pub struct Audit {
     path: PathBuf,
     clock: Clock,
+    /// Gives up what is held in reserve when there is no room for a line.
+    space: Option<Space>,
     end: Mutex<End>,
 }
 
@@ -66,11 +69,25 @@ impl Audit {
     /// Opens it, or begins a new one. Blocks.
     pub fn open(path: &Path, clock: Clock) -> Result<Self, AuditError> {
         let end = reopen(path)?;
-        Ok(Self { path: path.to_owned(), clock, end: Mutex::new(end) })
+        Ok(Self { path: path.to_owned(), clock, space: None, end: Mutex::new(end) })
+    }
+
+    /// The same, which may use up what is held in reserve: who did what must be known also when the disk is full.
+    #[must_use]
+    pub fn with_reserve(self, space: Space) -> Self {
+        Self { space: Some(space), ..self }
     }
 
     /// Writes one line, synced when this returns. Blocks.
     pub fn record(&self, entry: Entry) -> Result<(), AuditError> {
+        let Err(error) = self.write(entry.clone()) else { return Ok(()) };
+        match &self.space {
+            Some(space) if is_for_want_of_room(&error) && space.give_up_reserve().0 > 0 => self.write(entry),
+            _ => Err(error),
+        }
+    }
+
+    fn write(&self, entry: Entry) -> Result<(), AuditError> {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         if end.file.is_none() {
             *end = reopen(&self.path)?;

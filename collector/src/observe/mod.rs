@@ -15,13 +15,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use casefile_proto::identity::Role;
 use http_body_util::Full;
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::http::request;
 use hyper::{Method, Response, StatusCode};
 
 pub use listener::serve;
 
+use crate::identity::Identity;
 use crate::stats::text;
 use health::{Health, Report};
 use metrics::Metrics;
@@ -32,6 +34,8 @@ pub struct Site {
     pub health: Health,
     /// Its figures.
     pub metrics: Metrics,
+    /// Who may read them from elsewhere.
+    pub identity: Arc<Identity>,
 }
 
 /// Who asks, and what.
@@ -40,10 +44,12 @@ struct Asked<'a> {
     head: &'a request::Parts,
 }
 
-/// Whether the figures may be read: for now by this machine alone. They name no node and no incident, but they say how
-/// large and how busy a cluster is.
-fn may_read_metrics(asked: &Asked<'_>) -> bool {
-    asked.from.ip().to_canonical().is_loopback()
+/// Whether the figures may be read: by this machine, and by whoever shows the token of a viewer. They name no node and no
+/// incident, but they say how large and how busy a cluster is.
+fn may_read_metrics(asked: &Asked<'_>, identity: &Identity) -> bool {
+    let bearer = asked.head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let person = bearer.and_then(|token| identity.person(token));
+    asked.from.ip().to_canonical().is_loopback() || person.is_some_and(|person| person.may(Role::Viewer))
 }
 
 /// The forms of a health report.
@@ -70,10 +76,10 @@ async fn answer(site: &Arc<Site>, asked: Asked<'_>) -> Response<Full<Bytes>> {
     match asked.head.uri.path() {
         "/healthz" => told(&site.health.alive().await, form),
         "/readyz" => told(&site.health.ready().await, form),
-        "/metrics" if may_read_metrics(&asked) => {
+        "/metrics" if may_read_metrics(&asked, &site.identity) => {
             typed(StatusCode::OK, text::CONTENT_TYPE, site.metrics.text(&site.health).await)
         }
-        "/metrics" => plain(StatusCode::FORBIDDEN, "metrics are for this machine alone\n"),
+        "/metrics" => plain(StatusCode::FORBIDDEN, "metrics are for this machine, and for the token of a viewer\n"),
         _ => plain(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
     }
 }
