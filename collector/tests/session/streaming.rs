@@ -165,7 +165,7 @@ async fn while_no_evidence_is_taken_sessions_stand_and_afterwards_nothing_is_mis
     server.holds("a", 10).await;
     server.taking.send_replace(Taking::No(Why::Space));
     // A session that begins meanwhile stands too, and waits.
-    let mut other = Node::new(&dir.path().join("b"), "b");
+    let mut other = Node::new(dir.path(), "b");
     other.connect(&server.url(), 0);
     server.connected("b").await;
     other.record(5);
