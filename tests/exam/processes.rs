@@ -131,7 +131,8 @@ impl Usage {
 
     fn read(pid: &str) -> Result<Self> {
         let text = |file: &str| {
-            let bytes = std::fs::read(format!("/proc/{pid}/{file}")).with_context(|| format!("read {file} of {pid}"))?;
+            let bytes =
+                std::fs::read(format!("/proc/{pid}/{file}")).with_context(|| format!("read {file} of {pid}"))?;
             Ok::<_, anyhow::Error>(String::from_utf8_lossy(&bytes).into_owned())
         };
         let (stat, status) = (text("stat")?, text("status")?);

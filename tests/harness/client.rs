@@ -57,8 +57,10 @@ impl Client {
                 .map_err(|e| tonic::Status::internal(e.to_string()))?,
             scope: Scope::default(),
         };
-        let answer =
-            self.incidents.open_incident(tonic::Request::new(OpenAsk { ask, deadline: Some(deadline), slack: Duration::ZERO }.into())).await?;
+        let answer = self
+            .incidents
+            .open_incident(tonic::Request::new(OpenAsk { ask, deadline: Some(deadline), slack: Duration::ZERO }.into()))
+            .await?;
         IncidentSummary::try_from(answer.into_inner()).map_err(|e| tonic::Status::internal(e.to_string()))
     }
 

@@ -182,7 +182,9 @@ impl Gather {
             return Err(OpenError::Stopping);
         }
         let mut running = self.live.values();
-        if let Some(same) = running.find(|live| answers_for(&live.record.ask, live.machine.state(), &open.ask, open.slack)) {
+        if let Some(same) =
+            running.find(|live| answers_for(&live.record.ask, live.machine.state(), &open.ask, open.slack))
+        {
             tracing::info!(incident = %same.record.id, by = open.ask.requested_by, "another request for the same");
             return Ok(same.record.summary());
         }

@@ -15,9 +15,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
+use super::rate::Rate;
 use super::refusal::chain;
 use super::registry::{COMMANDS, Command, Registry};
-use super::rate::Rate;
 use super::session::{Action, Session, SessionConfig};
 use super::{Ended, NodeEvent, Refusal};
 use crate::audit::{Entry, Outcome, Verb};
@@ -46,7 +46,10 @@ pub(super) struct Agent {
 }
 
 /// What is sent to the agent: messages, and at the end why.
-pub(super) type Outbox = mpsc::Sender<Result<v1::SessionResponse, Status>>;
+pub(super) type Outbox = mpsc::Sender<Box<Said>>;
+
+/// A message, or at the end why.
+pub(super) type Said = Result<v1::SessionResponse, Status>;
 
 /// One session that is being carried out.
 pub(super) struct Conversation {
@@ -149,7 +152,7 @@ impl Conversation {
                 tracing::info!(node, error, "session ended");
             }
             // An agent that does not read its status is gone already.
-            let _ = tokio::time::timeout(SEND, self.outbox.send(Err(Status::from(refusal)))).await;
+            let _ = tokio::time::timeout(SEND, self.outbox.send(Box::new(Err(Status::from(refusal))))).await;
         }
         if let Some(node) = node
             && self.registry.leave(&node, self.token) == Link::Away
@@ -248,7 +251,7 @@ impl Conversation {
                 Action::Open(node) => actions.extend(self.open(node).await?),
                 Action::Send(message) => {
                     let acked = if let ToAgent::Ack(up_to) = &message { Some(*up_to) } else { None };
-                    let sent = tokio::time::timeout(SEND, self.outbox.send(Ok(message.into()))).await;
+                    let sent = tokio::time::timeout(SEND, self.outbox.send(Box::new(Ok(message.into())))).await;
                     match sent {
                         Ok(Ok(())) => acked.into_iter().for_each(|up_to| self.acked(up_to)),
                         // The connection is gone.

@@ -7,15 +7,20 @@ use casefile_proto::session::SessionToken;
 use casefile_proto::wire::v1;
 use casefile_proto::wire::v1::agent_service_server::AgentService;
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::adapters::Map;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Refusal;
-use super::conversation::{Agent, Conversation, OUTBOX};
+use super::conversation::{Agent, Conversation, OUTBOX, Said};
 use super::registry::Registry;
 use super::upload::{self, ANSWERS};
 use crate::identity::authorise::caller;
 use crate::identity::caller::{Caller, Who};
+
+/// What a session says, as it waits to be sent: boxed, as the queue of every session has room for many.
+type Unboxed = Map<ReceiverStream<Box<Said>>, fn(Box<Said>) -> Said>;
 
 pub(super) struct Service {
     registry: Arc<Registry>,
@@ -29,7 +34,7 @@ impl Service {
 
 #[tonic::async_trait]
 impl AgentService for Service {
-    type SessionStream = ReceiverStream<Result<v1::SessionResponse, Status>>;
+    type SessionStream = Unboxed;
     type UploadStream = ReceiverStream<Result<v1::UploadResponse, Status>>;
 
     async fn session(
@@ -41,7 +46,8 @@ impl AgentService for Service {
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let conversation = Conversation::new(Arc::clone(&self.registry), token, holder, outbox);
         self.registry.spawn(conversation.run(request.into_inner())).map_err(|refusal| Status::from(&refusal))?;
-        Ok(Response::new(ReceiverStream::new(messages)))
+        let unboxed: fn(Box<Said>) -> Said = |said| *said;
+        Ok(Response::new(ReceiverStream::new(messages).map(unboxed)))
     }
 
     async fn upload(

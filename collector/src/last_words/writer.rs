@@ -166,7 +166,9 @@ impl Worker {
                     }
                 }
                 // Each file says for itself what became of it.
-                Err(error) => tracing::warn!(%error, "the file system of the last words could not be synced as a whole"),
+                Err(error) => {
+                    tracing::warn!(%error, "the file system of the last words could not be synced as a whole")
+                }
             }
         }
         for node in dirty {

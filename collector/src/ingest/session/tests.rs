@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use casefile_proto::coverage::SourceKind;
 use casefile_proto::sample::{
-    Frame, MetricDef, MetricIndex, MetricKind, Outcome, Reading, Sample, Schema, SeriesDef, SeriesId, SourceDef, SourceIndex,
+    Frame, MetricDef, MetricIndex, MetricKind, Outcome, Reading, Sample, Schema, SeriesDef, SeriesId, SourceDef,
+    SourceIndex,
 };
 use casefile_proto::scope::Selection;
 use casefile_proto::session::{ClockAnswer, Collectable};

@@ -38,7 +38,10 @@ pub(crate) fn run(args: &CollectArgs) -> Result<Ended> {
             if incident.state == IncidentState::Open { "waiting for the window to end" } else { "gathering" },
         );
         if incident.ask.window != asked {
-            crate::output::talk!("{} asked for nearly the same, and it answers for both", safe(&incident.ask.requested_by));
+            crate::output::talk!(
+                "{} asked for nearly the same, and it answers for both",
+                safe(&incident.ask.requested_by)
+            );
         }
         if !args.wait {
             let id = incident.id;
