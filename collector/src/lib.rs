@@ -157,6 +157,7 @@ impl Collector {
             clock: Arc::clone(&config.clock),
             stats: Arc::clone(&stats),
             patience: config.patience,
+            returning: config.returning,
             budget: config.budget,
         };
         let index = data.index();

@@ -18,6 +18,7 @@ mod no_privilege;
 mod odd_hosts;
 mod refusals;
 mod resume;
+mod reunion;
 mod roles;
 mod secrets;
 mod selection;

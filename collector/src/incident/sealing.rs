@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use casefile_evidence::archive::Title;
 use casefile_evidence::archive::sign::SigningKey;
+use casefile_evidence::archive::{Amends, Title};
 use casefile_proto::coverage::Coverage;
 use casefile_proto::ids::NodeName;
 use casefile_proto::incident::{IncidentState, SealedArchive};
@@ -15,7 +15,7 @@ use super::fleet::Fleet;
 use super::machine::settled_as;
 use super::seal::{SealJob, SealNode, SealedIncident, seal};
 use crate::data::DataDir;
-use crate::store::{Asked, Record, Store, StoreError};
+use crate::store::{Asked, Record, Requests, Store, StoreError};
 
 /// Who seals, as archives say it.
 pub const SEALED_BY: &str = concat!("casefile-collector ", env!("CARGO_PKG_VERSION"));
@@ -44,7 +44,7 @@ pub struct Sealing {
 }
 
 /// Seals, and writes into the index that it is sealed: only then is it said. An error is a text for people.
-pub async fn run(sealing: Sealing) -> Result<(SealedArchive, Coverage), String> {
+pub async fn run(sealing: Sealing) -> Result<(SealedArchive, Coverage, Requests), String> {
     let spool = sealing.data.spool(sealing.record.id);
     let done = tokio::task::spawn_blocking(move || seal_and_save(sealing)).await;
     let kept = |why: String| {
@@ -56,24 +56,30 @@ pub async fn run(sealing: Sealing) -> Result<(SealedArchive, Coverage), String> 
     }
 }
 
-fn seal_and_save(sealing: Sealing) -> Result<(SealedArchive, Coverage), String> {
+fn seal_and_save(sealing: Sealing) -> Result<(SealedArchive, Coverage, Requests), String> {
     let job = job(&sealing).map_err(|e| chain(&e))?;
     let SealedIncident { archive, coverage } = seal(&job).map_err(|e| chain(&e))?;
     let mut record = sealing.record;
     record.state = IncidentState::Sealed;
     record.failure = None;
-    record.archive = Some(archive.clone());
+    record.earlier.extend(record.archive.replace(archive.clone()));
     for node in &coverage.nodes {
         if let Some(member) = record.members.get_mut(&node.node) {
             member.phase = settled_as(node.state);
         }
     }
-    sealing.store.save_sealed(&record, &coverage).map_err(|e| chain(&e))?;
-    Ok((archive, coverage))
+    let requests = sealing.store.save_sealed(&record, &coverage).map_err(|e| chain(&e))?;
+    Ok((archive, coverage, requests))
 }
 
 fn job(sealing: &Sealing) -> Result<SealJob, StoreError> {
     let record = &sealing.record;
+    let amends = record.archive.as_ref().map(|before| Amends {
+        revision: before.revision,
+        file_name: before.file_name.clone(),
+        sha256: before.sha256,
+    });
+    let coverage = sealing.store.coverage(record.id)?;
     let mut nodes = Vec::new();
     for (name, member) in &record.members {
         let whole = Asked { window: record.ask.window, clock: None };
@@ -93,11 +99,13 @@ fn job(sealing: &Sealing) -> Result<SealJob, StoreError> {
             incident: Some(record.id),
             sealed_at: sealing.sealed_at,
             sealed_by: SEALED_BY.to_owned(),
+            amends,
         },
         nodes,
         archives: sealing.data.archives(),
         scratch: sealing.data.spool(record.id).join(SCRATCH),
         key: Arc::clone(&sealing.key),
+        before: record.archive.clone().zip(coverage),
     })
 }
 

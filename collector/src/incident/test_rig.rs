@@ -86,6 +86,7 @@ impl Rig {
             clock: clock(Arc::clone(&ahead)),
             stats: Arc::new(Stats::default()),
             patience: SOON,
+            returning: Duration::from_hours(24),
             budget: Bytes::mib(64),
         };
         let incidents = gather::start(parts, heard).await.unwrap();
