@@ -11,6 +11,7 @@ mod gpu;
 mod hostile_file;
 mod hostile_names;
 mod joining;
+mod killed_sealing;
 mod local;
 mod loss;
 mod memory;
