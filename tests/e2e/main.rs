@@ -12,6 +12,7 @@ mod hostile_file;
 mod hostile_names;
 mod joining;
 mod killed_sealing;
+mod lanes;
 mod local;
 mod loss;
 mod memory;
