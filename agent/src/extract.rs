@@ -338,6 +338,7 @@ fn title(plan: &Plan, sealed_at: WallTime) -> Title {
         incident: None,
         sealed_at,
         sealed_by: format!("casefile-agent {}", crate::VERSION),
+        amends: None,
     }
 }
 
@@ -349,7 +350,7 @@ fn coverage(plan: &Plan, collected: Collected) -> Coverage {
     let Collected { mut sources, gaps } = collected;
     sources.sort_by_key(|row: &SourceCoverage| (row.kind, row.source.clone()));
     let node = plan.context.node.clone();
-    let node = NodeCoverage { node, state: NodeState::Answered, clock: None, sources, gaps };
+    let node = NodeCoverage { node, state: NodeState::Answered, clock: None, sources, gaps, amended: None };
     Coverage { window: plan.ask.window, nodes: vec![node], scope: scope(plan) }
 }
 

@@ -12,7 +12,7 @@ use casefile_proto::units::Bytes;
 use serde::Deserialize;
 
 use crate::identity::CERTIFICATE_LIFE;
-use crate::incident::MAX_PATIENCE;
+use crate::incident::{MAX_PATIENCE, MAX_RETURNING};
 use crate::ingest::{Clock, listener};
 use crate::redaction;
 
@@ -24,6 +24,9 @@ pub const DEFAULT_DATA_DIR: &str = "/var/lib/casefile/collector";
 
 /// How long an incident waits for its nodes in a cluster: one reboots in about that.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long a sealed incident waits for nodes that are missing: as long as their rings go back.
+pub const DEFAULT_RETURNING: Duration = Duration::from_hours(7 * 24);
 
 /// What the last words of one node may hold when nothing is said.
 pub const DEFAULT_LAST_WORDS: Retention = Retention { bytes: Bytes::mib(128), age: Duration::from_secs(6 * 60 * 60) };
@@ -55,6 +58,8 @@ listen           = \"127.0.0.1:7443\"  where agents and people reach it
 data_dir         = \"DIR\"             index, keys, last words, archives, audit log
                                      [/var/lib/casefile/collector]
 deadline_secs    = 120               how long an incident waits for its nodes; 1 to 3600
+return_hours     = 168               how long a sealed incident waits for nodes that are missing
+                                     from it, to be amended; 0 to 744
 incident_mib     = 2048              the most of one incident, uncompressed; at least 16
 last_words_mib   = 128               the most of one node's last words; at least 4
 last_words_hours = 6                 the oldest of them
@@ -86,6 +91,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How long an incident waits for its nodes when it is not told.
     pub patience: Duration,
+    /// How long a sealed incident waits for nodes that are missing from it.
+    pub returning: Duration,
     /// The most bytes of one incident.
     pub budget: Bytes,
     /// What the last words of one node may hold.
@@ -133,6 +140,7 @@ struct File {
     listen: Option<String>,
     data_dir: Option<PathBuf>,
     deadline_secs: Option<u64>,
+    return_hours: Option<u64>,
     incident_mib: Option<u64>,
     last_words_mib: Option<u64>,
     last_words_hours: Option<u64>,
@@ -150,6 +158,7 @@ impl Config {
             port_taken: PortTaken::Refuse,
             data_dir,
             patience: DEFAULT_PATIENCE,
+            returning: DEFAULT_RETURNING,
             budget: DEFAULT_BUDGET,
             last_words: DEFAULT_LAST_WORDS,
             catch_up: DEFAULT_LAST_WORDS.age,
@@ -199,6 +208,13 @@ impl Config {
                 problems.push(format!("deadline_secs: must be 1 to {}", MAX_PATIENCE.as_secs()));
             }
             Some(secs) => config.patience = secs,
+        }
+        match file.return_hours.map(|hours| Duration::from_secs(hours.saturating_mul(60 * 60))) {
+            None => {}
+            Some(long) if long > MAX_RETURNING => {
+                problems.push(format!("return_hours: must be 0 to {}", MAX_RETURNING.as_secs() / 3_600));
+            }
+            Some(hours) => config.returning = hours,
         }
         let mut size = |key: &str, mib: Option<u64>, least: Bytes, size: &mut Bytes| {
             let Some(mib) = mib else { return };
@@ -253,13 +269,14 @@ mod tests {
 
     #[test]
     fn every_key_is_taken_and_documented() {
-        let text = "listen = \"0.0.0.0:1\"\ndata_dir = \"/d\"\ndeadline_secs = 7\n\
+        let text = "listen = \"0.0.0.0:1\"\ndata_dir = \"/d\"\ndeadline_secs = 7\nreturn_hours = 2\n\
                     incident_mib = 16\nlast_words_mib = 4\nlast_words_hours = 1\nredaction_key_days = 2\ncertificate_hours = 3\n\
                     observe = \"0.0.0.0:7444\"\nreserve_mib = 3\n";
         let config = Config::parse(text).unwrap_or_else(|p| panic!("{p:?}"));
         assert_eq!((config.listen.port(), config.patience), (1, Duration::from_secs(7)));
         assert_eq!((config.budget, config.last_words.bytes), (Bytes::mib(16), Bytes::mib(4)));
         assert_eq!((config.last_words.age, config.catch_up), (Duration::from_secs(3_600), Duration::from_secs(3_600)));
+        assert_eq!(config.returning, Duration::from_hours(2));
         assert_eq!(config.certificate_life, Duration::from_secs(3 * 60 * 60));
         assert_eq!((config.observe, config.reserve), ("0.0.0.0:7444".parse().ok(), Some(Bytes::mib(3))));
         for key in text.lines().filter_map(|l| l.split(' ').next()) {
@@ -269,11 +286,11 @@ mod tests {
 
     #[test]
     fn all_problems_are_named_at_once() {
-        let text = "listen = \"somewhere\"\ndata_dir = \"d\"\ndeadline_secs = 0\nincident_mib = 1\n\
+        let text = "listen = \"somewhere\"\ndata_dir = \"d\"\ndeadline_secs = 0\nreturn_hours = 745\nincident_mib = 1\n\
                     last_words_mib = 1\nlast_words_hours = 0\nredaction_key_days = 0\ncertificate_hours = 25\n\
                     observe = \"here\"\nreserve_mib = 99999999\n";
         let Err(problems) = Config::parse(text) else { panic!("it was taken") };
-        assert_eq!(problems.len(), 10, "{problems:#?}");
+        assert_eq!(problems.len(), 11, "{problems:#?}");
     }
 
     #[test]

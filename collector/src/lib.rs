@@ -186,6 +186,7 @@ impl Collector {
             stats: Arc::clone(&stats),
             space: space.clone(),
             patience: config.patience,
+            returning: config.returning,
             budget: config.budget,
         };
         let index = data.index();

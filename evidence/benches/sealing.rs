@@ -149,6 +149,7 @@ fn seal(spool: &Path, to: &Path, size: u64, sha256: Digest) -> Fallible<Sealed> 
         incident: Some(IncidentId(1)),
         sealed_at: WallTime::from_secs(1_795_403_700),
         sealed_by: "bench".to_owned(),
+        amends: None,
     };
     let mut writer = ArchiveWriter::new(File::create(to)?, title, None)?;
     let mut chunks = spooled(BufReader::new(File::open(spool)?));

@@ -32,7 +32,7 @@ fn title() -> Title {
         nodes: vec![],
         scope: Scope::default(),
     };
-    Title { ask, incident: None, sealed_at: WallTime::from_secs(3), sealed_by: "a test".to_owned() }
+    Title { ask, incident: None, sealed_at: WallTime::from_secs(3), sealed_by: "a test".to_owned(), amends: None }
 }
 
 /// The most memory that this process has ever had, in MiB (proc_pid_status(5), VmHWM).

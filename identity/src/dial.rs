@@ -88,10 +88,29 @@ pub async fn dial(
     me: &Me,
     tune: impl FnOnce(Endpoint) -> Endpoint,
 ) -> Result<Channel, tonic::transport::Error> {
+    let (endpoint, connector) = way(to, me, tune)?;
+    endpoint.connect_with_connector(connector).await
+}
+
+/// The same, connecting when there is something to be said for the first time, and again after the connection was lost.
+pub fn dial_when_needed(
+    to: &Address,
+    me: &Me,
+    tune: impl FnOnce(Endpoint) -> Endpoint,
+) -> Result<Channel, tonic::transport::Error> {
+    let (endpoint, connector) = way(to, me, tune)?;
+    Ok(endpoint.connect_with_connector_lazy(connector))
+}
+
+fn way(
+    to: &Address,
+    me: &Me,
+    tune: impl FnOnce(Endpoint) -> Endpoint,
+) -> Result<(Endpoint, Connector), tonic::transport::Error> {
     // TLS is done below: what HTTP/2 is told of the address is only its authority.
     let endpoint = Endpoint::from_shared(format!("http://{}", to.authority))?;
     let connector = Connector { tls: TlsConnector::from(Arc::new(client(me))), to: to.authority.clone() };
-    tune(endpoint.connect_timeout(CONNECT).tcp_nodelay(true)).connect_with_connector(connector).await
+    Ok((tune(endpoint.connect_timeout(CONNECT).tcp_nodelay(true)), connector))
 }
 
 /// A channel on which every call says whose it is.

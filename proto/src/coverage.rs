@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::gap::Gap;
 use crate::ids::NodeName;
 use crate::scope::Scope;
-use crate::time::{ClockOffset, Window};
+use crate::time::{ClockOffset, WallTime, Window};
 
 /// Where the evidence of a node comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -131,6 +131,30 @@ pub struct NodeCoverage {
     pub sources: Vec<SourceCoverage>,
     /// What is missing of the node as a whole.
     pub gaps: Vec<Gap>,
+    /// What it brought when it had come back after an earlier archive; `None`: nothing, or there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amended: Option<Amendment>,
+}
+
+/// What a node brought that came back after its incident had been sealed without it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Amendment {
+    /// The archive in which it is for the first time.
+    pub revision: u32,
+    /// When that was sealed, on the collector's clock.
+    pub sealed_at: WallTime,
+    /// Gaps of the archive before that are none any more, or are told otherwise now.
+    pub closed: Vec<ClosedGap>,
+}
+
+/// A gap that an amendment closed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ClosedGap {
+    /// The source; `None`: of the node as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The gap as it was told.
+    pub gap: Gap,
 }
 
 /// What an archive says of its own completeness: `data/coverage.json`.

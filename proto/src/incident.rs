@@ -82,13 +82,15 @@ pub enum IncidentState {
     Sealing,
     /// The archive lies there, whole and verified.
     Sealed,
-    /// The archive could not be written; the spool is kept, and sealing is tried again at the next start.
+    /// The archive could not be written; the spool is kept, and sealing is tried again.
     Failed,
+    /// Sealed before; a node that was missing has come back and is being asked. The archive before stays as it is.
+    Amending,
 }
 
 impl IncidentState {
     /// Every state; the position plus one is its number on the wire.
-    pub const ALL: [Self; 5] = [Self::Open, Self::Gathering, Self::Sealing, Self::Sealed, Self::Failed];
+    pub const ALL: [Self; 6] = [Self::Open, Self::Gathering, Self::Sealing, Self::Sealed, Self::Failed, Self::Amending];
 
     /// The word for it.
     pub const fn name(self) -> &'static str {
@@ -98,6 +100,7 @@ impl IncidentState {
             Self::Sealing => "sealing",
             Self::Sealed => "sealed",
             Self::Failed => "failed",
+            Self::Amending => "amending",
         }
     }
 }
@@ -140,6 +143,14 @@ pub struct SealedArchive {
     pub sealed_at: WallTime,
     /// Whether the coverage says that nothing is missing.
     pub whole: bool,
+    /// Which one of the incident: 1, and one more each time that it was amended.
+    #[serde(default = "first_revision")]
+    pub revision: u32,
+}
+
+/// Archives that were sealed before there were revisions are first ones.
+const fn first_revision() -> u32 {
+    1
 }
 
 /// An incident as lists and pages show it.
@@ -157,9 +168,12 @@ pub struct IncidentSummary {
     pub opened_at: WallTime,
     /// When gathering ends whatever has come.
     pub deadline: WallTime,
-    /// The archive, once sealed.
+    /// The archive, once sealed: the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<SealedArchive>,
+    /// The archives that it amends, oldest first. They stay as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<SealedArchive>,
     /// Why sealing failed, when it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -288,6 +302,8 @@ pub struct DownloadAsk {
     pub incident: IncidentId,
     /// The first byte wanted.
     pub offset: u64,
+    /// Which of its archives; `None`: the newest.
+    pub revision: Option<u32>,
 }
 
 /// A piece of an archive file.

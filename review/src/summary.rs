@@ -150,8 +150,22 @@ fn head(incident: &IncidentFile, coverage: &Coverage) -> String {
     line("window", window(coverage.window));
     line("nodes", nodes(coverage));
     let key = incident.signing_key.as_deref().map_or_else(|| "unsigned".to_owned(), |key| format!("key {}", safe(key)));
+    if let Some(before) = &incident.amends {
+        let revision = before.revision.saturating_add(1);
+        line("revision", format!("{revision}, amends {}", safe(&before.file_name)));
+        line("came back", amended(coverage));
+    }
     line("sealed", format!("{} by {}, {key}", incident.sealed_at.to_seconds_text(), safe(&incident.sealed_by)));
     out
+}
+
+/// Which nodes came back after an earlier archive, and how many gaps of it that closed.
+fn amended(coverage: &Coverage) -> String {
+    let each = coverage.nodes.iter().filter_map(|n| {
+        let amendment = n.amended.as_ref()?;
+        Some(format!("{} in revision {}, {} gaps closed", n.node, amendment.revision, amendment.closed.len()))
+    });
+    each.collect::<Vec<_>>().join("; ")
 }
 
 fn nodes(coverage: &Coverage) -> String {
@@ -334,6 +348,7 @@ mod tests {
                     row("cpu", SourceKind::Metrics, vec![]),
                 ],
                 gaps: vec![Gap::new(GapReason::NodeSilent, "no answer")],
+                amended: None,
             }],
             scope: Scope::default(),
         }

@@ -90,7 +90,7 @@ impl Client {
 
     /// Fetches the archive and opens it.
     pub async fn download(&mut self, id: IncidentId, to: &Path) -> Result<CaseFile> {
-        let ask = DownloadAsk { incident: id, offset: 0 };
+        let ask = DownloadAsk { incident: id, offset: 0, revision: None };
         let mut pieces = self.incidents.download_archive(tonic::Request::new(ask.into())).await?.into_inner();
         let mut bytes = vec![];
         while let Some(piece) = pieces.message().await? {

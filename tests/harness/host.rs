@@ -30,6 +30,11 @@ impl FakeHost {
         &self.root
     }
 
+    /// From now on it is in this boot.
+    pub fn boots(&self, id: &str) -> Result<()> {
+        Ok(fs::write(self.root.join("proc/sys/kernel/random/boot_id"), format!("{id}\n"))?)
+    }
+
     /// Appends a line to the log of a container.
     pub fn pod_line(&self, at: WallTime, text: &str) -> Result<()> {
         self.append(

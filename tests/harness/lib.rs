@@ -11,6 +11,7 @@ pub mod disk;
 pub mod fleet;
 pub mod host;
 pub mod program;
+pub mod proxy;
 pub mod scrape;
 pub mod secrets;
 pub mod wait;
@@ -67,6 +68,11 @@ impl Rig {
         format!("https://{}", self.listen)
     }
 
+    /// Where its collector listens.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
     /// Starts the collector; again after it was stopped, on what it had.
     pub async fn collector(&self) -> Result<Collector> {
         self.collector_with(|_| {}).await
@@ -88,7 +94,13 @@ impl Rig {
 
     /// Starts an agent over a host root; again after it was stopped, on what it had. Ticks ten times a second.
     pub fn agent(&self, node: &str, host: &Path) -> Result<Agent> {
-        self.start(node, host, GpuConfig::default(), Duration::from_millis(100))
+        self.start(node, host, GpuConfig::default(), Duration::from_millis(100), self.membership(node)?)
+    }
+
+    /// The same, dialling its collector at this address.
+    pub fn agent_through(&self, node: &str, host: &Path, address: SocketAddr) -> Result<Agent> {
+        let member = Membership { address: format!("https://{address}").parse()?, ..self.membership(node)? };
+        self.start(node, host, GpuConfig::default(), Duration::from_millis(100), member)
     }
 
     /// The same, with this as the library through which it reads GPUs; ticks once a second, as it does for people: a source
@@ -100,12 +112,12 @@ impl Rig {
             program: Some(program::binary("casefile-agent")),
             ..GpuConfig::default()
         };
-        self.start(node, host, gpu, Duration::from_secs(1))
+        self.start(node, host, gpu, Duration::from_secs(1), self.membership(node)?)
     }
 
-    fn start(&self, node: &str, host: &Path, gpu: GpuConfig, every: Duration) -> Result<Agent> {
+    fn start(&self, node: &str, host: &Path, gpu: GpuConfig, every: Duration, member: Membership) -> Result<Agent> {
         let config = casefile_agent::config::Config {
-            collector: Some(self.membership(node)?),
+            collector: Some(member),
             node: node.parse().context("a node name")?,
             data_dir: self.path(&format!("agent-{node}")),
             host_root: host.to_owned(),

@@ -118,13 +118,13 @@ async fn dial(uplink: &Uplink, collections: &mut Collections, stop: &mut watch::
             _ = stop.wait_for(|run| *run == Run::Stop) => return,
         };
         match connected {
-            Ok(channel) => {
-                let talking = session::talk(uplink, collections, channel.clone(), stop, &mut backoff);
+            Ok(Lanes { vitals, bulk }) => {
+                let talking = session::talk(uplink, collections, (vitals.clone(), bulk), stop, &mut backoff);
                 let end = tokio::select! {
                     // The session is over.
                     end = talking => end,
                     // Never ready.
-                    () = identity.stay_fresh(channel) => continue,
+                    () = identity.stay_fresh(vitals) => continue,
                 };
                 match end {
                     End::Stopped => return,
@@ -147,11 +147,24 @@ async fn dial(uplink: &Uplink, collections: &mut Collections, stop: &mut watch::
     }
 }
 
-/// A connection that shows our certificate, or why there is none.
-async fn connect(identity: &mut Identity, address: &Address) -> Result<Channel, String> {
+/// The two ways to the collector. What is recorded has a connection of its own: on one that it shared with an upload it
+/// would wait behind everything that the upload had handed to the kernel, and a node may have seconds left to live.
+struct Lanes {
+    /// For the session.
+    vitals: Channel,
+    /// For uploads; not connected before there is one.
+    bulk: Channel,
+}
+
+/// Connections that show our certificate, or why there are none.
+async fn connect(identity: &mut Identity, address: &Address) -> Result<Lanes, String> {
     let certificate = identity.certificate(address).await.map_err(|e| chain(&e))?;
-    let dialled = casefile_identity::dial::dial(address, &Me::Agent(certificate), tuned).await;
-    dialled.map_err(|error| {
+    let me = Me::Agent(certificate);
+    let dialled = async {
+        let vitals = casefile_identity::dial::dial(address, &me, tuned).await?;
+        Ok(Lanes { vitals, bulk: casefile_identity::dial::dial_when_needed(address, &me, tuned)? })
+    };
+    dialled.await.map_err(|error: tonic::transport::Error| {
         let error: &dyn std::error::Error = &error;
         let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         format!("the collector is not reached: {why}")

@@ -57,17 +57,17 @@ impl From<Status> for End {
     }
 }
 
-/// Talks until the session breaks or the agent stops.
+/// Talks until the session breaks or the agent stops. Uploads go over a connection of their own.
 pub(super) async fn talk(
     uplink: &Uplink,
     collections: &mut Collections,
-    channel: Channel,
+    (vitals, bulk): (Channel, Channel),
     stop: &mut watch::Receiver<Run>,
     backoff: &mut Backoff,
 ) -> End {
     let greeted = tokio::select! {
         // Within its own deadline.
-        greeted = greet(uplink, channel.clone()) => greeted,
+        greeted = greet(uplink, vitals) => greeted,
         // The agent stops.
         _ = stop.wait_for(|run| *run == Run::Stop) => return End::Stopped,
     };
@@ -79,7 +79,7 @@ pub(super) async fn talk(
     if let Some(key) = &welcome.redaction_key {
         redact_with(uplink, key);
     }
-    collections.set_link(Some(Link::new(channel, welcome.token)));
+    collections.set_link(Some(Link::new(bulk, welcome.token)));
     let end = match Talk::new(uplink, &welcome, outbox, backoff).go_on(collections, inbound, stop).await {
         Ok(()) => End::Stopped,
         Err(end) => end,

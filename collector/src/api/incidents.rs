@@ -109,10 +109,15 @@ impl IncidentService for Api {
         request: Request<v1::DownloadArchiveRequest>,
     ) -> Result<Response<Self::DownloadArchiveStream>, Status> {
         let caller = caller(&request)?;
-        let DownloadAsk { incident: id, offset } =
+        let DownloadAsk { incident: id, offset, revision } =
             DownloadAsk::try_from(request.into_inner()).map_err(|e| malformed(&e))?;
         let detail = self.incidents.detail(id).await.map_err(|e| unanswered(&e))?.ok_or_else(|| none(id))?;
-        let Some(archive) = detail.incident.archive else { return Err(unsealed(id, detail.incident.state)) };
+        let state = detail.incident.state;
+        let mut archives = detail.incident.earlier.into_iter().chain(detail.incident.archive);
+        let archive = match revision {
+            None => archives.last().ok_or_else(|| unsealed(id, state))?,
+            Some(wanted) => archives.find(|a| a.revision == wanted).ok_or_else(|| no_revision(id, wanted))?,
+        };
         if offset > archive.size {
             let text = format!("offset {offset} is beyond the archive's end: it has {} bytes", archive.size);
             return Err(Status::out_of_range(text));
@@ -127,6 +132,10 @@ impl IncidentService for Api {
 
 fn none(id: IncidentId) -> Status {
     Status::not_found(format!("there is no incident {id}: casefile incidents lists them"))
+}
+
+fn no_revision(id: IncidentId, wanted: u32) -> Status {
+    Status::not_found(format!("{id} has no revision {wanted}: casefile incidents says which is the newest"))
 }
 
 fn unsealed(id: IncidentId, state: IncidentState) -> Status {

@@ -118,7 +118,9 @@ async fn an_incident_is_opened_watched_to_its_end_and_shown_with_its_coverage() 
     let mut watched = client.watch_incident(watch.clone()).await.unwrap().into_inner();
     let first = watched.message().await.unwrap().unwrap();
     assert_eq!(first.incident.unwrap().state, v1::IncidentState::Gathering as i32);
-    let early = client.download_archive(v1::DownloadArchiveRequest { incident: opened.name.clone(), offset: 0 }).await;
+    let early = client
+        .download_archive(v1::DownloadArchiveRequest { incident: opened.name.clone(), offset: 0, revision: 0 })
+        .await;
     assert_eq!(early.unwrap_err().code(), Code::FailedPrecondition);
 
     let (node, asked, spool) = served.rig.asked().await;
@@ -146,14 +148,14 @@ async fn an_archive_is_downloaded_in_pieces_and_resumed_at_any_offset() {
     let mut client = served.incidents();
     let size = u64::try_from(file.len()).unwrap();
     for offset in [0, 1, size / 2, size - 1, size] {
-        let ask = v1::DownloadArchiveRequest { incident: incident.clone(), offset };
+        let ask = v1::DownloadArchiveRequest { incident: incident.clone(), offset, revision: 0 };
         let pieces = drained(client.download_archive(ask).await.unwrap().into_inner()).await;
         assert_eq!(pieces[0].archive.as_ref().unwrap().size, size, "the first piece says what it is a piece of");
         assert_eq!(pieces[0].offset, offset);
         let data = pieces.iter().flat_map(|p| p.data.to_vec()).collect::<Vec<_>>();
         assert_eq!(data, file[usize::try_from(offset).unwrap()..]);
     }
-    let ask = v1::DownloadArchiveRequest { incident, offset: size + 1 };
+    let ask = v1::DownloadArchiveRequest { incident, offset: size + 1, revision: 0 };
     assert_eq!(client.download_archive(ask).await.unwrap_err().code(), Code::OutOfRange);
 }
 
@@ -164,7 +166,7 @@ async fn an_archive_that_is_not_as_it_was_sealed_is_not_given_out_as_if() {
     let archives = served.rig.data.archives();
     let path = std::fs::read_dir(archives).unwrap().next().unwrap().unwrap().path();
     std::fs::write(path, &file[..file.len() / 2]).unwrap();
-    let ask = v1::DownloadArchiveRequest { incident, offset: 0 };
+    let ask = v1::DownloadArchiveRequest { incident, offset: 0, revision: 0 };
     let mut pieces = served.incidents().download_archive(ask).await.unwrap().into_inner();
     assert_eq!(pieces.message().await.unwrap_err().code(), Code::DataLoss);
 }
@@ -217,7 +219,7 @@ async fn who_opens_and_who_fetches_is_recorded_first_and_nothing_is_fetched_that
     let mut client = served.incidents();
     let opened = client.open_incident(request(0, 50, &["a"])).await.unwrap().into_inner().incident.unwrap();
     assert_eq!(opened.requested_by, "owner", "who asked is who has proven it");
-    let ask = v1::DownloadArchiveRequest { incident, offset: 0 };
+    let ask = v1::DownloadArchiveRequest { incident, offset: 0, revision: 0 };
     drained(client.download_archive(ask.clone()).await.unwrap().into_inner()).await;
     let mut verbs = Vec::new();
     let log = served.rig.data.audit();

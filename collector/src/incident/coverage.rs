@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use casefile_evidence::recording::reader::Cut;
-use casefile_proto::coverage::{Cost, Coverage, NodeCoverage, NodeState, OutcomeCounts, SourceCoverage, SourceKind};
+use casefile_proto::coverage::{
+    Amendment, ClosedGap, Cost, Coverage, NodeCoverage, NodeState, OutcomeCounts, SourceCoverage, SourceKind,
+};
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::ids::NodeName;
 use casefile_proto::item::{ItemHead, ItemKind, ItemTail};
@@ -23,6 +25,12 @@ pub const CLOCK_BOUND_TOLERATED: Duration = Duration::from_millis(500);
 
 /// The most gaps in one row; the rest are counted in a last one. A thousand lost files are one story, not a thousand.
 pub const MAX_GAPS: usize = 256;
+
+/// Where an agent puts what a crash left in persistent storage, below its node's directory.
+const DUMPS: &str = "logs/pstore/";
+
+/// Dumps that a gap names; the others are beside them.
+const MAX_DUMPS_NAMED: usize = 3;
 
 /// Who was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -108,6 +116,22 @@ pub fn coverage(expected: &Roster, window: Window, got: &Received) -> Coverage {
     Coverage { window, nodes: nodes.collect(), scope: scope.clone() }
 }
 
+/// The row of a node that came back, beside the one of the archive before: what of its gaps is none any more.
+pub fn amended(before: &NodeCoverage, now: NodeCoverage, revision: u32, sealed_at: WallTime) -> NodeCoverage {
+    let of_node = |gaps: &[Gap]| gaps.iter().map(|gap| (None, gap.clone())).collect::<Vec<_>>();
+    let all = |node: &NodeCoverage| {
+        let mut gaps = of_node(&node.gaps);
+        for row in &node.sources {
+            gaps.extend(row.gaps.iter().map(|gap| (Some(row.source.clone()), gap.clone())));
+        }
+        gaps
+    };
+    let open = all(&now);
+    let closed = all(before).into_iter().filter(|gap| !open.contains(gap)).take(MAX_GAPS);
+    let closed = closed.map(|(source, gap)| ClosedGap { source, gap }).collect();
+    NodeCoverage { amended: Some(Amendment { revision, sealed_at, closed }), ..now }
+}
+
 /// Whether a log source, a table of state or the inventory was asked. What was not asked is not missing.
 fn asks(scope: &Scope, what: &Collectable) -> bool {
     scope.wants(&[&what.name]) || (what.kind == SourceKind::State && scope.wants(&["state"]))
@@ -161,6 +185,7 @@ fn unheard(expected: &Expected, scope: &Scope, window: Window) -> NodeCoverage {
         clock: None,
         sources: rows.collect(),
         gaps: vec![silent("the node did not answer, and nothing of it had arrived before")],
+        amended: None,
     }
 }
 
@@ -183,6 +208,7 @@ fn heard(expected: &Expected, scope: &Scope, from: &FromNode) -> NodeCoverage {
         gaps.extend(clock_gaps(from));
     }
 
+    say_why_rebooted(&mut gaps, from);
     let mut sources = metric_rows(from);
     sources.extend(other_rows(expected, scope, from));
     for row in &mut sources {
@@ -190,7 +216,23 @@ fn heard(expected: &Expected, scope: &Scope, from: &FromNode) -> NodeCoverage {
         row.covered = merged(std::mem::take(&mut row.covered), from.asked);
         row.gaps = bounded(std::mem::take(&mut row.gaps));
     }
-    NodeCoverage { node: expected.node.clone(), state, clock: from.clock, sources, gaps: bounded(gaps) }
+    NodeCoverage { node: expected.node.clone(), state, clock: from.clock, sources, gaps: bounded(gaps), amended: None }
+}
+
+/// Why a node was rebooted is in what its kernel left, if it left anything.
+fn say_why_rebooted(gaps: &mut [Gap], from: &FromNode) {
+    let paths = from.items.iter().map(|item| item.head.path.as_str());
+    let dumps: Vec<_> = paths.filter(|path| path.starts_with(DUMPS)).take(MAX_DUMPS_NAMED).collect();
+    let asked_kernel = from.answer.iter().flat_map(|a| &a.sources).any(|row| row.source == "kernel");
+    let told = match (&dumps[..], asked_kernel) {
+        ([], false) => return,
+        ([], true) => "its kernel left no dump of the window".to_owned(),
+        (dumps, _) => format!("its kernel left {}", dumps.join(", ")),
+    };
+    for gap in gaps.iter_mut().filter(|gap| gap.reason == GapReason::NodeRebooted) {
+        let Gap { interval, count, .. } = *gap;
+        *gap = Gap { interval, count, ..Gap::new(gap.reason, format!("{}; {told}", gap.detail)) };
+    }
 }
 
 fn state(from: &FromNode) -> NodeState {

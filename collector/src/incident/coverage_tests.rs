@@ -100,6 +100,35 @@ fn an_item_that_was_declared_and_did_not_arrive_is_a_gap_and_its_claims_are_not_
 }
 
 #[test]
+fn a_reboot_is_told_with_what_the_kernel_left_of_it() {
+    let mut from = everything();
+    let answer = from.answer.as_mut().unwrap();
+    answer.gaps.push(Gap::new(GapReason::NodeRebooted, "the node was rebooted").over(win(1_010, 1_040)));
+    assert_eq!(of(from.clone()).gaps[0].detail, "the node was rebooted", "nobody was asked for the kernel's log");
+    from.answer.as_mut().unwrap().sources.push(row("kernel", SourceKind::Logs, 0));
+    assert_eq!(of(from.clone()).gaps[0].detail, "the node was rebooted; its kernel left no dump of the window");
+    from.items.push(item("kernel", ItemKind::Log, "logs/pstore/dmesg-efi-1"));
+    from.answer.as_mut().unwrap().sources[3].items = 1;
+    let gap = of(from).gaps.remove(0);
+    assert_eq!(gap.detail, "the node was rebooted; its kernel left logs/pstore/dmesg-efi-1");
+    assert_eq!(gap.interval, Some(win(1_010, 1_040)));
+}
+
+#[test]
+fn a_gap_that_is_there_no_more_was_closed_by_the_amendment() {
+    let before =
+        of(FromNode { answer: None, ended: Ended::Away, items: vec![], recorded: Some(cut(5)), ..everything() });
+    let mut back = everything();
+    back.answer.as_mut().unwrap().gaps.push(Gap::new(GapReason::NodeRebooted, "it was").over(win(1_010, 1_040)));
+    let now = amended(&before, of(back), 2, WallTime::from_secs(9_000));
+    let amendment = now.amended.as_ref().unwrap();
+    assert_eq!((amendment.revision, amendment.sealed_at), (2, WallTime::from_secs(9_000)));
+    let closed: Vec<_> = amendment.closed.iter().map(|c| (c.source.as_deref(), c.gap.reason)).collect();
+    assert_eq!(closed, [(Some("pods"), GapReason::NodeSilent), (Some("processes"), GapReason::NodeSilent)]);
+    assert_eq!(now.gaps.len(), 1, "what is missing still is no gap that was closed");
+}
+
+#[test]
 fn a_gap_of_an_item_is_a_gap_of_its_row_once() {
     let mut from = everything();
     let gap = Gap::new(GapReason::RotatedAway, "a.log").over(win(1_000, 1_010));

@@ -9,10 +9,12 @@ use std::path::Path;
 
 use casefile_evidence::archive::chunk::{Chunk, Pack, spooled as chunks_of};
 use casefile_evidence::archive::layout::{ITEMS_ITEM, ItemLine, NODES, item_json};
+use casefile_evidence::archive::packed::Packed;
 use casefile_evidence::archive::writer::MAX_ADDED;
 use casefile_proto::ids::NodeName;
 use casefile_proto::item::{EntryPath, ItemHead, ItemKind, ItemTail};
 
+use super::before::Kept;
 use super::coverage::{Arrived, Origin};
 use super::recorded::{Plain, Spooled, spooled};
 use crate::spool::{Content, SpooledItem};
@@ -38,6 +40,8 @@ pub enum Body {
     Chunks(Spooled),
     /// An item as it arrived.
     Item(Box<SpooledItem>, Content),
+    /// An entry of the archive before, as it lies there.
+    Packed(Packed),
 }
 
 /// Chunks of one item, read as they are asked for.
@@ -56,6 +60,10 @@ impl Body {
     /// What it holds and its chunks, in order; nothing for plain bytes, which have none.
     pub fn chunks(&self) -> io::Result<(Content, ChunkIter)> {
         Ok(match self {
+            Self::Packed(packed) => {
+                let content = Content { size: packed.size, sha256: packed.sha256 };
+                (content, Box::new(packed.chunks()))
+            }
             Self::Bytes(_) => return Err(io::Error::other("plain bytes have no chunks")),
             Self::Chunks(s) => (s.content, Box::new(chunks_of(BufReader::new(File::open(&s.file)?)))),
             Self::Item(item, content) => (*content, Box::new(item.chunks()?)),
@@ -63,11 +71,13 @@ impl Body {
     }
 }
 
-/// The entries of one node, and what of them the coverage may count on.
+/// The entries of one node, and what of them the coverage may count on: not on what is kept of the archive before, of which
+/// the node's new answer says nothing.
 pub fn entries(
     node: &NodeName,
     items: Vec<SpooledItem>,
-    last_words: Option<(ItemHead, ItemTail, Spooled)>,
+    last_words: Vec<(ItemHead, ItemTail, Spooled)>,
+    kept: Vec<Kept>,
     scratch: &Path,
 ) -> io::Result<(Vec<Entry>, Vec<Arrived>)> {
     let mut bodies = Vec::new();
@@ -77,7 +87,7 @@ pub fn entries(
         let body = body(item, &scratch.join(format!("trimmed-{n}.chunks")))?;
         bodies.push((head, tail, body, Origin::Node));
     }
-    if let Some((head, tail, spooled)) = last_words {
+    for (head, tail, spooled) in last_words {
         bodies.push((head, Some(tail), Body::Chunks(spooled), Origin::LastWords));
     }
 
@@ -89,13 +99,18 @@ pub fn entries(
             Body::Chunks(s) => s.content,
             Body::Item(_, content) => *content,
             // Items are never made by us.
-            Body::Bytes(_) => continue,
+            Body::Bytes(_) | Body::Packed(_) => continue,
         };
         let path = paths.free(head.path.as_str());
         let line = ItemLine::new(path.clone(), &head, tail.as_ref(), content.size, content.sha256);
         lines.extend(item_json(&line)?);
         arrived.push(Arrived { head, tail, kept: content.size, origin });
         entries.push(Entry { path, body });
+    }
+    for Kept { path, line, packed } in kept {
+        let path = paths.free(path.as_str());
+        lines.extend(item_json(&ItemLine { path: path.clone(), ..line })?);
+        entries.push(Entry { path, body: Body::Packed(packed) });
     }
     let list_body = Body::of(lines, &scratch.join("items.chunks"))?;
     entries.push(Entry { path: list, body: list_body });

@@ -2,7 +2,7 @@
 //!
 //! Nothing is decided here. Whatever may take long (asking, sealing) is a job of its own that reports back as an event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,20 +21,30 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::coalesce::answers_for;
 use super::fleet::Fleet;
 use super::handle::{Command, Incidents, Left, OpenError};
-use super::machine::{Answer, Incident, IncidentEvent, Member, Step};
+use super::machine::{Answer, Incident, IncidentEvent, Member, Saved, Step, settled_as};
 use super::sealing::{self, Sealing, chain};
 use super::{Situation, admit, title_of, view};
 use crate::data::DataDir;
 use crate::ingest::{AskError, Clock, NodeEvent};
 use crate::space::Space;
 use crate::stats::{Stage, Stats};
-use crate::store::{Asked, Record, Store, StoreError, blocking};
+use crate::store::{Asked, Record, Requests, Store, StoreError, blocking};
 
 /// Commands that wait while the task is busy; whoever sends one more waits with it.
 const COMMANDS: usize = 64;
 
 /// Incidents that are sealed at a time: it reads and writes as fast as the disk can, so more would only be slower.
 const SEALING_AT_A_TIME: usize = 2;
+
+/// Amendments that ask one node at a time: it refuses more collections than a few, and one that has come back is missing
+/// from every incident of the time that it was away.
+const AMENDING_AT_A_TIME: usize = 2;
+
+/// The most sealed incidents that wait for nodes. One more, and the oldest waits no longer.
+const MAX_WAITING: usize = 1_000;
+
+/// The most nodes of all of them together: each is kept in memory.
+const MAX_WAITING_NODES: usize = 200_000;
 
 /// How long one call to the nodes' side may take. It only hands over; a longer wait means that something hangs.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
@@ -66,6 +76,8 @@ pub struct Parts {
     pub space: Space,
     /// How long to wait for nodes when nothing is said.
     pub patience: Duration,
+    /// How long a sealed incident waits for nodes that are missing.
+    pub returning: Duration,
     /// The most bytes, before compression, of one incident over all its nodes.
     pub budget: Bytes,
 }
@@ -80,6 +92,7 @@ pub async fn start(parts: Parts, events: mpsc::Receiver<NodeEvent>) -> Result<In
         live: BTreeMap::new(),
         jobs: JoinSet::new(),
         sealing: Arc::new(Semaphore::new(SEALING_AT_A_TIME)),
+        returned: VecDeque::new(),
         stopping: false,
     };
     for record in unfinished {
@@ -93,8 +106,10 @@ pub async fn start(parts: Parts, events: mpsc::Receiver<NodeEvent>) -> Result<In
 enum Done {
     /// The node was asked.
     Asked,
+    /// Requests that nobody wants any more were cancelled.
+    Cancelled,
     NotAsked(IncidentId, NodeName),
-    Sealed(IncidentId, SealedArchive, Box<Coverage>),
+    Sealed(IncidentId, SealedArchive, Box<(Coverage, Requests)>),
     SealFailed(IncidentId, String),
 }
 
@@ -116,6 +131,8 @@ struct Gather {
     live: BTreeMap<IncidentId, Live>,
     jobs: JoinSet<Done>,
     sealing: Arc<Semaphore>,
+    /// Nodes that came back, and the sealed incidents that wait for them, in turn. At most one entry for each of both.
+    returned: VecDeque<(IncidentId, NodeName)>,
     stopping: bool,
 }
 
@@ -172,8 +189,52 @@ impl Gather {
         for id in ids {
             self.apply(id, IncidentEvent::Tick).await;
         }
+        self.welcome_back().await;
         for live in self.live.values_mut().filter(|live| live.stale && live.shown.elapsed() >= VIEW_EVERY) {
             live.show();
+        }
+    }
+
+    /// Has incidents ask nodes that came back, a few at a time.
+    async fn welcome_back(&mut self) {
+        for _ in 0..self.returned.len() {
+            let Some((id, node)) = self.returned.pop_front() else { return };
+            let Some(live) = self.live.get(&id) else { continue };
+            if !live.machine.awaits(&node) {
+                continue;
+            }
+            // An amendment that is under way takes everyone who comes back meanwhile.
+            let begun = live.machine.state() == IncidentState::Amending;
+            let asking = self.live.values().filter(|live| live.machine.is_asking_again(&node)).count();
+            if asking < AMENDING_AT_A_TIME || begun {
+                tracing::info!(incident = %id, %node, "a node that was missing is back; the incident is amended");
+                self.apply(id, IncidentEvent::Connected { node }).await;
+            } else {
+                self.returned.push_back((id, node));
+            }
+        }
+    }
+
+    /// Bounds the incidents that are sealed and wait: those that are over are let go.
+    async fn let_go(&mut self) {
+        let waiting = self.live.iter().filter(|(_, live)| live.machine.state() == IncidentState::Sealed);
+        let sizes: Vec<_> = waiting.map(|(id, live)| (*id, live.record.members.len())).collect();
+        let mut nodes: usize = sizes.iter().map(|(_, size)| size).sum();
+        let mut oldest = Vec::new();
+        for (n, (id, size)) in sizes.iter().enumerate() {
+            if sizes.len() - n <= MAX_WAITING && nodes <= MAX_WAITING_NODES {
+                break;
+            }
+            nodes -= size;
+            oldest.push(*id);
+        }
+        for id in oldest {
+            tracing::warn!(incident = %id, "too many sealed incidents wait for nodes: this one waits no longer");
+            if let Some(live) = self.live.get_mut(&id) {
+                live.record.over = true;
+            }
+            self.save(id).await;
+            self.live.remove(&id);
         }
     }
 
@@ -196,8 +257,9 @@ impl Gather {
             now: (self.parts.clock)().wall,
             held: status.iter().map(|s| s.node.clone()).collect(),
             known: known.await?.into_iter().map(|(name, _)| name).collect(),
-            unfinished: self.live.values().filter(|l| l.machine.state() != IncidentState::Failed).count(),
+            unfinished: self.live.values().filter(|l| is_busy(l.machine.state())).count(),
             patience: self.parts.patience,
+            returning: self.parts.returning,
         };
         let (plan, nodes) = admit(&open, &situation)?;
         if open.ask.title.is_empty() {
@@ -219,14 +281,32 @@ impl Gather {
         let data = Arc::clone(&self.parts.data);
         // A spool that cannot be read is found when it is sealed; until then only the number shown is too small.
         let items = tokio::task::spawn_blocking(move || items_in(&data, &counted)).await.unwrap_or_default();
+        let id = record.id;
+        let before = match blocking(&self.parts.store, move |store| store.coverage(id)).await {
+            Ok(coverage) => coverage,
+            Err(error) => {
+                tracing::warn!(incident = %id, error = chain(&error), "the coverage of an incident was not read");
+                None
+            }
+        };
         let member = |(name, m): (&NodeName, &crate::store::MemberRecord)| {
             let arrived = items.get(name).copied().unwrap_or(0);
-            (name.clone(), Member::resumed(m.request, m.phase, m.answer.clone(), arrived))
+            let resumed = Member::resumed(m.request, m.phase, m.answer.clone(), arrived);
+            let before = before.as_ref().and_then(|c| c.nodes.iter().find(|n| n.node == *name));
+            let member = match before {
+                Some(node) if record.state == IncidentState::Amending => {
+                    Member::amending(settled_as(node.state), resumed)
+                }
+                _ => resumed,
+            };
+            (name.clone(), member)
         };
         let members = record.members.iter().map(member).collect();
         tracing::info!(incident = %record.id, state = record.state.name(), "incident taken up again");
         let now = (self.parts.clock)();
-        let machine = Incident::resume(record.plan, record.state, members, record.failure.clone(), now);
+        let archives = record.earlier.iter().chain(&record.archive).cloned().collect();
+        let saved = Saved { state: record.state, members, archives, failure: record.failure.clone() };
+        let machine = Incident::resume(record.plan, saved, now);
         let status = self.parts.fleet.nodes();
         self.begin(record, machine, &status, None).await;
     }
@@ -250,6 +330,10 @@ impl Gather {
 
     fn subscribe(&mut self, id: IncidentId) -> Option<watch::Receiver<IncidentView>> {
         let live = self.live.get_mut(&id)?;
+        if live.machine.state() == IncidentState::Sealed {
+            // The index knows more of its nodes than what is kept while it waits.
+            return None;
+        }
         live.show();
         Some(live.view.subscribe())
     }
@@ -262,9 +346,23 @@ impl Gather {
                 if let Err(error) = kept {
                     tracing::warn!(%node, error = chain(&error), "what the node can collect was not kept");
                 }
-                self.tell_all(&node, |node| IncidentEvent::Connected { node }).await;
+                let sealed = |live: &Live| live.machine.state() == IncidentState::Sealed;
+                let waiting = self.live.iter().filter(|(_, live)| live.machine.awaits(&node));
+                let turns: Vec<_> = waiting.map(|(id, _)| (*id, node.clone())).collect();
+                let told: Vec<_> = self
+                    .live
+                    .iter()
+                    .filter(|(_, l)| !sealed(l) && !l.machine.awaits(&node))
+                    .map(|(id, _)| *id)
+                    .collect();
+                for id in told {
+                    self.apply(id, IncidentEvent::Connected { node: node.clone() }).await;
+                }
+                self.returned.retain(|(_, other)| *other != node);
+                self.returned.extend(turns);
             }
             NodeEvent::Disconnected { node } => {
+                self.returned.retain(|(_, other)| *other != node);
                 self.tell_all(&node, |node| IncidentEvent::Disconnected { node }).await;
             }
             NodeEvent::Progress { node, request, source, records, bytes } => {
@@ -303,10 +401,11 @@ impl Gather {
 
     async fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
         match done {
-            Ok(Done::Asked) => {}
+            Ok(Done::Asked | Done::Cancelled) => {}
             Ok(Done::NotAsked(id, node)) => self.apply(id, IncidentEvent::NotAsked { node }).await,
-            Ok(Done::Sealed(id, archive, coverage)) => {
-                tracing::info!(incident = %id, file = archive.file_name, size = archive.size, whole = archive.whole, "incident sealed");
+            Ok(Done::Sealed(id, archive, sealed)) => {
+                let (coverage, requests) = *sealed;
+                tracing::info!(incident = %id, file = archive.file_name, size = archive.size, whole = archive.whole, revision = archive.revision, "incident sealed");
                 self.parts.stats.sealed.one();
                 self.parts.stats.archived.add(archive.size);
                 for gap in
@@ -315,7 +414,7 @@ impl Gather {
                     self.parts.stats.coverage_gaps.of(gap.reason).one();
                 }
                 let nodes = coverage.nodes.iter().map(|n| (n.node.clone(), n.state)).collect();
-                self.apply(id, IncidentEvent::Sealed { archive, nodes }).await;
+                self.apply(id, IncidentEvent::Sealed { archive, nodes, requests }).await;
             }
             Ok(Done::SealFailed(id, why)) => {
                 tracing::error!(incident = %id, why, "incident could not be sealed; what was gathered is kept, and it is tried again");
@@ -354,6 +453,14 @@ impl Gather {
         if unsaved {
             self.save(id).await;
         }
+        if !cancels.is_empty() {
+            // An amendment for which nothing came is not sealed.
+            let fleet = Arc::clone(&self.parts.fleet);
+            self.jobs.spawn(async move {
+                cancel_all(&*fleet, cancels).await;
+                Done::Cancelled
+            });
+        }
         let Some(live) = self.live.get_mut(&id) else { return };
         live.stale = true;
         if live.machine.state() != before {
@@ -369,9 +476,11 @@ impl Gather {
                 _ => {}
             }
         }
-        if live.machine.state() == IncidentState::Sealed {
+        if live.machine.is_over() {
             // Watchers keep the last view; the index has the rest.
             self.live.remove(&id);
+        } else if live.machine.state() == IncidentState::Sealed && before != IncidentState::Sealed {
+            self.let_go().await;
         }
     }
 
@@ -443,15 +552,11 @@ impl Gather {
         };
         let (permits, fleet) = (Arc::clone(&self.sealing), Arc::clone(&self.parts.fleet));
         self.jobs.spawn(async move {
-            for (node, request) in cancels {
-                if timeout(CALL_DEADLINE, fleet.cancel(&node, request)).await.is_err() {
-                    tracing::warn!(%node, %request, "a request was not cancelled in time");
-                }
-            }
+            cancel_all(&*fleet, cancels).await;
             // The semaphore is never closed; without a permit it would only be slower.
             let _permit = permits.acquire_owned().await;
             match sealing::run(job).await {
-                Ok((archive, coverage)) => Done::Sealed(id, archive, Box::new(coverage)),
+                Ok((archive, coverage, requests)) => Done::Sealed(id, archive, Box::new((coverage, requests))),
                 Err(why) => Done::SealFailed(id, why),
             }
         });
@@ -487,7 +592,8 @@ impl Gather {
                 Ok(None) | Err(_) => break,
             }
         }
-        let unfinished = self.live.iter().map(|(id, live)| (*id, live.machine.state())).collect();
+        let states = self.live.iter().map(|(id, live)| (*id, live.machine.state()));
+        let unfinished = states.filter(|(_, state)| *state != IncidentState::Sealed).collect();
         Left { unfinished }
     }
 }
@@ -496,11 +602,16 @@ impl Live {
     /// What the machine decided, as it is kept.
     fn take_over(&mut self) {
         self.record.state = self.machine.state();
-        self.record.archive = self.machine.archive().cloned();
+        if let Some((newest, earlier)) = self.machine.archives().split_last() {
+            self.record.archive = Some(newest.clone());
+            self.record.earlier = earlier.to_vec();
+        }
+        self.record.over = self.machine.is_over();
         self.record.failure = self.machine.failure().map(str::to_owned);
         for (name, member) in self.machine.members() {
             if let Some(kept) = self.record.members.get_mut(name) {
-                kept.phase = member.phase;
+                kept.phase = member.kept_phase();
+                kept.request = member.request;
                 kept.answer.clone_from(&member.answer);
             }
         }
@@ -510,6 +621,19 @@ impl Live {
         self.view.send_replace(view::running(&self.record, self.machine.members().iter()));
         self.stale = false;
         self.shown = Instant::now();
+    }
+}
+
+/// Whether it holds a spool that grows.
+const fn is_busy(state: IncidentState) -> bool {
+    !matches!(state, IncidentState::Failed | IncidentState::Sealed)
+}
+
+async fn cancel_all(fleet: &dyn Fleet, cancels: Vec<(NodeName, RequestId)>) {
+    for (node, request) in cancels {
+        if timeout(CALL_DEADLINE, fleet.cancel(&node, request)).await.is_err() {
+            tracing::warn!(%node, %request, "a request was not cancelled in time");
+        }
     }
 }
 

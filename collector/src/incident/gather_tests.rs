@@ -208,3 +208,76 @@ async fn a_window_is_asked_on_the_clock_of_the_node_when_that_is_known_to_differ
     assert_eq!(windows[&name("a")], window(3, 53));
     assert_eq!(windows[&name("b")], window(0, 50), "within its bound the offset is no sign of a difference");
 }
+
+#[tokio::test]
+async fn a_node_that_comes_back_after_sealing_amends_the_incident_also_after_a_restart() {
+    let mut rig = Rig::start(&[("a", Connected), ("b", Away)]).await;
+    let opened = rig.incidents.open(ask(window(0, 50), &["a", "b"], Some(Duration::from_secs(30)))).await.unwrap();
+    let (node, asked, spool) = rig.asked().await;
+    rig.answer(&node, &asked, &spool).await;
+    rig.view(opened.id, |view| view.nodes[0].phase == NodePhase::Answered).await;
+    rig.pass(30).await;
+    let first = rig.ended(opened.id).await;
+    assert_eq!(phases(&first), [NodePhase::Answered, NodePhase::Silent]);
+    let first = first.incident.archive.unwrap();
+    let (dir, left) = rig.stop().await;
+    assert_eq!(left.unfinished, [], "it is sealed, and waits");
+
+    let mut rig = Rig::over(dir, &[("a", Connected), ("b", Connected)]).await;
+    for back in ["a", "b"] {
+        rig.tell(NodeEvent::Connected { node: name(back), collectable: collectable() }).await;
+    }
+    let (node, again, spool) = rig.asked().await;
+    assert_eq!((&node, again.window), (&name("b"), window(0, 50)), "who has answered is not asked again");
+    assert!(again.request > asked.request);
+    let amending = rig.view(opened.id, |view| view.incident.state == IncidentState::Amending).await;
+    assert_eq!(amending.incident.archive.as_ref(), Some(&first), "it can be fetched as it was");
+    rig.answer(&node, &again, &spool).await;
+    let second = rig.view(opened.id, |view| view.incident.state == IncidentState::Sealed).await;
+    assert_eq!(phases(&second), [NodePhase::Answered, NodePhase::Answered]);
+    let newest = second.incident.archive.unwrap();
+    assert_eq!((newest.revision, second.incident.earlier), (2, vec![first.clone()]));
+    assert!(newest.whole);
+    for archive in [&first, &newest] {
+        Archive::open(&rig.incidents.archive(archive), Limits::default()).unwrap();
+    }
+    let detail = rig.incidents.detail(opened.id).await.unwrap().unwrap();
+    assert!(detail.coverage.unwrap().nodes[1].amended.is_some());
+    assert_eq!(rig.store.unfinished().unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_node_that_is_missing_from_many_incidents_is_asked_by_a_few_at_a_time() {
+    let mut rig = Rig::start(&[("a", Away)]).await;
+    let mut opened = Vec::new();
+    for n in 0..5 {
+        let ask = ask(window(n, 50), &["a"], Some(Duration::from_secs(30)));
+        opened.push(rig.incidents.open(ask).await.unwrap().id);
+    }
+    rig.pass(30).await;
+    for id in &opened {
+        rig.ended(*id).await;
+    }
+    rig.fleet.nodes.lock().unwrap().get_mut(&name("a")).unwrap().0 = Connected;
+    rig.tell(NodeEvent::Connected { node: name("a"), collectable: collectable() }).await;
+    let mut asking = VecDeque::new();
+    for _ in 0..opened.len() {
+        // Another one only after the oldest was answered.
+        if asking.len() == AMENDING_AT_A_TIME {
+            let (node, ask, spool): (NodeName, CollectionAsk, std::path::PathBuf) = asking.pop_front().unwrap();
+            while let Ok(told) = rig.told.try_recv() {
+                assert!(!matches!(told, Told::Ask(..)), "one too many at a time");
+            }
+            rig.answer(&node, &ask, &spool).await;
+        }
+        asking.push_back(rig.asked().await);
+    }
+    for (node, ask, spool) in asking {
+        rig.answer(&node, &ask, &spool).await;
+    }
+    for id in opened {
+        let over = |view: &IncidentView| view.incident.archive.as_ref().is_some_and(|a| a.revision == 2);
+        let amended = rig.store.incident(id).unwrap().is_some_and(|record| record.over);
+        assert!(amended || over(&rig.view(id, over).await));
+    }
+}

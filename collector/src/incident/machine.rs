@@ -1,8 +1,11 @@
 //! One incident as a pure state machine: events and the time in, steps out.
 //!
-//! open → gathering → sealing → sealed or failed. Each node goes its own way (waiting, asked, answering, answered,
-//! trimmed, last words, silent); a deadline ends the waiting and keeps what has come. No clock, no disk, no network:
-//! [`super::gather`] does what the steps say.
+//! open → gathering → sealing → sealed or failed, and from sealed, when a node comes back that was missing, amending →
+//! sealing → sealed. Each node goes its own way (waiting, asked, answering, answered, trimmed, last words, silent); a
+//! deadline ends the waiting and keeps what has come. No clock, no disk, no network: [`super::gather`] does what the steps
+//! say.
+
+mod amendment;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +16,9 @@ use casefile_proto::ids::{NodeName, RequestId};
 use casefile_proto::incident::{IncidentState, NodePhase, SealedArchive};
 use casefile_proto::time::{BootTime, Stamp, WallTime, Window};
 use serde::{Deserialize, Serialize};
+
+use amendment::Amendment;
+pub use amendment::{AMENDING, MAX_REVISIONS, TOGETHER, is_missing};
 
 /// How long after the end of a window nodes are asked: a frame is due once a second and may take most of a second to
 /// be measured and written, so the last frame of a window is in the ring by then.
@@ -40,6 +46,10 @@ pub struct Plan {
     pub ready_at: WallTime,
     /// Nanoseconds from `ready_at` to the deadline.
     pub patience_nanos: u64,
+    /// Nanoseconds from the deadline until no node that is missing is waited for any more. Incidents of before there were
+    /// amendments wait for none.
+    #[serde(default)]
+    pub return_nanos: u64,
 }
 
 impl Plan {
@@ -49,8 +59,20 @@ impl Plan {
             window,
             opened_at,
             ready_at: window.until().after(FRAMES_IN_FLIGHT).max(opened_at),
-            patience_nanos: u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX),
+            patience_nanos: nanos(patience),
+            return_nanos: 0,
         }
+    }
+
+    /// The same, waiting this long after the deadline for nodes that are missing to come back.
+    #[must_use]
+    pub fn returning_within(self, wait: Duration) -> Self {
+        Self { return_nanos: nanos(wait), ..self }
+    }
+
+    /// When a node that is missing is not waited for any more.
+    pub fn over_at(&self) -> WallTime {
+        self.deadline().after(Duration::from_nanos(self.return_nanos))
     }
 
     /// When gathering ends whatever has come.
@@ -101,6 +123,8 @@ pub struct Member {
     pub items: u64,
     /// Its sources, as far as they have been heard of.
     pub sources: BTreeMap<String, SourceHeard>,
+    /// What it was in the archive that is being amended, when it has come back since; otherwise `None`.
+    back_from: Option<NodePhase>,
     link: Link,
     not_before: Option<BootTime>,
 }
@@ -114,6 +138,7 @@ impl Member {
             answer: None,
             items: 0,
             sources: BTreeMap::new(),
+            back_from: None,
             link: Link::Down,
             not_before: None,
         }
@@ -195,6 +220,8 @@ pub enum IncidentEvent {
         archive: SealedArchive,
         /// What became of each node.
         nodes: Vec<(NodeName, NodeState)>,
+        /// The requests in whose names nodes that are missing are asked when they come back.
+        requests: BTreeMap<NodeName, RequestId>,
     },
     /// The archive could not be written.
     SealFailed {
@@ -233,49 +260,69 @@ pub enum Step {
     Release,
 }
 
+/// An incident as it was last saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// How far it was.
+    pub state: IncidentState,
+    /// Its nodes.
+    pub members: BTreeMap<NodeName, Member>,
+    /// Its archives, oldest first.
+    pub archives: Vec<SealedArchive>,
+    /// Why sealing failed, when it did.
+    pub failure: Option<String>,
+}
+
 /// An incident that is not finished.
 #[derive(Debug, Clone)]
 pub struct Incident {
     plan: Plan,
     state: IncidentState,
     members: BTreeMap<NodeName, Member>,
-    archive: Option<SealedArchive>,
+    archives: Vec<SealedArchive>,
     failure: Option<String>,
+    /// Whether it is sealed and waits for nobody any more.
+    over: bool,
+    /// When the amendment that is being gathered stops waiting for more nodes, and when it ends.
+    amendment: Option<Amendment>,
     /// Times that sealing has failed in a row, and when it is tried again.
     failures: u32,
     again: Option<BootTime>,
     // The same instants on this process's boot clock: a stepped wall clock must not move a deadline.
     ready: BootTime,
     deadline: BootTime,
+    over_at: BootTime,
 }
 
 impl Incident {
     /// A new incident.
     pub fn open(plan: Plan, members: BTreeMap<NodeName, Member>, now: Stamp) -> Self {
-        Self::resume(plan, IncidentState::Open, members, None, now)
+        let saved = Saved { state: IncidentState::Open, members, archives: Vec::new(), failure: None };
+        Self::resume(plan, saved, now)
     }
 
-    /// An incident as it was last saved. One that was sealing, or failed, is sealed again.
-    pub fn resume(
-        plan: Plan,
-        state: IncidentState,
-        members: BTreeMap<NodeName, Member>,
-        failure: Option<String>,
-        now: Stamp,
-    ) -> Self {
-        let whole_wait = wait(plan.deadline(), plan.opened_at);
+    /// An incident as it was last saved. One that was sealing, or failed, is sealed again; an amendment that was being
+    /// gathered gets its whole patience again.
+    pub fn resume(plan: Plan, saved: Saved, now: Stamp) -> Self {
+        let Saved { state, members, archives, failure } = saved;
         // The wall clock may have been stepped while the collector was down: never wait longer than was ever planned.
-        let boot_at =
-            |at: WallTime| BootTime::from_nanos(now.boot.nanos().saturating_add(wait(at, now.wall).min(whole_wait)));
+        let boot_at = |at: WallTime, whole: WallTime| {
+            let wait_for = wait(at, now.wall).min(wait(whole, plan.opened_at));
+            BootTime::from_nanos(now.boot.nanos().saturating_add(wait_for))
+        };
+        let amendment = (state == IncidentState::Amending).then(|| Amendment::beginning(&plan, now));
         Self {
             state,
             members,
-            archive: None,
+            archives,
             failure,
+            over: false,
+            amendment,
             failures: 0,
             again: None,
-            ready: boot_at(plan.ready_at),
-            deadline: boot_at(plan.deadline()),
+            ready: boot_at(plan.ready_at, plan.deadline()),
+            deadline: boot_at(plan.deadline(), plan.deadline()),
+            over_at: boot_at(plan.over_at(), plan.over_at()),
             plan,
         }
     }
@@ -295,14 +342,19 @@ impl Incident {
         &self.members
     }
 
-    /// When gathering ends, on this process's boot clock.
-    pub const fn deadline(&self) -> BootTime {
-        self.deadline
+    /// When gathering ends, that of an amendment too, on this process's boot clock.
+    pub fn deadline(&self) -> BootTime {
+        self.amendment.map_or(self.deadline, |a| a.deadline)
     }
 
-    /// The archive, once sealed.
-    pub const fn archive(&self) -> Option<&SealedArchive> {
-        self.archive.as_ref()
+    /// The archives, once sealed, oldest first.
+    pub fn archives(&self) -> &[SealedArchive] {
+        &self.archives
+    }
+
+    /// Whether it is sealed and no node is waited for any more.
+    pub const fn is_over(&self) -> bool {
+        self.over
     }
 
     /// Why sealing failed, when it did.
@@ -319,6 +371,15 @@ impl Incident {
                 Some(again.map_or(self.deadline, |at| at.min(self.deadline)))
             }
             IncidentState::Failed => self.again,
+            IncidentState::Amending => {
+                let again =
+                    self.members.values().filter(|m| m.phase == NodePhase::Waiting).filter_map(|m| m.not_before);
+                // What has passed already wakes nobody again.
+                let ends =
+                    self.amendment.into_iter().flat_map(|a| [(!a.waited).then_some(a.together), Some(a.deadline)]);
+                again.chain(ends.flatten()).min()
+            }
+            IncidentState::Sealed if !self.over => Some(self.over_at),
             IncidentState::Sealing | IncidentState::Sealed => None,
         }
     }
@@ -327,9 +388,9 @@ impl Incident {
     pub fn on(&mut self, event: IncidentEvent, now: Stamp) -> Vec<Step> {
         let mut steps = Vec::new();
         match event {
-            IncidentEvent::Started { connected } => self.start(&connected, &mut steps),
+            IncidentEvent::Started { connected } => self.start(&connected, now, &mut steps),
             IncidentEvent::Tick => {}
-            IncidentEvent::Connected { node } => self.link(&node, Link::Up),
+            IncidentEvent::Connected { node } => self.connected(&node, now, &mut steps),
             IncidentEvent::Disconnected { node } => self.link(&node, Link::Down),
             IncidentEvent::NotAsked { node } => self.not_asked(&node, now),
             IncidentEvent::Progress { node, request, source, records, bytes } => {
@@ -348,16 +409,16 @@ impl Incident {
                 }
             }
             IncidentEvent::Done { node, request, answer } => self.done(&node, request, answer, &mut steps),
-            IncidentEvent::Sealed { archive, nodes } => self.sealed(archive, nodes, &mut steps),
+            IncidentEvent::Sealed { archive, nodes, requests } => self.sealed(archive, nodes, requests, &mut steps),
             IncidentEvent::SealFailed { why } => self.seal_failed(why, now, &mut steps),
         }
         self.advance(now, &mut steps);
         steps
     }
 
-    fn start(&mut self, connected: &[NodeName], steps: &mut Vec<Step>) {
+    fn start(&mut self, connected: &[NodeName], now: Stamp, steps: &mut Vec<Step>) {
         match self.state {
-            IncidentState::Open | IncidentState::Gathering => {}
+            IncidentState::Open | IncidentState::Gathering | IncidentState::Amending => {}
             IncidentState::Sealing => {
                 self.pin_all(steps);
                 steps.push(Step::Seal);
@@ -367,15 +428,20 @@ impl Incident {
                 self.pin_all(steps);
                 return self.try_again(steps);
             }
-            IncidentState::Sealed => return,
+            // Whoever announced it may have gone down before it let go of what it was made of.
+            IncidentState::Sealed => return steps.push(Step::Release),
         }
         self.pin_all(steps);
         for node in connected {
-            self.link(node, Link::Up);
+            self.connected(node, now, steps);
         }
     }
 
+    /// Last words of before the first archive are in it; an amendment needs none.
     fn pin_all(&self, steps: &mut Vec<Step>) {
+        if !self.archives.is_empty() {
+            return;
+        }
         steps.extend(self.members.keys().map(|node| Step::Pin { node: node.clone() }));
     }
 
@@ -399,7 +465,7 @@ impl Incident {
 
     /// The member, if an answer to this request is still wanted; it is answering from now on.
     fn answering(&mut self, node: &NodeName, request: RequestId) -> Option<&mut Member> {
-        if !matches!(self.state, IncidentState::Open | IncidentState::Gathering) {
+        if !matches!(self.state, IncidentState::Open | IncidentState::Gathering | IncidentState::Amending) {
             return None;
         }
         let member = self.members.get_mut(node)?;
@@ -433,7 +499,13 @@ impl Incident {
         steps.push(Step::Save);
     }
 
-    fn sealed(&mut self, archive: SealedArchive, nodes: Vec<(NodeName, NodeState)>, steps: &mut Vec<Step>) {
+    fn sealed(
+        &mut self,
+        archive: SealedArchive,
+        nodes: Vec<(NodeName, NodeState)>,
+        requests: BTreeMap<NodeName, RequestId>,
+        steps: &mut Vec<Step>,
+    ) {
         if self.state != IncidentState::Sealing {
             return;
         }
@@ -442,19 +514,33 @@ impl Incident {
                 member.phase = settled_as(state);
             }
         }
+        for (node, request) in requests {
+            if let Some(member) = self.members.get_mut(&node) {
+                member.request = request;
+            }
+        }
+        for member in self.members.values_mut() {
+            member.back_from = None;
+        }
         self.state = IncidentState::Sealed;
-        self.archive = Some(archive);
-        self.failure = None;
+        self.archives.push(archive);
+        self.amendment = None;
+        (self.failure, self.failures) = (None, 0);
         steps.extend([Step::Save, Step::Release]);
     }
 
-    /// What was gathered is kept, and room may come back: it is tried again until it is sealed.
+    /// What was gathered is kept, and room may come back: it is tried again until it is sealed. An amendment is given up
+    /// when its nodes would not be waited for any more: the archive before it stands.
     fn seal_failed(&mut self, why: String, now: Stamp, steps: &mut Vec<Step>) {
         if self.state == IncidentState::Sealing {
             self.state = IncidentState::Failed;
             self.failure = Some(why);
             let wait = SEAL_AGAIN.saturating_mul(1 << self.failures.min(8)).min(SEAL_AGAIN_MAX);
             self.failures = self.failures.saturating_add(1);
+            if !self.archives.is_empty() && now.boot >= self.over_at {
+                (self.state, self.over) = (IncidentState::Sealed, true);
+                return steps.extend([Step::Save, Step::Release]);
+            }
             self.again = Some(later(now.boot, wait));
             steps.push(Step::Save);
         }
@@ -479,11 +565,19 @@ impl Incident {
         if self.again.is_some_and(|at| now.boot >= at) {
             return self.try_again(steps);
         }
-        if self.state != IncidentState::Gathering {
-            return;
-        }
-        if now.boot >= self.deadline || self.members.values().all(|m| is_settled(m.phase)) {
-            return self.end_gathering(steps);
+        match self.state {
+            IncidentState::Gathering => {
+                if now.boot >= self.deadline || self.members.values().all(|m| is_settled(m.phase)) {
+                    return self.end_gathering(steps);
+                }
+            }
+            IncidentState::Amending => {
+                if self.amendment_ends(now) {
+                    return self.end_amending(now, steps);
+                }
+            }
+            IncidentState::Sealed => return self.end_waiting(now, steps),
+            IncidentState::Open | IncidentState::Sealing | IncidentState::Failed => return,
         }
         for (node, member) in &mut self.members {
             let due = member.not_before.is_none_or(|at| now.boot >= at);
@@ -524,13 +618,17 @@ pub const fn settled_as(state: NodeState) -> NodePhase {
     }
 }
 
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Nanoseconds from `now` until `at`; none when it has passed.
 fn wait(at: WallTime, now: WallTime) -> u64 {
     u64::try_from(at.nanos_since(now)).unwrap_or(0)
 }
 
 fn later(at: BootTime, by: Duration) -> BootTime {
-    BootTime::from_nanos(at.nanos().saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+    BootTime::from_nanos(at.nanos().saturating_add(nanos(by)))
 }
 
 #[cfg(test)]

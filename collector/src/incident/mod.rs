@@ -2,6 +2,7 @@
 //!
 //! Here: which request to open one is accepted (pure). [`machine`] and [`coverage`] decide, [`gather`] and [`seal`] act.
 
+pub mod before;
 pub mod coalesce;
 pub mod coverage;
 pub mod entries;
@@ -10,6 +11,7 @@ pub mod gather;
 pub mod handle;
 pub mod machine;
 pub mod recorded;
+pub mod rejoined;
 pub mod seal;
 pub mod sealing;
 pub mod view;
@@ -37,6 +39,9 @@ pub const MAX_SKEW: Duration = Duration::from_secs(2);
 
 /// The longest that an incident may wait for its nodes.
 pub const MAX_PATIENCE: Duration = Duration::from_secs(60 * 60);
+
+/// The longest that a sealed incident may wait for nodes that are missing: no ring goes back further.
+pub const MAX_RETURNING: Duration = Duration::from_hours(31 * 24);
 
 /// The most incidents that are open, gathering or sealing at a time: each holds a spool.
 pub const MAX_UNFINISHED: usize = 64;
@@ -116,6 +121,8 @@ pub struct Situation {
     pub unfinished: usize,
     /// How long to wait for nodes when nothing is said.
     pub patience: Duration,
+    /// How long to wait for nodes that are missing once it is sealed.
+    pub returning: Duration,
 }
 
 /// Whether an incident may be opened: its plan, and the nodes that it asks, in order of name.
@@ -136,7 +143,7 @@ pub fn admit(open: &OpenAsk, situation: &Situation) -> Result<(Plan, Vec<NodeNam
     if situation.unfinished >= MAX_UNFINISHED {
         return Err(Refusal::TooMany);
     }
-    Ok((Plan::new(window, now, patience), nodes))
+    Ok((Plan::new(window, now, patience).returning_within(situation.returning), nodes))
 }
 
 fn chosen(asked: &[NodeName], situation: &Situation) -> Result<Vec<NodeName>, Refusal> {
@@ -184,6 +191,7 @@ mod tests {
             known: names(&["a", "b", "old"]),
             unfinished: 0,
             patience: Duration::from_secs(30),
+            returning: Duration::from_hours(1),
         }
     }
 

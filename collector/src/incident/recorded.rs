@@ -27,7 +27,7 @@ pub const SOURCE: &str = "recording";
 
 /// The largest recording of a node that never finished which is read to see what it covers: it is held in memory, and a
 /// day of a busy node is about as much. A larger one is kept all the same; then last words tell what is covered.
-const MAX_READ: Bytes = Bytes::mib(128);
+pub const MAX_READ: Bytes = Bytes::mib(128);
 
 /// Content that was compressed into a file of chunks while sealing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct Recorded {
     /// What we read of it ourselves; `None`: the node's own is whole, and its answer tells what it covers.
     pub cut: Option<Cut>,
     /// Last words, in addition to the node's own items.
-    pub last_words: Option<(ItemHead, ItemTail, Spooled)>,
+    pub last_words: Vec<(ItemHead, ItemTail, Spooled)>,
 }
 
 /// Decides which recording is used, and cuts last words into `scratch` where they are needed. An error means that
@@ -62,10 +62,10 @@ pub fn recorded(
         return Ok(Recorded::default());
     }
     match read_own(item, asked) {
-        Ok((cut, _)) if whole => Ok(Recorded { cut: Some(cut), last_words: None }),
+        Ok((cut, _)) if whole => Ok(Recorded { cut: Some(cut), last_words: Vec::new() }),
         Ok((cut, last)) => {
             let rest = last.map_or(Some(asked), |at| Window::new(at.offset(1).max(asked.from()), asked.until()).ok());
-            let Some(rest) = rest else { return Ok(Recorded { cut: Some(cut), last_words: None }) };
+            let Some(rest) = rest else { return Ok(Recorded { cut: Some(cut), last_words: Vec::new() }) };
             let more = from_last_words(last_words, rest, LAST_WORDS_PATH, scratch)?;
             Ok(Recorded { cut: Some(joined(cut, more.cut.unwrap_or_default())), ..more })
         }
@@ -96,7 +96,7 @@ fn read_own(item: &SpooledItem, asked: Window) -> Result<(Cut, Option<WallTime>)
 
 fn from_last_words(dir: Option<&Path>, asked: Window, path: &str, scratch: &Path) -> io::Result<Recorded> {
     // Nothing held: the coverage says that the node is silent.
-    let Some(dir) = dir else { return Ok(Recorded { cut: Some(Cut::default()), last_words: None }) };
+    let Some(dir) = dir else { return Ok(Recorded { cut: Some(Cut::default()), last_words: Vec::new() }) };
     let file = scratch.join("last-words.chunks");
     let (cut, content) = spooled(&file, Pack::Store, |out| {
         match Recording::open_dir(dir).and_then(|mut recording| recording.cut(asked, out)) {
@@ -109,11 +109,11 @@ fn from_last_words(dir: Option<&Path>, asked: Window, path: &str, scratch: &Path
         Err(error) => {
             // Half a segment must not be taken for a whole one.
             let gap = Gap::new(GapReason::SourceFailed, format!("last words: {}", chain(&error)));
-            return Ok(Recorded { cut: Some(Cut { gaps: vec![gap], ..Cut::default() }), last_words: None });
+            return Ok(Recorded { cut: Some(Cut { gaps: vec![gap], ..Cut::default() }), last_words: Vec::new() });
         }
     };
     if cut.frames == 0 {
-        return Ok(Recorded { cut: Some(cut), last_words: None });
+        return Ok(Recorded { cut: Some(cut), last_words: Vec::new() });
     }
     let head = ItemHead {
         kind: ItemKind::Recording,
@@ -129,12 +129,12 @@ fn from_last_words(dir: Option<&Path>, asked: Window, path: &str, scratch: &Path
         covered: hull(&cut),
         gaps: Vec::new(),
     };
-    Ok(Recorded { cut: Some(cut), last_words: Some((head, tail, Spooled { file, content })) })
+    Ok(Recorded { cut: Some(cut), last_words: vec![(head, tail, Spooled { file, content })] })
 }
 
 /// What is not in last words may well have been recorded, on the node's own disk: that nobody recorded it is not for us
 /// to say. The node did not give it, and it had not arrived.
-fn silent(mut cut: Cut) -> Cut {
+pub fn silent(mut cut: Cut) -> Cut {
     let rows = cut.sources.iter_mut().flat_map(|row| &mut row.gaps);
     for gap in rows.chain(&mut cut.gaps).filter(|gap| gap.reason == GapReason::NotRecorded) {
         gap.reason = GapReason::NodeSilent;
@@ -144,7 +144,7 @@ fn silent(mut cut: Cut) -> Cut {
 }
 
 /// From the first to the last instant that any source covers.
-fn hull(cut: &Cut) -> Option<Window> {
+pub fn hull(cut: &Cut) -> Option<Window> {
     let all = || cut.sources.iter().flat_map(|s| &s.covered);
     let from = all().map(Window::from).min()?;
     let until = all().map(Window::until).max()?;

@@ -3,6 +3,7 @@
 //! Written as `.partial`, synced, read again and verified, renamed, the directory synced: only then is it announced. When
 //! anything fails nothing of it is left but the spool, from which it is tried again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,18 +17,21 @@ use casefile_evidence::archive::reader::{Archive, Limits, OpenError};
 use casefile_evidence::archive::sign::{AllowedSigners, SigningKey};
 use casefile_evidence::archive::verify::{Problem, SignatureState};
 use casefile_evidence::archive::writer::{ArchiveWriter, ChunkedItem, Sealed, WriteError};
-use casefile_proto::coverage::Coverage;
+use casefile_evidence::recording::reader::Cut;
+use casefile_proto::coverage::{Coverage, NodeCoverage};
 use casefile_proto::ids::NodeName;
 use casefile_proto::incident::SealedArchive;
-use casefile_proto::item::ItemKind;
+use casefile_proto::item::{EntryPath, ItemKind};
 use casefile_proto::session::Collectable;
 
-use super::coverage::{Ended, Expected, FromNode, Received, Roster, asks_recording, coverage};
+use super::before::{Before, Kept};
+use super::coverage::{Arrived, Ended, Expected, FromNode, Received, Roster, amended, asks_recording, coverage};
 use super::entries::{Body, Entry, entries};
-use super::machine::Answer;
+use super::machine::{Answer, is_missing, settled_as};
 use super::recorded::recorded;
+use super::rejoined::{rejoined, without};
 use crate::data::{PARTIAL, hint};
-use crate::spool;
+use crate::spool::{self, SpooledItem};
 use crate::store::Asked;
 
 /// How many problems of a failed verification are told; the first ones say what is wrong.
@@ -45,6 +49,8 @@ pub struct SealJob {
     pub scratch: PathBuf,
     /// Signs.
     pub key: Arc<SigningKey>,
+    /// The archive that this one amends; `None`: it is the first.
+    pub before: Option<(SealedArchive, Coverage)>,
 }
 
 /// One node of an incident that is sealed.
@@ -103,6 +109,9 @@ pub enum SealError {
     /// What was written could not be read again.
     #[error("read the archive again")]
     Reopen(#[source] OpenError),
+    /// The archive that is amended is not what it was, so nothing can be taken over from it.
+    #[error("the archive before cannot be amended: {0}")]
+    Before(String),
     /// What was read again is not what was written.
     #[error("the archive did not verify after it was written, so it was not announced: {0}")]
     Unsound(String),
@@ -126,8 +135,24 @@ pub fn seal(job: &SealJob) -> Result<SealedIncident, SealError> {
 }
 
 fn assembled(job: &SealJob) -> Result<SealedIncident, SealError> {
-    let (mut all, coverage) = gathered(job)?;
+    let mut before = match &job.before {
+        Some((archive, coverage)) => {
+            let path = job.archives.join(&archive.file_name);
+            Some(Before::open(&path, archive, coverage.clone(), &job.key)?)
+        }
+        None => None,
+    };
+    let (mut all, coverage) = gathered(job, before.as_mut())?;
     all.extend(documents(job, &coverage).map_err(io_error("describe below", &job.scratch))?);
+    if let Some(before) = &before {
+        let brought: BTreeSet<_> = coverage.nodes.iter().filter(|n| is_of(n, job)).map(|n| n.node.clone()).collect();
+        let made: BTreeSet<_> = all.iter().map(|entry| entry.path.clone()).collect();
+        // What a node that came back gave before was looked at item by item.
+        let wanted = |path: &EntryPath| {
+            !made.contains(path) && layout::split_node_item(path).is_none_or(|(node, _)| !brought.contains(&node))
+        };
+        all.extend(before.entries(wanted)?);
+    }
     all.sort_by(|a, b| a.path.cmp(&b.path));
 
     let file_name = format!("{}.tar.gz", job.title.name());
@@ -149,37 +174,91 @@ fn assembled(job: &SealJob) -> Result<SealedIncident, SealError> {
         sha256: sealed.sha256,
         sealed_at: job.title.sealed_at,
         whole: coverage.is_whole(),
+        revision: job.title.revision(),
     };
     Ok(SealedIncident { archive, coverage, reread })
 }
 
-/// Every entry below the nodes, and what they cover.
-fn gathered(job: &SealJob) -> Result<(Vec<Entry>, Coverage), SealError> {
+/// Whether a node came back in the revision that is being sealed.
+fn is_of(node: &NodeCoverage, job: &SealJob) -> bool {
+    node.amended.as_ref().is_some_and(|amended| amended.revision == job.title.revision())
+}
+
+/// Every new entry below the nodes, and what they cover. Of a node that has nothing new the row of before is taken over.
+fn gathered(job: &SealJob, mut before: Option<&mut Before>) -> Result<(Vec<Entry>, Coverage), SealError> {
     let (mut all, mut received) = (Vec::new(), Received::default());
+    let mut kept_rows = BTreeMap::new();
     let mut roster = Roster { nodes: Vec::new(), scope: job.title.ask.scope.clone() };
     for (n, node) in job.nodes.iter().enumerate() {
         let scratch = job.scratch.join(n.to_string());
         fs::create_dir_all(&scratch).map_err(io_error("make", &scratch))?;
         let items = spool::read_dir(&node.spool).map_err(io_error("read", &node.spool))?;
+        let row = before.as_ref().and_then(|before| before.row(&node.node)).cloned();
+        let brought = node.answer.is_some() || !items.is_empty();
+        if let Some(row) = &row
+            && !(brought && is_missing(settled_as(row.state)))
+        {
+            kept_rows.insert(node.node.clone(), row.clone());
+            continue;
+        }
         let own = items.iter().find(|i| i.head.kind == ItemKind::Recording);
+        if let (Some(before), Some(row)) = (before.as_deref_mut(), row) {
+            let kept = before.items(&node.node)?;
+            let joined = rejoined(own, node.answer.is_some(), &kept, node.asked.window, &scratch)
+                .map_err(io_error("join recordings below", &scratch))?;
+            let kept = still_needed(kept, &items, joined.keep).map_err(io_error("compare with", &node.spool))?;
+            let (entries, items) =
+                entries(&node.node, items, joined.rest, kept, &scratch).map_err(io_error("read", &node.spool))?;
+            all.extend(entries);
+            roster.nodes.push(Expected { node: node.node.clone(), collectable: node.collectable.clone() });
+            let answer = node.answer.clone().map(|a| Answer { gaps: without(a.gaps, &joined.runs), ..a });
+            received.nodes.insert(node.node.clone(), node.received(answer, items, joined.cut));
+            kept_rows.insert(node.node.clone(), row);
+            continue;
+        }
         let last_words = node.last_words.as_deref().filter(|_| asks_recording(&job.title.ask.scope, &node.collectable));
         let recorded = recorded(own, node.answer.is_some(), last_words, node.asked.window, &scratch)
             .map_err(io_error("write below", &scratch))?;
-        let (entries, items) =
-            entries(&node.node, items, recorded.last_words, &scratch).map_err(io_error("read", &node.spool))?;
+        let (entries, items) = entries(&node.node, items, recorded.last_words, Vec::new(), &scratch)
+            .map_err(io_error("read", &node.spool))?;
         all.extend(entries);
         roster.nodes.push(Expected { node: node.node.clone(), collectable: node.collectable.clone() });
-        let from = FromNode {
-            clock: node.asked.clock,
-            asked: node.asked.window,
-            answer: node.answer.clone(),
-            ended: node.ended,
-            items,
-            recorded: recorded.cut,
-        };
-        received.nodes.insert(node.node.clone(), from);
+        received.nodes.insert(node.node.clone(), node.received(node.answer.clone(), items, recorded.cut));
     }
-    Ok((all, coverage(&roster, job.title.ask.window, &received)))
+    let mut covered = coverage(&roster, job.title.ask.window, &received);
+    let (revision, sealed_at) = (job.title.revision(), job.title.sealed_at);
+    for node in &mut covered.nodes {
+        if let Some(row) = kept_rows.remove(&node.node) {
+            *node = amended(&row, node.clone(), revision, sealed_at);
+        }
+    }
+    covered.nodes.extend(kept_rows.into_values());
+    covered.nodes.sort_by(|a, b| a.node.cmp(&b.node));
+    Ok((all, covered))
+}
+
+/// What of the items of before is not in the new ones. The recordings are needed as they lie when `recordings`.
+fn still_needed(kept: Vec<Kept>, items: &[SpooledItem], recordings: bool) -> io::Result<Vec<Kept>> {
+    let mut needed = Vec::new();
+    for old in kept {
+        let new = items.iter().find(|item| item.head.path == old.path);
+        let there = match new {
+            _ if old.is_recording() => !recordings,
+            Some(new) => old.is_within(new)?,
+            None => false,
+        };
+        if !there {
+            needed.push(old);
+        }
+    }
+    Ok(needed)
+}
+
+impl SealNode {
+    fn received(&self, answer: Option<Answer>, items: Vec<Arrived>, recorded: Option<Cut>) -> FromNode {
+        let Asked { window, clock } = self.asked;
+        FromNode { clock, asked: window, answer, ended: self.ended, items, recorded }
+    }
 }
 
 /// `incident.json` and `coverage.json`.
@@ -200,7 +279,7 @@ fn written(job: &SealJob, all: &[Entry], partial: &Path) -> Result<Sealed, SealE
     for entry in all {
         let added = match &entry.body {
             Body::Bytes(bytes) => writer.add(&entry.path, &mut bytes.as_slice()),
-            Body::Chunks(_) | Body::Item(..) => {
+            Body::Chunks(_) | Body::Item(..) | Body::Packed(_) => {
                 let (content, mut chunks) = entry.body.chunks().map_err(io_error("read an item for", partial))?;
                 let item = ChunkedItem { size: content.size, sha256: content.sha256, chunks: &mut chunks };
                 writer.add_chunks(&entry.path, item)
@@ -214,7 +293,7 @@ fn written(job: &SealJob, all: &[Entry], partial: &Path) -> Result<Sealed, SealE
 }
 
 /// Reads the archive as a stranger would, and believes nothing that is not in the file.
-fn verified(path: &Path, key: &SigningKey) -> Result<(), SealError> {
+pub fn verified(path: &Path, key: &SigningKey) -> Result<(), SealError> {
     let mut archive = Archive::open(path, Limits::default()).map_err(SealError::Reopen)?;
     let found = archive.verify(&AllowedSigners::parse(&key.allowed_signer()));
     let named = |p: &Problem| match &p.entry {

@@ -1,5 +1,6 @@
 //! Sealing over real spools and last words: what is in the archive, in which order, and what a failure leaves.
 
+use casefile_evidence::archive::Amends;
 use casefile_evidence::recording::reader::{Piece, Recording};
 use casefile_proto::coverage::{NodeState, SourceCoverage};
 use casefile_proto::gap::GapReason;
@@ -35,9 +36,16 @@ impl Bench {
 
     /// A node that answered with one log and its recording.
     fn answered(&self, node: &str) -> SealNode {
-        let spool = self.path(&format!("spool-{node}"));
-        deposit(&spool, 0, recording(), &segment(self.dir.path(), node, 0..60), Sent::Whole);
-        deposit(&spool, 1, log("logs/files/app.log"), b"one\ntwo\n", Sent::Whole);
+        self.answered_into(node, &format!("spool-{node}"))
+    }
+
+    /// The same, with its spool under this name; what lies there already stays.
+    fn answered_into(&self, node: &str, spool: &str) -> SealNode {
+        let spool = self.path(spool);
+        if !spool.exists() {
+            deposit(&spool, 0, recording(), &segment(self.dir.path(), node, 0..60), Sent::Whole);
+            deposit(&spool, 1, log("logs/files/app.log"), b"one\ntwo\n", Sent::Whole);
+        }
         SealNode {
             node: name(node),
             collectable: collectable(),
@@ -72,10 +80,11 @@ impl Bench {
             incident: Some(IncidentId(7)),
             sealed_at: WallTime::from_secs(START + 100),
             sealed_by: "test".to_owned(),
+            amends: None,
         };
         let key = SigningKey::load_or_create(&self.path("key")).unwrap();
         let (archives, scratch) = (self.path("archives"), self.path("scratch"));
-        SealJob { title, nodes, archives, scratch, key: Arc::new(key) }
+        SealJob { title, nodes, archives, scratch, key: Arc::new(key), before: None }
     }
 
     fn archive(&self, sealed: &SealedIncident) -> Archive {
@@ -159,6 +168,122 @@ fn a_node_that_died_is_sealed_from_its_last_words() {
     );
     let segment = entry(&mut bench.archive(&sealed), "data/nodes/a/recording/window.seg");
     assert_eq!(seconds(&segment), (0..40).collect::<Vec<_>>(), "the window, and nothing outside it");
+}
+
+fn amending(first: &SealedIncident, job: SealJob) -> SealJob {
+    let SealedArchive { file_name, sha256, revision, .. } = first.archive.clone();
+    let amends = Some(Amends { revision, file_name, sha256 });
+    let sealed_at = WallTime::from_secs(START + 900);
+    let title = Title { amends, sealed_at, ..job.title };
+    SealJob { title, before: Some((first.archive.clone(), first.coverage.clone())), ..job }
+}
+
+#[test]
+fn a_node_that_came_back_amends_the_archive_and_everything_of_the_first_is_in_the_second() {
+    let bench = Bench::new();
+    last_words(&bench.path("lw"), "b", 0..40);
+    let mut gone = SealNode { last_words: Some(bench.path("lw")), ..bench.gone("b") };
+    gone.spool = bench.path("first");
+    deposit(&gone.spool, 0, log("logs/files/app.log"), b"one\ntw", Sent::CutShort);
+    deposit(&gone.spool, 1, log("logs/files/gone.log"), b"was here\n", Sent::Whole);
+    let first = seal(&bench.job(vec![bench.answered("a"), gone.clone()])).unwrap();
+    let bytes = fs::read(bench.path("archives").join(&first.archive.file_name)).unwrap();
+
+    // Its disk has not the last ten seconds of before; then it was off for ten, and it runs again.
+    let mut back = bench.answered("b");
+    back.spool = bench.path("second");
+    let own = bench.path("own");
+    last_words(&own, "b", 0..30);
+    last_words(&own, "b", 50..60);
+    let mut whole = Vec::new();
+    Recording::open_dir(&own).unwrap().cut(bench.window, &mut whole).unwrap();
+    deposit(&back.spool, 0, recording(), &whole, Sent::Whole);
+    deposit(&back.spool, 1, log("logs/files/app.log"), b"one\ntwo\nthree\n", Sent::Whole);
+    // The other one is not read again: nothing of it is in a spool any more.
+    let other = SealNode { spool: bench.path("nothing"), ..bench.answered("a") };
+    let second = seal(&amending(&first, bench.job(vec![other, back]))).unwrap();
+
+    assert_eq!((second.archive.revision, first.archive.revision), (2, 1));
+    assert!(second.archive.file_name.ends_with("_r2.tar.gz"));
+    let still = fs::read(bench.path("archives").join(&first.archive.file_name)).unwrap();
+    assert!(still == bytes, "the first stays as it is");
+    let mut archive = bench.archive(&second);
+    let info = String::from_utf8(entry(&mut archive, "bag-info.txt")).unwrap();
+    let named =
+        format!("Casefile-Revision: 2\nCasefile-Amends: {} {}\n", first.archive.file_name, first.archive.sha256);
+    assert!(info.ends_with(&named), "{info}");
+    let paths: Vec<_> = archive.entries().iter().map(|e| e.path.to_string()).collect();
+    let of_b: Vec<_> = paths.iter().filter_map(|p| p.strip_prefix("data/nodes/b/")).collect();
+    let expected = [
+        "items.jsonl",
+        "logs/files/app.log",
+        "logs/files/gone.log",
+        "recording/last-words.seg",
+        "recording/window.seg",
+    ];
+    assert_eq!(of_b, expected);
+    for same in ["items.jsonl", "logs/files/app.log", "recording/window.seg"] {
+        let path = format!("data/nodes/a/{same}");
+        assert_eq!(entry(&mut archive, &path), entry(&mut bench.archive(&first), &path), "{path}");
+    }
+    assert_eq!(entry(&mut archive, "data/nodes/b/logs/files/app.log"), b"one\ntwo\nthree\n");
+    assert_eq!(entry(&mut archive, "data/nodes/b/logs/files/gone.log"), b"was here\n", "what is rotated away since");
+    let before = seconds(&entry(&mut archive, "data/nodes/b/recording/last-words.seg"));
+    assert_eq!(before, (30..40).collect::<Vec<_>>(), "what had not reached its disk, and no frame twice");
+
+    let [a, b] = &second.coverage.nodes[..] else { panic!("two nodes") };
+    assert_eq!(a, &first.coverage.nodes[0]);
+    assert_eq!((b.state, first.coverage.nodes[1].state), (NodeState::Answered, NodeState::Trimmed));
+    let load = b.sources.iter().find(|s| s.source == "load").unwrap();
+    assert_eq!((load.outcomes.complete, &load.covered[..]), (50, &[window(0, 40), window(50, 60)][..]));
+    let amended = b.amended.as_ref().unwrap();
+    assert_eq!((amended.revision, amended.sealed_at), (2, WallTime::from_secs(START + 900)));
+    let closed = |source: Option<&str>, reason| {
+        amended.closed.iter().any(|c| c.source.as_deref() == source && c.gap.reason == reason)
+    };
+    assert!(closed(None, GapReason::NodeSilent) && closed(Some("files"), GapReason::NodeSilent), "{amended:#?}");
+}
+
+#[test]
+fn a_node_that_stays_away_has_in_the_second_archive_what_it_had_in_the_first() {
+    let bench = Bench::new();
+    last_words(&bench.path("lw"), "b", 0..40);
+    let away = SealNode { last_words: Some(bench.path("lw")), ..bench.gone("b") };
+    let silent = bench.gone("c");
+    let first = seal(&bench.job(vec![away.clone(), silent])).unwrap();
+    // Its last words may be gone by then.
+    let away = SealNode { last_words: None, ..away };
+    let second = seal(&amending(&first, bench.job(vec![away, bench.answered("c")]))).unwrap();
+    assert_eq!(second.coverage.nodes[0], first.coverage.nodes[0]);
+    assert_eq!(second.coverage.nodes[1].state, NodeState::Answered);
+    let path = "data/nodes/b/recording/window.seg";
+    assert_eq!(entry(&mut bench.archive(&second), path), entry(&mut bench.archive(&first), path));
+}
+
+#[test]
+fn a_node_that_came_back_without_its_recording_keeps_that_of_before() {
+    let bench = Bench::new();
+    last_words(&bench.path("lw"), "a", 0..40);
+    let first = seal(&bench.job(vec![SealNode { last_words: Some(bench.path("lw")), ..bench.gone("a") }])).unwrap();
+    let mut back = bench.gone("a");
+    back.spool = bench.path("second");
+    deposit(&back.spool, 0, log("logs/files/app.log"), b"one\n", Sent::Whole);
+    let second = seal(&amending(&first, bench.job(vec![back]))).unwrap();
+    assert_eq!(second.coverage.nodes[0].state, NodeState::Trimmed);
+    assert_eq!(row(&second, "load").outcomes.complete, 40);
+    let path = "data/nodes/a/recording/window.seg";
+    assert_eq!(entry(&mut bench.archive(&second), path), entry(&mut bench.archive(&first), path));
+}
+
+#[test]
+fn an_archive_that_is_not_what_was_sealed_is_not_amended() {
+    let bench = Bench::new();
+    let first = seal(&bench.job(vec![bench.gone("a")])).unwrap();
+    let file = bench.path("archives").join(&first.archive.file_name);
+    fs::write(&file, [fs::read(&file).unwrap(), vec![0]].concat()).unwrap();
+    let refused = seal(&amending(&first, bench.job(vec![bench.answered("a")]))).unwrap_err();
+    assert!(matches!(refused, SealError::Before(_)), "{refused}");
+    assert_eq!(fs::read_dir(bench.path("archives")).unwrap().count(), 1);
 }
 
 #[test]

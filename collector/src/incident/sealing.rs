@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use casefile_evidence::archive::Title;
 use casefile_evidence::archive::sign::SigningKey;
+use casefile_evidence::archive::{Amends, Title};
 use casefile_proto::coverage::Coverage;
 use casefile_proto::ids::NodeName;
 use casefile_proto::incident::{IncidentState, SealedArchive};
@@ -19,7 +19,7 @@ use super::seal::{SealJob, SealNode, SealedIncident, seal};
 use crate::data::DataDir;
 use crate::space::{Space, is_for_want_of_room};
 use crate::stats::{Stage, Stats};
-use crate::store::{Asked, Record, Store, StoreError};
+use crate::store::{Asked, Record, Requests, Store, StoreError};
 
 /// Who seals, as archives say it.
 pub const SEALED_BY: &str = concat!("casefile-collector ", env!("CARGO_PKG_VERSION"));
@@ -52,7 +52,7 @@ pub struct Sealing {
 }
 
 /// Seals, and writes into the index that it is sealed: only then is it said. An error is a text for people.
-pub async fn run(sealing: Sealing) -> Result<(SealedArchive, Coverage), String> {
+pub async fn run(sealing: Sealing) -> Result<(SealedArchive, Coverage, Requests), String> {
     let spool = sealing.data.spool(sealing.record.id);
     let done = tokio::task::spawn_blocking(move || seal_and_save(sealing)).await;
     let kept = |why: String| {
@@ -64,7 +64,7 @@ pub async fn run(sealing: Sealing) -> Result<(SealedArchive, Coverage), String> 
     }
 }
 
-fn seal_and_save(sealing: Sealing) -> Result<(SealedArchive, Coverage), String> {
+fn seal_and_save(sealing: Sealing) -> Result<(SealedArchive, Coverage, Requests), String> {
     let (began, space) = (Instant::now(), &sealing.space);
     let job = job(&sealing).map_err(|e| chain(&e))?;
     let sealed = with_reserve(space, || seal(&job)).map_err(|e| chain(&e))?;
@@ -72,16 +72,16 @@ fn seal_and_save(sealing: Sealing) -> Result<(SealedArchive, Coverage), String> 
     let mut record = sealing.record;
     record.state = IncidentState::Sealed;
     record.failure = None;
-    record.archive = Some(archive.clone());
+    record.earlier.extend(record.archive.replace(archive.clone()));
     for node in &coverage.nodes {
         if let Some(member) = record.members.get_mut(&node.node) {
             member.phase = settled_as(node.state);
         }
     }
-    with_reserve(space, || sealing.store.save_sealed(&record, &coverage)).map_err(|e| chain(&e))?;
+    let requests = with_reserve(space, || sealing.store.save_sealed(&record, &coverage)).map_err(|e| chain(&e))?;
     sealing.stats.stages.of(Stage::Sealing).took(began.elapsed());
     sealing.stats.stages.of(Stage::Reread).took(reread);
-    Ok((archive, coverage))
+    Ok((archive, coverage, requests))
 }
 
 /// Does something that may be done again; once more when the disk was full and something was kept for that.
@@ -97,6 +97,12 @@ fn with_reserve<T, E: std::error::Error + 'static>(
 
 fn job(sealing: &Sealing) -> Result<SealJob, StoreError> {
     let record = &sealing.record;
+    let amends = record.archive.as_ref().map(|before| Amends {
+        revision: before.revision,
+        file_name: before.file_name.clone(),
+        sha256: before.sha256,
+    });
+    let coverage = sealing.store.coverage(record.id)?;
     let mut nodes = Vec::new();
     for (name, member) in &record.members {
         let whole = Asked { window: record.ask.window, clock: None };
@@ -116,11 +122,13 @@ fn job(sealing: &Sealing) -> Result<SealJob, StoreError> {
             incident: Some(record.id),
             sealed_at: sealing.sealed_at,
             sealed_by: SEALED_BY.to_owned(),
+            amends,
         },
         nodes,
         archives: sealing.data.archives(),
         scratch: sealing.data.spool(record.id).join(SCRATCH),
         key: Arc::clone(&sealing.key),
+        before: record.archive.clone().zip(coverage),
     })
 }
 

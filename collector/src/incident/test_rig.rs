@@ -101,6 +101,7 @@ impl Rig {
             space: Space::watch(data.root(), Some(Bytes(0)), Arc::clone(&stats)).unwrap(),
             stats,
             patience: SOON,
+            returning: Duration::from_hours(24),
             budget: Bytes::mib(64),
         };
         let incidents = gather::start(parts, heard).await.unwrap();

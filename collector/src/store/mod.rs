@@ -75,10 +75,14 @@ pub struct Record {
     pub state: IncidentState,
     /// Its nodes.
     pub members: BTreeMap<NodeName, MemberRecord>,
-    /// The archive, once sealed.
+    /// The archive, once sealed: the newest.
     pub archive: Option<SealedArchive>,
+    /// The archives that it amends, oldest first.
+    pub earlier: Vec<SealedArchive>,
     /// Why sealing failed, when it did.
     pub failure: Option<String>,
+    /// Whether it is sealed and no node is waited for any more.
+    pub over: bool,
 }
 
 /// What is kept of one node of an incident.
@@ -106,6 +110,9 @@ pub struct Asked {
     pub clock: Option<ClockOffset>,
 }
 
+/// The requests in whose names nodes are asked.
+pub type Requests = BTreeMap<NodeName, RequestId>;
+
 impl Record {
     /// As lists and pages show it.
     pub fn summary(&self) -> IncidentSummary {
@@ -117,6 +124,7 @@ impl Record {
             opened_at: self.plan.opened_at,
             deadline: self.plan.deadline(),
             archive: self.archive.clone(),
+            earlier: self.earlier.clone(),
             failure: self.failure.clone(),
         }
     }
@@ -128,15 +136,16 @@ pub trait Store: NodeNumbers {
     fn open_incident(&self, ask: &IncidentAsk, plan: &Plan, nodes: &[NodeName]) -> Result<Record, StoreError>;
     /// The incident is now like this.
     fn save(&self, record: &Record) -> Result<(), StoreError>;
-    /// The incident is now like this, sealed, with this coverage.
-    fn save_sealed(&self, record: &Record, coverage: &Coverage) -> Result<(), StoreError>;
+    /// The incident is now like this, sealed, with this coverage of its newest archive. Nodes that are missing get another
+    /// request each, which asks them when they come back: what was said in the name of the old one counts no more.
+    fn save_sealed(&self, record: &Record, coverage: &Coverage) -> Result<Requests, StoreError>;
     /// One incident.
     fn incident(&self, id: IncidentId) -> Result<Option<Record>, StoreError>;
-    /// Every incident that is not sealed, oldest first.
+    /// Every incident that is not over, oldest first.
     fn unfinished(&self) -> Result<Vec<Record>, StoreError>;
     /// A page of incidents, newest first.
     fn list(&self, ask: ListAsk) -> Result<IncidentPage, StoreError>;
-    /// The coverage of a sealed incident.
+    /// The coverage of the newest archive of an incident.
     fn coverage(&self, id: IncidentId) -> Result<Option<Coverage>, StoreError>;
     /// What the agent of a node last said that it can collect; empty: never heard.
     fn collectable(&self, node: &NodeName) -> Result<Vec<Collectable>, StoreError>;

@@ -20,12 +20,12 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{MAX_NODES, MemberRecord, Record, Store, StoreError};
-use crate::incident::machine::Plan;
+use super::{MAX_NODES, MemberRecord, Record, Requests, Store, StoreError};
+use crate::incident::machine::{Plan, is_missing};
 use crate::last_words::{NoNumber, NodeNumbers};
 
 /// The version of the tables below. A newer collector migrates an older index; the other way is refused.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
 /// How long to wait for another process that reads the file (a backup, a person with `sqlite3`).
 const BUSY: Duration = Duration::from_secs(5);
@@ -46,7 +46,8 @@ CREATE TABLE incidents (
     state   TEXT NOT NULL,
     ask     TEXT NOT NULL,
     plan    TEXT NOT NULL,
-    failure TEXT
+    failure TEXT,
+    over    INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE requests (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -58,10 +59,30 @@ CREATE TABLE requests (
     UNIQUE (incident, node)
 ) STRICT;
 CREATE TABLE archives (
-    incident INTEGER PRIMARY KEY REFERENCES incidents(id),
+    incident INTEGER NOT NULL REFERENCES incidents(id),
+    revision INTEGER NOT NULL,
     archive  TEXT NOT NULL,
-    coverage TEXT NOT NULL
+    coverage TEXT NOT NULL,
+    PRIMARY KEY (incident, revision)
 ) STRICT;
+";
+
+/// What makes the tables of version 1 those of version 2: an incident may have more than one archive, and is not over when
+/// it is sealed. Incidents that were sealed by then were promised nothing more.
+const TO_VERSION_2: &str = "
+ALTER TABLE incidents ADD COLUMN over INTEGER NOT NULL DEFAULT 0;
+UPDATE incidents SET over = 1 WHERE state = 'sealed';
+ALTER TABLE archives RENAME TO archives_1;
+CREATE TABLE archives (
+    incident INTEGER NOT NULL REFERENCES incidents(id),
+    revision INTEGER NOT NULL,
+    archive  TEXT NOT NULL,
+    coverage TEXT NOT NULL,
+    PRIMARY KEY (incident, revision)
+) STRICT;
+INSERT INTO archives SELECT incident, 1, archive, coverage FROM archives_1;
+DROP TABLE archives_1;
+UPDATE meta SET value = 2 WHERE key = 'schema';
 ";
 
 /// The index in one file.
@@ -112,6 +133,9 @@ fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
         tx.query_row("SELECT value FROM meta WHERE key = 'schema'", [], |row| row.get(0)).map_err(database("open"))?;
     if found > SCHEMA {
         return Err(StoreError::Newer { found, known: SCHEMA });
+    }
+    if found < 2 {
+        tx.execute_batch(TO_VERSION_2).map_err(database("migrate"))?;
     }
     tx.commit().map_err(database("make"))
 }
@@ -167,7 +191,9 @@ impl Store for SqliteStore {
             state: IncidentState::Open,
             members,
             archive: None,
+            earlier: Vec::new(),
             failure: None,
+            over: false,
         })
     }
 
@@ -178,16 +204,22 @@ impl Store for SqliteStore {
         tx.commit().map_err(database("write"))
     }
 
-    fn save_sealed(&self, record: &Record, coverage: &Coverage) -> Result<(), StoreError> {
+    fn save_sealed(&self, record: &Record, coverage: &Coverage) -> Result<Requests, StoreError> {
         let mut connection = self.lock();
         let tx = connection.transaction().map_err(database("write"))?;
         save(&tx, record)?;
+        let revision = record.archive.as_ref().map_or(1, |a| a.revision);
         tx.execute(
-            "INSERT OR REPLACE INTO archives (incident, archive, coverage) VALUES (?1, ?2, ?3)",
-            params![signed(record.id.0), json(&record.archive)?, json(coverage)?],
+            "INSERT OR REPLACE INTO archives (incident, revision, archive, coverage) VALUES (?1, ?2, ?3, ?4)",
+            params![signed(record.id.0), revision, json(&record.archive)?, json(coverage)?],
         )
         .map_err(database("write"))?;
-        tx.commit().map_err(database("write"))
+        let mut requests = Requests::new();
+        for (node, member) in record.members.iter().filter(|(_, m)| is_missing(m.phase)) {
+            requests.insert(node.clone(), renew(&tx, member.request)?);
+        }
+        tx.commit().map_err(database("write"))?;
+        Ok(requests)
     }
 
     fn incident(&self, id: IncidentId) -> Result<Option<Record>, StoreError> {
@@ -197,8 +229,7 @@ impl Store for SqliteStore {
     fn unfinished(&self) -> Result<Vec<Record>, StoreError> {
         let connection = self.lock();
         let all = || {
-            let mut query =
-                connection.prepare_cached("SELECT id FROM incidents WHERE state <> 'sealed' ORDER BY id")?;
+            let mut query = connection.prepare_cached("SELECT id FROM incidents WHERE over = 0 ORDER BY id")?;
             let ids = query.query_map([], |row| number_at(row, 0))?.collect::<rusqlite::Result<Vec<u64>>>()?;
             let records = ids.into_iter().filter_map(|id| record(&connection, IncidentId(id)).transpose());
             records.collect::<rusqlite::Result<_>>()
@@ -211,7 +242,7 @@ impl Store for SqliteStore {
     }
 
     fn coverage(&self, id: IncidentId) -> Result<Option<Coverage>, StoreError> {
-        let sql = "SELECT coverage FROM archives WHERE incident = ?1";
+        let sql = "SELECT coverage FROM archives WHERE incident = ?1 ORDER BY revision DESC LIMIT 1";
         let connection = self.lock();
         connection.query_row(sql, [signed(id.0)], |row| json_at(row, 0)).optional().map_err(database("read"))
     }
@@ -268,8 +299,8 @@ fn number(tx: &Transaction<'_>, node: &NodeName) -> Result<u64, StoreError> {
 
 fn save(tx: &Transaction<'_>, record: &Record) -> Result<(), StoreError> {
     tx.execute(
-        "UPDATE incidents SET state = ?2, failure = ?3 WHERE id = ?1",
-        params![signed(record.id.0), word(&record.state)?, record.failure],
+        "UPDATE incidents SET state = ?2, failure = ?3, over = ?4 WHERE id = ?1",
+        params![signed(record.id.0), word(&record.state)?, record.failure, record.over],
     )
     .map_err(database("write"))?;
     let mut query = tx
@@ -285,10 +316,31 @@ fn save(tx: &Transaction<'_>, record: &Record) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The same node of the same incident under another, new number.
+fn renew(tx: &Transaction<'_>, request: RequestId) -> Result<RequestId, StoreError> {
+    let taken = tx.query_row(
+        "DELETE FROM requests WHERE id = ?1 RETURNING incident, node, phase, asked",
+        [signed(request.0)],
+        |row| {
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, i64>(1)?,
+                row.get::<_, String>(2)?,
+                row.get::<_, Option<String>>(3)?,
+            ))
+        },
+    );
+    let (incident, node, phase, asked) = taken.map_err(database("write"))?;
+    tx.execute(
+        "INSERT INTO requests (incident, node, phase, asked) VALUES (?1, ?2, ?3, ?4)",
+        params![incident, node, phase, asked],
+    )
+    .map_err(database("write"))?;
+    Ok(RequestId(tx.last_insert_rowid().unsigned_abs()))
+}
+
 fn record(connection: &Connection, id: IncidentId) -> rusqlite::Result<Option<Record>> {
-    let mut query = connection.prepare_cached(
-        "SELECT state, ask, plan, failure, archive FROM incidents LEFT JOIN archives ON incident = id WHERE id = ?1",
-    )?;
+    let mut query = connection.prepare_cached("SELECT state, ask, plan, failure, over FROM incidents WHERE id = ?1")?;
     let found = query.query_row([signed(id.0)], |row| {
         Ok(Record {
             id,
@@ -296,7 +348,9 @@ fn record(connection: &Connection, id: IncidentId) -> rusqlite::Result<Option<Re
             ask: json_at(row, 1)?,
             plan: json_at(row, 2)?,
             failure: row.get(3)?,
-            archive: optional_json_at(row, 4)?,
+            over: row.get(4)?,
+            archive: None,
+            earlier: Vec::new(),
             members: BTreeMap::new(),
         })
     });
@@ -315,6 +369,10 @@ fn record(connection: &Connection, id: IncidentId) -> rusqlite::Result<Option<Re
         Ok((name_at(row, 0)?, member))
     })?;
     record.members = members.collect::<rusqlite::Result<_>>()?;
+    let mut query = connection.prepare_cached("SELECT archive FROM archives WHERE incident = ?1 ORDER BY revision")?;
+    let archives = query.query_map([signed(id.0)], |row| json_at(row, 0))?;
+    record.earlier = archives.collect::<rusqlite::Result<_>>()?;
+    record.archive = record.earlier.pop();
     Ok(Some(record))
 }
 

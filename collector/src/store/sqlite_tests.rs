@@ -81,7 +81,14 @@ fn an_incident_of_before_there_was_a_scope_asks_for_everything() {
 fn a_sealed_incident_has_its_archive_and_coverage_and_is_finished() {
     let store = SqliteStore::in_memory();
     let mut record = open(&store, &["a"]);
-    let node = NodeCoverage { node: name("a"), state: NodeState::Silent, clock: None, sources: vec![], gaps: vec![] };
+    let node = NodeCoverage {
+        node: name("a"),
+        state: NodeState::Silent,
+        clock: None,
+        sources: vec![],
+        gaps: vec![],
+        amended: None,
+    };
     let coverage = Coverage { window: window(), nodes: vec![node], scope: Scope::default() };
     assert_eq!(store.coverage(record.id).unwrap(), None);
     record.state = IncidentState::Sealed;
@@ -91,11 +98,110 @@ fn a_sealed_incident_has_its_archive_and_coverage_and_is_finished() {
         sha256: Digest([7; 32]),
         sealed_at: WallTime::from_secs(300),
         whole: false,
+        revision: 1,
     });
+    record.over = true;
     store.save_sealed(&record, &coverage).unwrap();
     assert_eq!(store.incident(record.id).unwrap(), Some(record.clone()));
     assert_eq!(store.coverage(record.id).unwrap(), Some(coverage));
     assert_eq!(store.unfinished().unwrap(), []);
+}
+
+fn archive(revision: u32) -> SealedArchive {
+    SealedArchive {
+        file_name: format!("x_r{revision}.tar.gz"),
+        size: 9,
+        sha256: Digest([7; 32]),
+        sealed_at: WallTime::from_secs(300),
+        whole: false,
+        revision,
+    }
+}
+
+#[test]
+fn every_archive_of_an_incident_is_kept_and_a_missing_node_gets_another_request() {
+    let store = SqliteStore::in_memory();
+    let mut record = open(&store, &["a", "b"]);
+    let coverage = Coverage { window: window(), nodes: vec![], scope: Scope::default() };
+    let newer =
+        Coverage { window: Window::new(WallTime::from_secs(1), WallTime::from_secs(2)).unwrap(), ..coverage.clone() };
+    record.state = IncidentState::Sealed;
+    record.members.get_mut(&name("a")).unwrap().phase = NodePhase::Answered;
+    record.members.get_mut(&name("b")).unwrap().phase = NodePhase::LastWords;
+    record.archive = Some(archive(1));
+    let requests = store.save_sealed(&record, &coverage).unwrap();
+    let old = record.members[&name("b")].request;
+    assert_eq!(requests.keys().collect::<Vec<_>>(), [&name("b")]);
+    assert!(requests[&name("b")] > old, "never the number of another");
+    record.members.get_mut(&name("b")).unwrap().request = requests[&name("b")];
+    assert_eq!(store.incident(record.id).unwrap(), Some(record.clone()));
+    assert_eq!(store.unfinished().unwrap(), std::slice::from_ref(&record), "it waits for a node");
+
+    record.members.get_mut(&name("b")).unwrap().phase = NodePhase::Answered;
+    (record.earlier, record.archive, record.over) = (vec![archive(1)], Some(archive(2)), true);
+    assert_eq!(store.save_sealed(&record, &newer).unwrap(), Requests::new());
+    assert_eq!(store.incident(record.id).unwrap(), Some(record.clone()));
+    assert_eq!(store.coverage(record.id).unwrap(), Some(newer));
+    assert_eq!(store.unfinished().unwrap(), []);
+}
+
+/// The tables as version 1 made them.
+const VERSION_1: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+INSERT INTO meta VALUES ('schema', 1);
+CREATE TABLE nodes (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE,
+    collectable TEXT NOT NULL DEFAULT '[]') STRICT;
+CREATE TABLE incidents (id INTEGER PRIMARY KEY AUTOINCREMENT, state TEXT NOT NULL, ask TEXT NOT NULL,
+    plan TEXT NOT NULL, failure TEXT) STRICT;
+CREATE TABLE requests (id INTEGER PRIMARY KEY AUTOINCREMENT, incident INTEGER NOT NULL REFERENCES incidents(id),
+    node INTEGER NOT NULL REFERENCES nodes(number), phase TEXT NOT NULL, answer TEXT, asked TEXT,
+    UNIQUE (incident, node)) STRICT;
+CREATE TABLE archives (incident INTEGER PRIMARY KEY REFERENCES incidents(id), archive TEXT NOT NULL,
+    coverage TEXT NOT NULL) STRICT;
+";
+
+#[test]
+fn an_index_of_before_there_were_revisions_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.sqlite");
+    let made = SqliteStore::in_memory();
+    open(&made, &["a"]);
+    let kept = |column: &str| -> String {
+        made.lock().query_row(&format!("SELECT {column} FROM incidents"), [], |row| row.get(0)).unwrap()
+    };
+    let mut plan: serde_json::Value = serde_json::from_str(&kept("plan")).unwrap();
+    plan.as_object_mut().unwrap().remove("return_nanos").unwrap();
+    let mut sealed = serde_json::to_value(archive(1)).unwrap();
+    sealed.as_object_mut().unwrap().remove("revision").unwrap();
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(VERSION_1).unwrap();
+    let coverage = Coverage { window: window(), nodes: vec![], scope: Scope::default() };
+    for state in ["sealed", "gathering"] {
+        let incident = params![state, kept("ask"), plan.to_string()];
+        old.execute("INSERT INTO incidents (state, ask, plan) VALUES (?1, ?2, ?3)", incident).unwrap();
+    }
+    old.execute_batch(
+        "INSERT INTO nodes (name) VALUES ('a');
+         INSERT INTO requests (incident, node, phase) VALUES (1, 1, 'silent'), (2, 1, 'asked')",
+    )
+    .unwrap();
+    let row = params![sealed.to_string(), serde_json::to_string(&coverage).unwrap()];
+    old.execute("INSERT INTO archives VALUES (1, ?1, ?2)", row).unwrap();
+    drop(old);
+
+    for _ in 0..2 {
+        let store = SqliteStore::open(&path).unwrap();
+        let first = store.incident(IncidentId(1)).unwrap().unwrap();
+        assert_eq!((first.archive, first.over, first.earlier.len()), (Some(archive(1)), true, 0));
+        assert_eq!(store.coverage(IncidentId(1)).unwrap().as_ref(), Some(&coverage));
+        let unfinished = store.unfinished().unwrap();
+        assert_eq!(unfinished.iter().map(|r| (r.id.0, r.plan.return_nanos)).collect::<Vec<_>>(), [(2, 0)]);
+        assert_eq!(open(&store, &["a"]).members[&name("a")].phase, NodePhase::Waiting);
+        store
+            .lock()
+            .execute_batch("DELETE FROM requests WHERE incident > 2; DELETE FROM incidents WHERE id > 2")
+            .unwrap();
+    }
 }
 
 #[test]

@@ -58,7 +58,15 @@ pub(crate) fn info(title: &Title, oxum: Oxum, fingerprint: Option<&str>) -> Stri
         ask.window.until(),
         title.sealed_at,
         fingerprint.unwrap_or(UNSIGNED),
-    )
+    ) + &amends(title)
+}
+
+/// The lines of an archive that amends another one.
+fn amends(title: &Title) -> String {
+    title.amends.as_ref().map_or_else(String::new, |before| {
+        let (name, sha256) = (one_line(&before.file_name), before.sha256);
+        format!("Casefile-Revision: {}\nCasefile-Amends: {name} {sha256}\n", title.revision())
+    })
 }
 
 /// What a `bag-info.txt` says of the payload, if it does.

@@ -14,8 +14,8 @@ use casefile_proto::scope::Scope;
 use casefile_proto::time::{ClockOffset, WallTime, Window};
 use serde::{Deserialize, Serialize};
 
-use super::Title;
 use super::sign::SigningKey;
+use super::{Amends, Title};
 
 /// The directory of the payload.
 pub const DATA: &str = "data/";
@@ -89,6 +89,9 @@ pub struct IncidentFile {
     pub sealed_at: WallTime,
     /// The fingerprint of the key that signed, `SHA256:…`; `null`: not signed.
     pub signing_key: Option<String>,
+    /// The archive that this one amends: everything of it is in this one too. Left out: this is the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amends: Option<Amends>,
 }
 
 /// The clock of one node.
@@ -125,6 +128,7 @@ impl IncidentFile {
             sealed_by: title.sealed_by.clone(),
             sealed_at: title.sealed_at,
             signing_key: key.map(SigningKey::fingerprint),
+            amends: title.amends.clone(),
         }
     }
 }

@@ -5,7 +5,9 @@
 
 use casefile_proto::ids::IncidentId;
 use casefile_proto::incident::IncidentAsk;
+use casefile_proto::item::Digest;
 use casefile_proto::time::WallTime;
+use serde::{Deserialize, Serialize};
 
 mod bag;
 pub mod chunk;
@@ -15,6 +17,7 @@ mod index;
 pub mod layout;
 pub mod limits;
 mod manifest;
+pub mod packed;
 pub mod reader;
 mod readme;
 mod sequential;
@@ -34,6 +37,19 @@ pub struct Title {
     pub sealed_at: WallTime,
     /// Who sealed it: `casefile-collector 0.1.0`.
     pub sealed_by: String,
+    /// The archive of the same incident that it amends; `None`: it is the first.
+    pub amends: Option<Amends>,
+}
+
+/// The archive that another one amends: it contains everything of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amends {
+    /// Its revision; that of the new one is one more.
+    pub revision: u32,
+    /// The name of its file.
+    pub file_name: String,
+    /// The digest of its file.
+    pub sha256: Digest,
 }
 
 impl Title {
@@ -41,14 +57,24 @@ impl Title {
     const MAX_NODE: usize = 60;
 
     /// The top directory inside, and the file's own name without `.tar.gz`: `INC-000123_20261123T024410Z_20261123T031410Z`;
-    /// the name of the node stands first when an agent worked alone. At most 96 bytes, always one safe component.
+    /// the name of the node stands first when an agent worked alone, and `_r2` last in a second revision. At most 96 bytes,
+    /// always one safe component.
     pub fn name(&self) -> String {
         let first = match (self.incident, self.ask.nodes.first()) {
             (Some(id), _) => id.to_string(),
             (None, Some(node)) => node.as_str()[..node.as_str().len().min(Self::MAX_NODE)].to_owned(),
             (None, None) => "extract".to_owned(),
         };
-        format!("{first}_{}_{}", self.ask.window.from().compact(), self.ask.window.until().compact())
+        let (from, until) = (self.ask.window.from().compact(), self.ask.window.until().compact());
+        match self.revision() {
+            1 => format!("{first}_{from}_{until}"),
+            later => format!("{first}_{from}_{until}_r{later}"),
+        }
+    }
+
+    /// Which archive of its incident it is, from 1.
+    pub fn revision(&self) -> u32 {
+        self.amends.as_ref().map_or(1, |before| before.revision.saturating_add(1))
     }
 
     /// The time that every entry carries, in seconds; what tar cannot say is moved to the nearest that it can.
@@ -84,7 +110,7 @@ mod tests {
             nodes: nodes.iter().map(|n| n.parse().unwrap()).collect(),
             scope: Scope::default(),
         };
-        Title { ask, incident, sealed_at: WallTime::from_nanos(1), sealed_by: String::new() }
+        Title { ask, incident, sealed_at: WallTime::from_nanos(1), sealed_by: String::new(), amends: None }
     }
 
     #[test]
@@ -95,6 +121,10 @@ mod tests {
         assert_eq!(name(None, &[]), "extract_20261123T024410Z_20261123T031410Z");
         assert!(index::is_top(&name(None, &["x".repeat(253).as_str()])));
         assert!(index::is_top(&name(Some(IncidentId(u64::MAX)), &[])));
+        let before = Amends { revision: 1, file_name: "x".to_owned(), sha256: Digest([0; 32]) };
+        let second = Title { amends: Some(before), ..title(Some(IncidentId(123)), &["n"]) };
+        assert_eq!(second.name(), "INC-000123_20261123T024410Z_20261123T031410Z_r2");
+        assert!(index::is_top(&second.name()));
     }
 
     #[test]

@@ -20,6 +20,12 @@ pub(crate) fn text(title: &Title, fingerprint: Option<&str>) -> String {
         ),
         None => "3. It is not signed, so there is nothing here to verify who sealed it.\n".to_owned(),
     };
+    let amends = title.amends.as_ref().map_or_else(String::new, |before| {
+        format!(
+            "  amends    {} and contains everything of it; what is new, coverage.json says\n",
+            one_line(&before.file_name)
+        )
+    });
     format!(
         "This is a case file: what nodes of a cluster recorded around an incident, sealed by Casefile.\n\
          \n  \
@@ -27,7 +33,7 @@ pub(crate) fn text(title: &Title, fingerprint: Option<&str>) -> String {
          window    {} up to, and without, {}\n  \
          sealed    {} by {}\n  \
          signed    {signed}\n\
-         \n\
+         {amends}\n\
          data/incident.json says what was asked and why. data/coverage.json lists what is here, and what is missing and why.\n\
          \n\
          To verify it with stock tools, in this directory:\n\

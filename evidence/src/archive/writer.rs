@@ -288,7 +288,7 @@ mod tests {
             nodes: vec![],
             scope: Scope::default(),
         };
-        Title { ask, incident: None, sealed_at: WallTime::from_secs(3), sealed_by: "a test".to_owned() }
+        Title { ask, incident: None, sealed_at: WallTime::from_secs(3), sealed_by: "a test".to_owned(), amends: None }
     }
 
     fn path(text: &str) -> EntryPath {

@@ -47,6 +47,7 @@ pub(crate) fn title() -> Title {
         incident: Some(IncidentId(123)),
         sealed_at: WallTime::from_secs(1_795_403_700),
         sealed_by: "casefile-collector 0.1.0".to_owned(),
+        amends: None,
     }
 }
 
@@ -73,6 +74,7 @@ pub(crate) fn coverage() -> Coverage {
                 clock: Some(ClockOffset { ahead_nanos: -1_200_000, bound_nanos: 300_000 }),
                 sources: vec![source],
                 gaps: vec![],
+                amended: None,
             },
             NodeCoverage {
                 node: "n-2".parse().unwrap(),
@@ -80,6 +82,7 @@ pub(crate) fn coverage() -> Coverage {
                 clock: None,
                 sources: vec![],
                 gaps: vec![silent],
+                amended: None,
             },
         ],
         scope: Scope::default(),

@@ -7,7 +7,9 @@ use super::{
     ConvertError, Fields, MAX_COVERED, MAX_GAPS, MAX_KEY_ID, MAX_NODES, MAX_RULES, MAX_SOURCE_NAME, MAX_SOURCES,
     Problem, into_list, number_of, optional,
 };
-use crate::coverage::{Cost, Coverage, NodeCoverage, NodeState, OutcomeCounts, Redaction, SourceCoverage, SourceKind};
+use crate::coverage::{
+    Amendment, ClosedGap, Cost, Coverage, NodeCoverage, NodeState, OutcomeCounts, Redaction, SourceCoverage, SourceKind,
+};
 use crate::gap::{Gap, GapReason};
 use crate::time::{BootTime, ClockOffset, Stamp, WallTime, Window};
 use crate::wire::v1;
@@ -172,7 +174,43 @@ impl TryFrom<v1::NodeCoverage> for NodeCoverage {
             clock: n.clock.map(Into::into),
             sources: f.list("sources", n.sources, MAX_SOURCES)?,
             gaps: f.list("gaps", n.gaps, MAX_GAPS)?,
+            amended: optional(n.amended)?,
         })
+    }
+}
+
+impl TryFrom<v1::Amendment> for Amendment {
+    type Error = ConvertError;
+    fn try_from(a: v1::Amendment) -> Result<Self, ConvertError> {
+        Ok(Self {
+            revision: a.revision,
+            sealed_at: WallTime::from_nanos(a.sealed_unix_nanos),
+            closed: Fields("Amendment").list("closed", a.closed, MAX_GAPS)?,
+        })
+    }
+}
+
+impl From<Amendment> for v1::Amendment {
+    fn from(a: Amendment) -> Self {
+        Self { revision: a.revision, sealed_unix_nanos: a.sealed_at.nanos(), closed: into_list(a.closed) }
+    }
+}
+
+impl TryFrom<v1::ClosedGap> for ClosedGap {
+    type Error = ConvertError;
+    fn try_from(c: v1::ClosedGap) -> Result<Self, ConvertError> {
+        let f = Fields("ClosedGap");
+        let source = Some(c.source).filter(|source| !source.is_empty());
+        Ok(Self {
+            source: source.map(|source| f.name("source", source, MAX_SOURCE_NAME)).transpose()?,
+            gap: f.inner("gap", c.gap)?,
+        })
+    }
+}
+
+impl From<ClosedGap> for v1::ClosedGap {
+    fn from(c: ClosedGap) -> Self {
+        Self { source: c.source.unwrap_or_default(), gap: Some(c.gap.into()) }
     }
 }
 
@@ -184,6 +222,7 @@ impl From<NodeCoverage> for v1::NodeCoverage {
             clock: n.clock.map(Into::into),
             sources: into_list(n.sources),
             gaps: into_list(n.gaps),
+            amended: n.amended.map(Into::into),
         }
     }
 }

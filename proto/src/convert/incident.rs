@@ -20,6 +20,9 @@ use crate::wire::v1;
 /// The page that is given when none is asked for.
 const DEFAULT_PAGE: u32 = 100;
 
+/// The most archives that one incident may name; a collector makes far fewer.
+const MAX_REVISIONS: usize = 1_000;
+
 fn node_names(f: Fields, field: &'static str, names: &[String]) -> Result<Vec<NodeName>, ConvertError> {
     f.short(field, names.len(), MAX_NODES)?;
     names.iter().map(|name| f.parsed(field, name)).collect()
@@ -97,6 +100,7 @@ impl TryFrom<v1::Incident> for IncidentSummary {
             opened_at: WallTime::from_nanos(i.opened_unix_nanos),
             deadline: WallTime::from_nanos(i.deadline_unix_nanos),
             archive: optional(i.archive)?,
+            earlier: f.list("earlier", i.earlier, MAX_REVISIONS)?,
             failure: text_or_none(f.text("failure", i.failure, MAX_TEXT)?),
         })
     }
@@ -119,6 +123,7 @@ impl From<IncidentSummary> for v1::Incident {
             opened_unix_nanos: i.opened_at.nanos(),
             deadline_unix_nanos: i.deadline.nanos(),
             archive: i.archive.map(Into::into),
+            earlier: into_list(i.earlier),
             failure: i.failure.unwrap_or_default(),
             sources: i.ask.scope.sources,
             select: selection(i.ask.scope.select),
@@ -141,6 +146,7 @@ impl TryFrom<v1::SealedArchive> for SealedArchive {
             sha256: Digest(f.array("sha256", &a.sha256)?),
             sealed_at: WallTime::from_nanos(a.sealed_unix_nanos),
             whole: a.whole,
+            revision: a.revision.max(1),
         })
     }
 }
@@ -153,6 +159,7 @@ impl From<SealedArchive> for v1::SealedArchive {
             sha256: a.sha256.0.to_vec(),
             sealed_unix_nanos: a.sealed_at.nanos(),
             whole: a.whole,
+            revision: a.revision,
         }
     }
 }
@@ -303,13 +310,17 @@ impl TryFrom<v1::DownloadArchiveRequest> for DownloadAsk {
     type Error = ConvertError;
     fn try_from(r: v1::DownloadArchiveRequest) -> Result<Self, ConvertError> {
         let f = Fields("DownloadArchiveRequest");
-        Ok(Self { incident: f.parsed("incident", &r.incident)?, offset: f.quantity("offset", r.offset)? })
+        Ok(Self {
+            incident: f.parsed("incident", &r.incident)?,
+            offset: f.quantity("offset", r.offset)?,
+            revision: Some(r.revision).filter(|revision| *revision > 0),
+        })
     }
 }
 
 impl From<DownloadAsk> for v1::DownloadArchiveRequest {
     fn from(d: DownloadAsk) -> Self {
-        Self { incident: d.incident.into(), offset: d.offset }
+        Self { incident: d.incident.into(), offset: d.offset, revision: d.revision.unwrap_or(0) }
     }
 }
 

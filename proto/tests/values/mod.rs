@@ -5,7 +5,7 @@ pub(crate) mod identity;
 use std::time::Duration;
 
 use casefile_proto::coverage::{
-    Cost, Coverage, NodeCoverage, NodeState, OutcomeCounts, Redaction, SourceCoverage, SourceKind,
+    Amendment, ClosedGap, Cost, Coverage, NodeCoverage, NodeState, OutcomeCounts, Redaction, SourceCoverage, SourceKind,
 };
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::ids::{BootId, FrameSeq, IncidentId, ItemNumber, NodeName, RequestId};
@@ -127,8 +127,16 @@ fn scope() -> impl Strategy<Value = Scope> {
 }
 
 pub(crate) fn coverage() -> impl Strategy<Value = Coverage> {
-    let row = (node(), select(&NodeState::ALL[..]), option::of(offset()), vec(row(), 0..3), vec(gap(), 0..3))
-        .prop_map(|(node, state, clock, sources, gaps)| NodeCoverage { node, state, clock, sources, gaps });
+    let closed = (option::of(name()), gap()).prop_map(|(source, gap)| ClosedGap { source, gap });
+    let amended = (1..9u32, wall(), vec(closed, 0..3)).prop_map(|(revision, sealed_at, closed)| Amendment {
+        revision,
+        sealed_at,
+        closed,
+    });
+    let given = (vec(row(), 0..3), vec(gap(), 0..3), option::of(amended));
+    let row = (node(), select(&NodeState::ALL[..]), option::of(offset()), given).prop_map(
+        |(node, state, clock, (sources, gaps, amended))| NodeCoverage { node, state, clock, sources, gaps, amended },
+    );
     (window(), vec(row, 0..3), scope()).prop_map(|(window, nodes, scope)| Coverage { window, nodes, scope })
 }
 
@@ -280,16 +288,23 @@ pub(crate) fn open_ask() -> impl Strategy<Value = OpenAsk> {
 }
 
 fn sealed() -> impl Strategy<Value = SealedArchive> {
-    ("[A-Z]{1,9}[0-9_-]{0,9}", quantity(), digest(), wall(), any::<bool>()).prop_map(
-        |(file_name, size, sha256, sealed_at, whole)| SealedArchive { file_name, size, sha256, sealed_at, whole },
+    ("[A-Z]{1,9}[0-9_-]{0,9}", quantity(), digest(), wall(), any::<bool>(), 1..9u32).prop_map(
+        |(file_name, size, sha256, sealed_at, whole, revision)| SealedArchive {
+            file_name,
+            size,
+            sha256,
+            sealed_at,
+            whole,
+            revision,
+        },
     )
 }
 
 pub(crate) fn incident() -> impl Strategy<Value = IncidentSummary> {
     let times = (wall(), wall());
-    let rest = (option::of(sealed()), option::of(name()));
+    let rest = (option::of(sealed()), vec(sealed(), 0..3), option::of(name()));
     (incident_id(), incident_ask(), vec(node(), 0..3), select(&IncidentState::ALL[..]), times, rest).prop_map(
-        |(id, ask, expected, state, (opened_at, deadline), (archive, failure))| IncidentSummary {
+        |(id, ask, expected, state, (opened_at, deadline), (archive, earlier, failure))| IncidentSummary {
             id,
             ask,
             expected,
@@ -297,6 +312,7 @@ pub(crate) fn incident() -> impl Strategy<Value = IncidentSummary> {
             opened_at,
             deadline,
             archive,
+            earlier,
             failure,
         },
     )
@@ -325,7 +341,11 @@ pub(crate) fn page() -> impl Strategy<Value = IncidentPage> {
 }
 
 pub(crate) fn download_ask() -> impl Strategy<Value = DownloadAsk> {
-    (incident_id(), quantity()).prop_map(|(incident, offset)| DownloadAsk { incident, offset })
+    (incident_id(), quantity(), option::of(1..9u32)).prop_map(|(incident, offset, revision)| DownloadAsk {
+        incident,
+        offset,
+        revision,
+    })
 }
 
 pub(crate) fn archive_piece() -> impl Strategy<Value = ArchivePiece> {

@@ -58,7 +58,14 @@ fn rows(node: &Node) -> NodeCoverage {
     };
     let clock = node.ahead.map(|s| ClockOffset { ahead_nanos: s * 1_000_000_000, bound_nanos: 1_000_000 });
     let sources = vec![row("files", vec![]), row("kernel", vec![]), row("pods", node.gaps.clone())];
-    NodeCoverage { node: node.name.parse().unwrap(), state: NodeState::Answered, clock, sources, gaps: vec![] }
+    NodeCoverage {
+        node: node.name.parse().unwrap(),
+        state: NodeState::Answered,
+        clock,
+        sources,
+        gaps: vec![],
+        amended: None,
+    }
 }
 
 /// Writes the case file of these nodes, in order of name.
@@ -74,8 +81,13 @@ pub(crate) fn seal(dir: &Path, nodes: &[Node]) -> PathBuf {
         nodes: vec![],
         scope: Scope::default(),
     };
-    let title =
-        Title { ask, incident: Some(IncidentId(1)), sealed_at: window().until(), sealed_by: "a test".to_owned() };
+    let title = Title {
+        ask,
+        incident: Some(IncidentId(1)),
+        sealed_at: window().until(),
+        sealed_by: "a test".to_owned(),
+        amends: None,
+    };
     let coverage = Coverage { window: window(), nodes: nodes.iter().map(rows).collect(), scope: Scope::default() };
     let incident = IncidentFile::new(&title, &coverage, None);
     let mut all: Vec<(EntryPath, Vec<u8>)> = vec![

@@ -168,6 +168,9 @@ pub(crate) enum Verb {
     Download {
         /// The incident, such as INC-000123.
         incident: IncidentId,
+        /// Which of its archives, from 1, when nodes that came back have amended it; without it, the newest.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        revision: Option<u32>,
         /// Where to; without it, its own name in this directory. `-` is standard output.
         #[arg(short = 'o', long = "output", value_name = "FILE", value_hint = ValueHint::FilePath)]
         file: Option<PathBuf>,

@@ -25,17 +25,17 @@ struct Fetched {
     archive: SealedArchive,
 }
 
-/// Fetches an archive.
+/// Fetches an archive of an incident: the newest, or the one of this revision.
 pub(crate) fn run(
     collector: &CollectorArgs,
-    incident: IncidentId,
+    which: (IncidentId, Option<u32>),
     file: Option<PathBuf>,
     format: Format,
 ) -> Result<Ended> {
     if file.as_deref() == Some(Path::new("-")) {
-        return client::block_on(to_stdout(collector, incident));
+        return client::block_on(to_stdout(collector, which));
     }
-    let fetched = client::block_on(to_file(collector, incident, file))?;
+    let fetched = client::block_on(to_file(collector, which, file))?;
     output::one(format, &fetched, || format!("{}\n", fetched.file.display()))?;
     crate::output::talk!(
         "{} fetched, {}; next: casefile show {}",
@@ -46,9 +46,9 @@ pub(crate) fn run(
     Ok(Ended::Done)
 }
 
-async fn to_stdout(collector: &CollectorArgs, incident: IncidentId) -> Result<Ended> {
+async fn to_stdout(collector: &CollectorArgs, which: (IncidentId, Option<u32>)) -> Result<Ended> {
     let mut out = std::io::stdout().lock();
-    let (_, mut pieces) = open(collector, incident, 0).await?;
+    let (_, mut pieces) = open(collector, which, 0).await?;
     while let Some(piece) = pieces.next().await? {
         out.write_all(&piece.data).context(output::STDOUT)?;
     }
@@ -56,9 +56,13 @@ async fn to_stdout(collector: &CollectorArgs, incident: IncidentId) -> Result<En
     Ok(Ended::Done)
 }
 
-async fn to_file(collector: &CollectorArgs, incident: IncidentId, file: Option<PathBuf>) -> Result<Fetched> {
+async fn to_file(
+    collector: &CollectorArgs,
+    which: (IncidentId, Option<u32>),
+    file: Option<PathBuf>,
+) -> Result<Fetched> {
     // The first piece tells the name; an interrupted download is found by it and gone on with.
-    let (archive, _) = open(collector, incident, 0).await?;
+    let (archive, _) = open(collector, which, 0).await?;
     let path = match file {
         Some(path) => path,
         None => PathBuf::from(safe_name(&archive.file_name)?),
@@ -73,7 +77,7 @@ async fn to_file(collector: &CollectorArgs, incident: IncidentId, file: Option<P
         .with_context(|| format!("write {}", partial.display()))?;
     let have = out.metadata().with_context(|| format!("look at {}", partial.display()))?.len();
     let have = if have > archive.size { truncate(&mut out, &partial)? } else { have };
-    let (archive, mut pieces) = open(collector, incident, have).await?;
+    let (archive, mut pieces) = open(collector, which, have).await?;
     let mut have = have;
     while let Some(piece) = pieces.next().await? {
         ensure!(piece.offset == have, "the collector sent byte {} where byte {have} was due", piece.offset);
@@ -84,7 +88,7 @@ async fn to_file(collector: &CollectorArgs, incident: IncidentId, file: Option<P
     out.sync_all().with_context(|| format!("write {}", partial.display()))?;
     check_digest(&mut out, &partial, &archive)?;
     std::fs::rename(&partial, &path).with_context(|| format!("name {}", path.display()))?;
-    Ok(Fetched { incident, file: path, archive })
+    Ok(Fetched { incident: which.0, file: path, archive })
 }
 
 /// The pieces of an archive: the first one was read already, because it says what they are pieces of.
@@ -103,9 +107,13 @@ impl Pieces {
     }
 }
 
-async fn open(collector: &CollectorArgs, incident: IncidentId, offset: u64) -> Result<(SealedArchive, Pieces)> {
+async fn open(
+    collector: &CollectorArgs,
+    (incident, revision): (IncidentId, Option<u32>),
+    offset: u64,
+) -> Result<(SealedArchive, Pieces)> {
     let mut service = client::incidents(collector).await?;
-    let ask = DownloadAsk { incident, offset };
+    let ask = DownloadAsk { incident, offset, revision };
     let rest =
         service.download_archive(tonic::Request::new(ask.into())).await.map_err(|s| client::said(&s))?.into_inner();
     let mut pieces = Pieces { first: None, rest };

@@ -20,7 +20,7 @@ pub(crate) fn run(collector: &CollectorArgs, limit: u32, format: Format) -> Resu
     })?;
     output::list(
         format,
-        &["INCIDENT", "STATE", "SEV", "WINDOW", "NODES", "EVIDENCE", "SIZE", "TITLE"],
+        &["INCIDENT", "STATE", "SEV", "WINDOW", "NODES", "EVIDENCE", "REV", "SIZE", "TITLE"],
         &page.incidents,
         |i| {
             let archive = i.archive.as_ref();
@@ -31,6 +31,7 @@ pub(crate) fn run(collector: &CollectorArgs, limit: u32, format: Format) -> Resu
                 summary::window(i.ask.window),
                 i.expected.len().to_string(),
                 archive.map_or("", |a| if a.whole { "whole" } else { "partial" }).to_owned(),
+                archive.map(|a| a.revision.to_string()).unwrap_or_default(),
                 archive.map(|a| Bytes(a.size).to_string()).unwrap_or_default(),
                 safe(i.failure.as_deref().unwrap_or(&i.ask.title)),
             ]

@@ -64,7 +64,9 @@ fn run(cli: Cli) -> Result<Ended> {
         Verb::Collect(args) => collect::run(&args),
         Verb::Incidents { collector, limit, output } => incidents::run(&collector, limit, output.format),
         Verb::Nodes { collector, output } => nodes::run(&collector, output.format),
-        Verb::Download { incident, file, format, collector } => download::run(&collector, incident, file, format),
+        Verb::Download { incident, revision, file, format, collector } => {
+            download::run(&collector, (incident, revision), file, format)
+        }
         Verb::Verify { file, signers, output } => verify::run(&file, signers.as_deref(), output.format),
         Verb::Show { file, output } => show::run(&file, output.format),
         Verb::Ls { file, output } => contents::ls(&file, output.format),
