@@ -75,7 +75,8 @@ pub(crate) fn certificate(node: &NodeName) -> Result<Certificate> {
     Ok(authority()?.agent(node, casefile_tests::now(), Duration::from_hours(24))?)
 }
 
-fn data() -> Result<PathBuf> {
+/// The data directory of the collector under exam.
+pub(crate) fn data() -> Result<PathBuf> {
     DATA.lock().unwrap_or_else(PoisonError::into_inner).clone().context("no collector is under exam")
 }
 

@@ -3,13 +3,23 @@
 use anyhow::Result;
 
 use crate::report::Findings;
-use crate::{damage, dead_node, fleet, kills, power, restart, truncated};
+use crate::{damage, dead_node, fleet, floods, hostile, kills, power, restart, truncated};
 
 /// Every item, in the order in which the exam runs them.
 ///
 /// To add one: a file of its name with an `ITEM` and what it does, a line here, and a section in `README.md`.
-pub(crate) const ALL: &[Item] =
-    &[damage::ITEM, truncated::ITEM, kills::ITEM, dead_node::ITEM, restart::ITEM, power::ITEM, fleet::ITEM, fleet::BENDING];
+pub(crate) const ALL: &[Item] = &[
+    damage::ITEM,
+    truncated::ITEM,
+    kills::ITEM,
+    dead_node::ITEM,
+    restart::ITEM,
+    power::ITEM,
+    fleet::ITEM,
+    fleet::BENDING,
+    hostile::ITEM,
+    floods::ITEM,
+];
 
 /// How much of the exam is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
