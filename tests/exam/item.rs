@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::report::Findings;
-use crate::{damage, dead_node, fleet, kills, power, restart, system_calls, truncated};
+use crate::{damage, dead_node, fleet, floods, hostile, kills, power, restart, system_calls, truncated};
 
 /// Every item, in the order in which the exam runs them.
 ///
@@ -18,6 +18,8 @@ pub(crate) const ALL: &[Item] = &[
     system_calls::ITEM,
     fleet::ITEM,
     fleet::BENDING,
+    hostile::ITEM,
+    floods::ITEM,
 ];
 
 /// How much of the exam is run.

@@ -4,13 +4,16 @@
 //! `README.md` says what each proves. Every judge in here stands outside the programs: it keeps what was issued and what
 //! was acknowledged, and asks for that in the end.
 
+mod apart;
 mod archives;
 mod args;
 mod damage;
 mod dead_node;
 mod dial;
 mod fleet;
+mod floods;
 mod frames;
+mod hostile;
 mod incidents;
 mod item;
 mod kills;

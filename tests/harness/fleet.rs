@@ -62,8 +62,8 @@ pub struct Seen {
     /// Sessions that ended though nobody wanted it, and why the last one did.
     broken: AtomicU64,
     why: Mutex<String>,
-    /// Microseconds from a frame to its ack.
-    latencies: Mutex<Vec<u32>>,
+    /// When a frame was sent, and the microseconds until its ack.
+    latencies: Mutex<Vec<(Instant, u32)>>,
 }
 
 impl Seen {
@@ -84,7 +84,13 @@ impl Seen {
 
     /// This share (0 to 1) of the frames was acknowledged within this time.
     pub fn latency(&self, share: f64) -> Duration {
-        let mut all = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+        self.latency_of(share, |_| true)
+    }
+
+    /// [`Seen::latency`] of the frames that were sent at such a time.
+    pub fn latency_of(&self, share: f64, of: impl Fn(Instant) -> bool) -> Duration {
+        let all = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<u32> = all.iter().filter(|(sent, _)| of(*sent)).map(|(_, took)| *took).collect();
         all.sort_unstable();
         #[expect(
             clippy::cast_possible_truncation,
@@ -96,7 +102,7 @@ impl Seen {
         Duration::from_micros(u64::from(all.get(at).copied().unwrap_or(0)))
     }
 
-    fn note(&self, latencies: Vec<u32>) {
+    fn note(&self, latencies: Vec<(Instant, u32)>) {
         self.latencies.lock().unwrap_or_else(PoisonError::into_inner).extend(latencies);
     }
 }
@@ -314,7 +320,7 @@ impl Agent {
                         anyhow::ensure!(up_to <= sent_at.len(), "frame {up_to} was acknowledged and never sent");
                         for sent in sent_at.iter().take(up_to).skip(acked) {
                             let took: Duration = Instant::now() - *sent;
-                            latencies.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+                            latencies.push((*sent, u32::try_from(took.as_micros()).unwrap_or(u32::MAX)));
                         }
                         self.seen.acked.fetch_add(u64::try_from(up_to.saturating_sub(acked))?, Ordering::Relaxed);
                         acked = acked.max(up_to);

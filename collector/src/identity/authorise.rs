@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::http::{Request, Response};
+use tonic::codegen::http::{Method, Request, Response, header};
 use tower_service::Service;
 
 use super::Identity;
@@ -45,6 +45,10 @@ impl Authorise {
             None => self.bearer(request).map_or(Who::Nobody, Who::Person),
         };
         let caller = Caller { who, from: peer.from };
+        // What a browser can be made to send is no call, whatever credentials come with it.
+        if !is_grpc(request) {
+            return Err((caller, Status::unimplemented("only gRPC is spoken here: POST, application/grpc")));
+        }
         match (need(path), &caller.who) {
             (Some(Need::Anybody), _) => Ok(caller),
             // A connection may outlive the certificate that it began with.
@@ -93,6 +97,15 @@ impl Authorise {
     }
 }
 
+/// Whether a request is a call of gRPC (gRPC over HTTP/2, "Requests"): tonic itself takes anything.
+fn is_grpc(request: &Request<Body>) -> bool {
+    let content = request.headers().get(header::CONTENT_TYPE).map_or(&[][..], |value| value.as_bytes());
+    request.method() == Method::POST
+        && content
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
 impl<S> tower_layer::Layer<S> for Authorise {
     type Service = Authorised<S>;
     fn layer(&self, inner: S) -> Authorised<S> {
@@ -138,4 +151,26 @@ where
 pub fn caller<T>(request: &tonic::Request<T>) -> Result<Caller, Status> {
     // Behind the authoriser there always is one; without it nothing is done.
     request.extensions().get::<Caller>().cloned().ok_or_else(|| Status::unauthenticated("who is asking?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_post_of_grpc_is_a_call() {
+        let request = |method: &str, content: Option<&str>| {
+            let mut request = Request::builder().method(method).uri("/casefile.v1.NodeService/ListNodes");
+            if let Some(content) = content {
+                request = request.header(header::CONTENT_TYPE, content);
+            }
+            is_grpc(&request.body(Body::empty()).unwrap())
+        };
+        for good in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
+            assert!(request("POST", Some(good)), "{good}");
+            assert!(!request("GET", Some(good)) && !request("OPTIONS", Some(good)), "{good}");
+        }
+        let bad = ["", "application/grpc-web", "application/json", "text/plain", "multipart/form-data"];
+        assert!(!bad.iter().any(|bad| request("POST", Some(bad))) && !request("POST", None));
+    }
 }

@@ -85,6 +85,8 @@ impl Limits {
     }
 }
 
+/// What HTTP/2 is called in the TLS handshake (RFC 9113 §3.2).
+const H2: &[u8] = b"h2";
 /// Bytes of all headers of one request.
 const HEADER_LIST: u32 = 8 << 10;
 /// Bytes that a peer may send on one stream, and on one connection, before we have read them.
@@ -254,6 +256,10 @@ async fn secured(
         // Somebody else needs its place.
         () = &mut closed => return Err((from, Full::Strangers, "closed to make room".to_owned())),
     };
+    // TLS lets a client through that names no protocol at all; ours always do.
+    if stream.get_ref().1.alpn_protocol() != Some(H2) {
+        return Err((from, Full::Handshake, "it does not say that it speaks HTTP/2".to_owned()));
+    }
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let shown = match shown.map(|certificate| holder(certificate)) {
         None => None,

@@ -114,6 +114,21 @@ async fn a_connection_that_says_nothing_or_no_tls_is_closed() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_name_the_protocol_is_closed() {
+    let served = Served::start(Limits::default()).await;
+    let mut config = client(&Me::Nobody(served.identity.pin()));
+    config.alpn_protocols.clear();
+    let stream = TcpStream::connect(served.at).await.unwrap();
+    let name = casefile_identity::COLLECTOR.try_into().unwrap();
+    let mut silent = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let mut rest = Vec::new();
+    // The end, or an error; settings of HTTP/2 would come at once.
+    let end = tokio::time::timeout(Limits::default().handshake / 2, silent.read_to_end(&mut rest)).await;
+    assert!(end.is_ok() && rest.is_empty(), "{end:?}, {} bytes", rest.len());
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn a_connection_through_tls_that_proves_nothing_is_closed_and_one_that_does_stays() {
     let limits =
         Limits { handshake: Duration::from_millis(300), proof: Duration::from_millis(500), ..Limits::default() };
