@@ -150,6 +150,7 @@ pub(super) async fn all(world: &mut World, findings: &mut Findings) -> Result<()
     let mut most = before;
     for (name, goes, core, mib) in storms {
         most = most.max(mib);
+        findings.require(goes > 0, || format!("{name}: nothing of it was sent, so nothing was tried"));
         findings.figure(format!("{name}: goes; the collector, of a core; MiB"), format!("{goes}; {core:.2}; {mib:.0}"));
     }
     findings.require(most - before < GROWTH_MIB, || {
