@@ -58,6 +58,11 @@ pub fn child_if_asked() -> Option<ExitCode> {
     casefile_agent::sources::gpu::child::run_if_asked()
 }
 
+/// For a whole process, before it has threads: memory that one thread freed is there for the others.
+pub fn share_heaps() {
+    casefile_agent::calls::share_heaps();
+}
+
 /// Records this machine until it is told to stop, or with `--once` until its first case file is sealed.
 pub async fn run(args: LocalArgs, grace: Duration) -> Result<()> {
     say!("casefile-collector {}: recording this machine into {}", env!("CARGO_PKG_VERSION"), args.data.display());

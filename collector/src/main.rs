@@ -24,7 +24,7 @@ const LAST_THREADS: Duration = Duration::from_secs(1);
 const LOG: &str = "CASEFILE_LOG";
 
 fn main() -> ExitCode {
-    casefile_agent::calls::share_heaps();
+    local::share_heaps();
     if let Some(ended) = local::child_if_asked() {
         return ended;
     }

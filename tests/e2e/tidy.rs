@@ -222,6 +222,10 @@ fn the_layers_know_each_other_one_way_only() {
                 "tracing",
             ],
         ),
+        (
+            "identity",
+            &["casefile-evidence", "casefile-agent", "casefile-review", "casefile-collector", "kube", "tracing"],
+        ),
         ("review", &["casefile-agent", "casefile-collector", "kube", "tracing"]),
         ("agent", &["casefile-review", "casefile-collector", "kube"]),
     ];

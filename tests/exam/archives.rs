@@ -114,6 +114,7 @@ pub(crate) fn made(work: &Path, nodes: usize, key: &SigningKey, random: &mut Ran
         incident: Some(IncidentId(random.between(1, 999_999))),
         sealed_at: WallTime::from_secs(BEGIN + 700),
         sealed_by: "casefile-collector 0.1.0".to_owned(),
+        amends: None,
     };
     let covered = |node: &NodeName| NodeCoverage {
         node: node.clone(),
@@ -121,6 +122,7 @@ pub(crate) fn made(work: &Path, nodes: usize, key: &SigningKey, random: &mut Ran
         clock: None,
         sources: vec![],
         gaps: vec![],
+        amended: None,
     };
     let coverage = Coverage { window, nodes: names.iter().map(covered).collect(), scope: Scope::default() };
     let incident = IncidentFile::new(&title, &coverage, Some(key));

@@ -167,7 +167,7 @@ impl Worker {
                 }
                 // Each file says for itself what became of it.
                 Err(error) => {
-                    tracing::warn!(%error, "the file system of the last words could not be synced as a whole")
+                    tracing::warn!(%error, "the file system of the last words could not be synced as a whole");
                 }
             }
         }

@@ -48,7 +48,8 @@ fn good() -> Vec<u8> {
         window,
         nodes: vec![],
     };
-    let title = Title { ask, incident: Some(IncidentId(1)), sealed_at: BEGIN, sealed_by: "fuzz".to_owned() };
+    let title =
+        Title { ask, incident: Some(IncidentId(1)), sealed_at: BEGIN, sealed_by: "fuzz".to_owned(), amends: None };
     let coverage = Coverage { window, scope: Scope::default(), nodes: vec![] };
     let incident = layout::incident_json(&IncidentFile::new(&title, &coverage, None)).unwrap();
     let mut writer = ArchiveWriter::new(Vec::new(), title, None).unwrap();

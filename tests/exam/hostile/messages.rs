@@ -160,23 +160,23 @@ pub(super) const ALL: &[Variant] = &[
     },
     Variant {
         name: "a recording header that is noise",
-        tried: |c| Box::pin(async move { hello(&c, |hello| hello.recording_header = vec![0xa5; 3_000].into()).await }),
+        tried: |c| Box::pin(async move { hello(&c, |hello| hello.recording_header = vec![0xa5; 3_000]).await }),
     },
     Variant {
         name: "a recording header and something behind it",
         tried: |c| {
             Box::pin(async move {
-                hello(&c, |hello| hello.recording_header = [&hello.recording_header[..], &[0]].concat().into()).await
+                hello(&c, |hello| hello.recording_header = [&hello.recording_header[..], &[0]].concat()).await
             })
         },
     },
     Variant {
         name: "no recording header",
-        tried: |c| Box::pin(async move { hello(&c, |hello| hello.recording_header = Vec::new().into()).await }),
+        tried: |c| Box::pin(async move { hello(&c, |hello| hello.recording_header = Vec::new()).await }),
     },
     Variant {
         name: "a recording header of 1 MiB",
-        tried: |c| Box::pin(async move { hello(&c, |hello| hello.recording_header = vec![0; 1 << 20].into()).await }),
+        tried: |c| Box::pin(async move { hello(&c, |hello| hello.recording_header = vec![0; 1 << 20]).await }),
     },
     Variant {
         name: "an agent's version of 100 KiB",
@@ -217,7 +217,7 @@ pub(super) const ALL: &[Variant] = &[
     },
     Variant {
         name: "records that are noise",
-        tried: |c| Box::pin(async move { batch(&c, |b| b.records = vec![0xa5; 3_000].into()).await }),
+        tried: |c| Box::pin(async move { batch(&c, |b| b.records = vec![0xa5; 3_000]).await }),
     },
     Variant {
         name: "no records",
