@@ -67,7 +67,7 @@ fn dies_at(strace: Command, (call, nth): (&str, usize), config: &Path, heard: &P
     let mut collector = Running::start(strace.stderr(std::fs::File::create(heard).unwrap()));
     let died = wait::until_blocking("the end of a collector, or of its sealing", || {
         let ended = collector.0.try_wait().unwrap().is_some();
-        let sealed = std::fs::read_to_string(heard).unwrap_or_default().contains("incident sealed");
+        let sealed = String::from_utf8_lossy(&std::fs::read(heard).unwrap_or_default()).contains("incident sealed");
         if ended { Some(true) } else { sealed.then_some(false) }
     });
     collector.kill();

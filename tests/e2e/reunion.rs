@@ -51,7 +51,7 @@ async fn a_node_that_was_killed_amends_its_incident_when_it_is_back_in_another_b
         detail.incident.archive.as_ref().is_some_and(|a| a.revision == 2).then_some(detail)
     })
     .await;
-    assert_eq!(second.incident.earlier, [first.clone()]);
+    assert_eq!(second.incident.earlier, std::slice::from_ref(&first));
     let node = second.coverage.as_ref().unwrap().nodes.first().unwrap().clone();
     assert_eq!(node.state, NodeState::Answered);
     let files = node.sources.iter().find(|s| s.source == "files").unwrap();
