@@ -129,7 +129,7 @@ fn record(dir: &Path, more: &str) -> (BTreeMap<String, Outcome>, String) {
     agent.until_it_says("recording");
     // A ring has a file once its first block is closed; what has not been closed is written at the end.
     let ring = dir.join("data/ring");
-    wait::until_blocking("a segment", || fs::read_dir(&ring).ok()?.next());
+    wait::until_blocking("a segment", || fs::read_dir(&ring).ok()?.next().map(drop));
     wait::until_blocking("the first ticks", || (frames(&ring) > 1).then_some(()));
     let (status, said) = agent.stop(Signal::TERM);
     assert!(status.success(), "{said}");

@@ -217,7 +217,7 @@ pub(super) const ALL: &[Variant] = &[
     },
     Variant {
         name: "records that are noise",
-        tried: |c| Box::pin(async move { batch(&c, |b| b.records = vec![0xa5; 3_000]).await }),
+        tried: |c| Box::pin(async move { batch(&c, |b| b.records = vec![0xa5; 3_000].into()).await }),
     },
     Variant {
         name: "no records",
