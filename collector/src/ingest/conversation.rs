@@ -212,6 +212,7 @@ impl Conversation {
                 }
             };
             self.act(actions).await?;
+            self.count();
             self.note_if_due();
             self.announce().await;
         }
@@ -361,7 +362,8 @@ impl Conversation {
         }
     }
 
-    fn note(&mut self) {
+    /// Counts what came since it was counted last.
+    fn count(&mut self) {
         let (stats, tally) = (&self.registry.config.stats, self.session.take_tally());
         stats.batches.add(tally.batches);
         stats.frames.add(tally.frames);
@@ -370,6 +372,10 @@ impl Conversation {
             stats.stream_gaps.of(reason).one();
             stats.stream_frames_lost.of(reason).add(frames);
         }
+    }
+
+    fn note(&mut self) {
+        self.count();
         if let Some((node, _)) = &self.node {
             let offset = self.session.offset(self.registry.now().boot);
             self.registry.note(node, self.token, self.session.facts(), offset);
