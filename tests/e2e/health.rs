@@ -169,7 +169,7 @@ async fn a_disk_that_hangs_is_told_by_both_and_the_process_answers_all_the_time(
     until_ready(at, 503, "failed disk: the disk does not answer").await;
     wait::until("/healthz that names the thread", async || {
         let answer = get(at, "/healthz", "").ok()?;
-        (answer.status == 503 && answer.body.contains("failed writers: 1 of 4 threads that write do not answer"))
+        (answer.status == 503 && answer.body.contains("failed writers: 1 of 2 threads that write do not answer"))
             .then_some(())
     })
     .await;
