@@ -88,6 +88,8 @@ impl Rig {
         config.port_taken = PortTaken::Refuse;
         config.probe_every = Duration::from_millis(200);
         config.observe = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        // Dozens of these run side by side, and some tests read all that they have written.
+        config.reserve = Some(Bytes::mib(1));
         change(&mut config);
         Collector::start(config).await.context("start the collector")
     }
