@@ -5,9 +5,8 @@
 //! ring, so that tokens stay the same over a restart. Names of files, units and pods are not masked: evidence is found by
 //! them.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
@@ -62,7 +61,7 @@ impl Redaction {
                 if error.kind() != io::ErrorKind::NotFound {
                     tracing::warn!(%error, file = %file.display(), "the redaction key cannot be read: a new one is made");
                 }
-                let key = random()?;
+                let key = casefile_identity::random()?;
                 keep(&file, &key);
                 key
             }
@@ -73,7 +72,7 @@ impl Redaction {
 
     /// With a key that is forgotten when this ends, unless the agent of this machine has one in `file` that may be read.
     pub fn for_once(masking: Masking, file: &Path) -> io::Result<Self> {
-        let key = kept(file).or_else(|_| random())?;
+        let key = kept(file).or_else(|_| casefile_identity::random())?;
         let now = RwLock::new(redactor(&masking, key));
         Ok(Self { masking, file: None, now })
     }
@@ -108,12 +107,6 @@ fn redactor(masking: &Masking, key: [u8; 32]) -> Redactor {
     Redactor::new(Arc::clone(&masking.rules), Key::new(key), masking.pseudonyms)
 }
 
-fn random() -> io::Result<[u8; 32]> {
-    let mut key = [0; 32];
-    File::open("/dev/urandom")?.read_exact(&mut key)?;
-    Ok(key)
-}
-
 fn kept(file: &Path) -> io::Result<[u8; 32]> {
     let mut key = [0; 32];
     File::open(file)?.read_exact(&mut key)?;
@@ -122,14 +115,7 @@ fn kept(file: &Path) -> io::Result<[u8; 32]> {
 
 /// Whole or not at all, and for nobody but us.
 fn keep(file: &Path, key: &[u8; 32]) {
-    let new = file.with_extension("new");
-    let written = || {
-        let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        out.write_all(key)?;
-        out.sync_all()?;
-        fs::rename(&new, file)
-    };
-    if let Err(error) = written() {
+    if let Err(error) = casefile_identity::file::write_private(file, key) {
         tracing::warn!(%error, file = %file.display(), "the redaction key cannot be kept: the next start has another one");
     }
 }
@@ -178,6 +164,7 @@ pub(crate) fn add_counts(counts: &mut Counts, stream: &Stream) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use casefile_proto::event::EventKind;

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod api;
 pub mod args;
 pub mod audit;
+mod chain;
 pub mod clock;
 pub mod config;
 pub mod data;
@@ -347,7 +348,7 @@ async fn renew_own(identity: Arc<Identity>) {
     loop {
         tokio::time::sleep(Identity::RENEW_OWN_EVERY).await;
         if let Err(error) = identity.renew_own() {
-            tracing::warn!(error = ingest::chain(&error), "the collector's own certificate could not be renewed");
+            tracing::warn!(error = chain::chain(&error), "the collector's own certificate could not be renewed");
         }
     }
 }
@@ -367,7 +368,7 @@ async fn renew(mut issued: Issued, to: watch::Sender<RedactionKey>, life: Durati
                 issued = next;
             }
             Ok(Some(Err(error))) => {
-                tracing::warn!(error = incident::sealing::chain(&error), "the redaction key could not be renewed");
+                tracing::warn!(error = chain::chain(&error), "the redaction key could not be renewed");
             }
             Err(error) => tracing::error!(%error, "renewing the redaction key failed"),
         }

@@ -4,9 +4,8 @@
 //! With the key one can try out which secret a token stands for. So an old key is not kept: what was masked with it can
 //! be compared, and never be guessed at again. Tokens of two keys cannot be compared; the coverage names the key's id.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -93,25 +92,18 @@ impl Issued {
     /// Makes a key, and says so only when it is on disk: agents must not get one that the next start does not know.
     fn make(path: &Path, now: WallTime) -> Result<Self, RedactionKeyError> {
         let failed = |doing| move |source| RedactionKeyError::Io { doing, path: path.to_owned(), source };
-        let mut key = [0; 32];
-        File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut key)).map_err(failed("make a key for"))?;
+        let key = casefile_identity::random().map_err(failed("make a key for"))?;
         let stored = Stored { key: Digest(key), made_at: now };
         let text = serde_json::to_string(&stored).map_err(io::Error::other).map_err(failed("write"))?;
-        let new = path.with_extension("new");
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            writeln!(file, "{text}")?;
-            file.sync_all()?;
-            fs::rename(&new, path)?;
-            path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
-        };
-        write().map_err(failed("write"))?;
+        let text = format!("{text}\n");
+        casefile_identity::file::write_private(path, text.as_bytes()).map_err(failed("write"))?;
         Ok(Self { path: path.to_owned(), key: RedactionKey(key), made_at: now })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

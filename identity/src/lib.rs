@@ -8,7 +8,7 @@
 pub mod authority;
 pub mod certificate;
 pub mod dial;
-mod file;
+pub mod file;
 mod pinned;
 #[cfg(feature = "authority")]
 pub mod serve;
@@ -31,7 +31,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// Random bytes that nobody can guess.
-fn random<const N: usize>() -> std::io::Result<[u8; N]> {
+pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
     use std::io::Read;
     let mut bytes = [0; N];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;

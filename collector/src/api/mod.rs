@@ -60,7 +60,7 @@ fn malformed(error: &ConvertError) -> Status {
 
 /// What cannot be recorded is not done.
 fn unrecorded(error: &AuditError) -> Status {
-    tracing::error!(error = crate::ingest::chain(error), "the audit log cannot be written");
+    tracing::error!(error = crate::chain::chain(error), "the audit log cannot be written");
     Status::unavailable(
         "the audit log cannot be written, so this is not done; the collector's log says why (is its disk full?)",
     )
@@ -89,7 +89,7 @@ fn unanswered(error: &StoreError) -> Status {
     match error {
         StoreError::TooManyNodes | StoreError::TooManyTokens => Status::resource_exhausted(error.to_string()),
         StoreError::Database { .. } | StoreError::Newer { .. } => {
-            tracing::error!(error = crate::incident::sealing::chain(error), "the index did not answer");
+            tracing::error!(error = crate::chain::chain(error), "the index did not answer");
             Status::internal("the collector's index did not answer; its log says why (is its disk full?)")
         }
     }

@@ -91,7 +91,7 @@ impl Authorise {
         // Not awaited: nothing is done that would have to wait for it.
         tokio::task::spawn_blocking(move || {
             if let Err(error) = audit.record(entry) {
-                tracing::error!(error = crate::ingest::chain(&error), "a refused call is not recorded");
+                tracing::error!(error = crate::chain::chain(&error), "a refused call is not recorded");
             }
         });
     }

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::authorise::caller;
 use super::{Denied, Identity};
-use crate::ingest::chain;
+use crate::chain::chain;
 
 /// The identity service.
 pub struct Api {

@@ -100,7 +100,7 @@ impl Kept {
 
     /// Its content as a recording. An error is a text for people.
     pub fn recording(&self) -> Result<Recording, String> {
-        Recording::from_segment(&mut Plain::new(self.packed.chunks()), MAX_READ).map_err(|e| super::sealing::chain(&e))
+        Recording::from_segment(&mut Plain::new(self.packed.chunks()), MAX_READ).map_err(|e| crate::chain::chain(&e))
     }
 
     /// Whether a new item begins with all of its bytes, so that nothing is lost without it.

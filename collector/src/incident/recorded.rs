@@ -15,7 +15,7 @@ use casefile_proto::time::{WallTime, Window};
 use casefile_proto::units::Bytes;
 
 use super::coverage::joined;
-use super::sealing::chain;
+use crate::chain::chain;
 use crate::spool::{Content, SpooledItem};
 
 /// Where last words go below `data/nodes/<node>/` beside a recording of the node's own that was cut short: there they

@@ -19,7 +19,7 @@ use casefile_proto::time::{WallTime, Window};
 use super::before::Kept;
 use super::coverage::joined;
 use super::recorded::{LAST_WORDS_PATH, MAX_READ, Plain, SOURCE, Spooled, hull, silent, spooled};
-use super::sealing::chain;
+use crate::chain::chain;
 use crate::spool::SpooledItem;
 
 /// The most pieces that frames of before are cut into; the last one reaches to the end of what is left.

@@ -16,6 +16,7 @@ use super::coverage::Ended;
 use super::fleet::Fleet;
 use super::machine::settled_as;
 use super::seal::{SealJob, SealNode, SealedIncident, seal};
+use crate::chain::chain;
 use crate::data::DataDir;
 use crate::space::{Space, is_for_want_of_room};
 use crate::stats::{Stage, Stats};
@@ -130,15 +131,4 @@ fn job(sealing: &Sealing) -> Result<SealJob, StoreError> {
         key: Arc::clone(&sealing.key),
         before: record.archive.clone().zip(coverage),
     })
-}
-
-/// An error with all its causes, as one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(&format!(": {cause}"));
-        next = cause.source();
-    }
-    text
 }

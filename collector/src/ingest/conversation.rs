@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use super::rate::Rate;
-use super::refusal::chain;
 use super::registry::{COMMANDS, Command, Registry};
 use super::session::{Action, Session, SessionConfig};
 use super::{Ended, NodeEvent, Refusal};
 use crate::audit::{Entry, Outcome, Verb};
+use crate::chain::chain;
 use crate::last_words::{Stored, Writer};
 use crate::space::Taking;
 

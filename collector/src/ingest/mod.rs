@@ -31,7 +31,6 @@ use tokio::sync::{mpsc, watch};
 
 pub use ended::{Ended, RefusedConnection};
 pub use refusal::Refusal;
-pub(crate) use refusal::chain;
 pub use registry::Heard;
 
 use crate::audit::Audit;

@@ -9,6 +9,7 @@ use casefile_proto::convert::ConvertError;
 use casefile_proto::ids::{FrameSeq, NodeName, RequestId};
 use tonic::{Code, Status};
 
+use crate::chain::chain;
 use crate::last_words::LastWordsError;
 use crate::spool::receive;
 
@@ -172,18 +173,6 @@ impl Refusal {
             Code::Unavailable | Code::Aborted | Code::Cancelled | Code::NotFound | Code::Unauthenticated
         )
     }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl From<&Refusal> for Status {

@@ -1,6 +1,5 @@
 //! The gRPC service that agents see: hands each stream to a task of its own.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use casefile_proto::session::SessionToken;
@@ -77,7 +76,5 @@ fn holder<T>(request: &Request<T>) -> Result<Agent, Status> {
 
 /// 16 bytes that nobody can guess.
 fn token() -> std::io::Result<SessionToken> {
-    let mut bytes = [0u8; 16];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(SessionToken(bytes))
+    casefile_identity::random().map(SessionToken)
 }

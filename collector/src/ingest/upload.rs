@@ -9,9 +9,9 @@ use casefile_proto::wire::v1;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tonic::{Status, Streaming};
 
-use super::refusal::chain;
 use super::registry::{Registry, UploadTicket};
 use super::{Ended, NodeEvent, Refusal};
+use crate::chain::chain;
 use crate::space::Taking;
 use crate::spool::SpooledItem;
 use crate::spool::receive::{Begun, Receiving};

@@ -13,6 +13,7 @@ use casefile_proto::time::WallTime;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{Held, LastWordsError, Shared, Stored};
+use crate::chain::chain;
 
 /// The longest that appends are gathered before what is there is synced and answered.
 const MAX_GATHER: Duration = Duration::from_millis(50);
@@ -249,16 +250,4 @@ fn apply_pins(store: &mut Store, pins: Option<&BTreeMap<IncidentId, WallTime>>) 
 fn answer(append: &Append, stored: Stored) {
     // Full or closed: the session is gone, or asked for more than it has room for; it learns when it comes back.
     let _ = append.done.try_send(stored);
-}
-
-/// The chain of errors as one text, printed once, here.
-fn chain(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -139,7 +139,7 @@ impl Health {
         let found = match self.ask_index(|store| store.count_by_state()).await {
             Some(Ok(_)) => Ok(()),
             Some(Err(error)) => {
-                tracing::warn!(error = crate::incident::sealing::chain(&error), "the index does not answer");
+                tracing::warn!(error = crate::chain::chain(&error), "the index does not answer");
                 Err("the index gives an error; the log says which".to_owned())
             }
             None => Err("the index does not answer".to_owned()),
