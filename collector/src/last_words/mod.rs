@@ -1,10 +1,10 @@
 //! Last words: a rolling recording of every node, so that a node that died has said something.
 //!
-//! One evidence store for each node, in a directory named by a number of ours. What lives here: who may write, what is
-//! held, what is pinned. The threads that write and sync are in [`writer`]. What the records mean is checked before, by
+//! One evidence store for each node, in a directory named by a number of ours; those of one thread share a log, so that one
+//! sync is enough for all of them. What lives here: who may write, what is held, what is pinned. The threads that write and
+//! sync are in [`writer`]. What the records mean is checked before, by
 //! the session.
 
-mod disk;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use casefile_evidence::recording::segment::{Last, Retention, StoreError};
+use casefile_evidence::recording::segment::{Last, Retention, Store, StoreError};
+use casefile_evidence::recording::wal::Wal;
 use casefile_proto::ids::{FrameSeq, IncidentId, NodeName};
 use casefile_proto::session::Buffer;
 use casefile_proto::time::{WallTime, Window};
@@ -22,12 +23,14 @@ use casefile_proto::units::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::stats::Stats;
-use disk::Disk;
 use writer::{Append, Job, Worker};
 
-/// Threads that write. More than one, so that the file system can commit several nodes' syncs together; few, so that each
-/// has many nodes to sync at once.
+/// Threads that write, each with a log. More than one, so that one appends while another syncs; few, so that each sync is of
+/// many nodes.
 const WORKERS: usize = 2;
+
+/// Threads that look at what is there at the start: the disk is what they wait for.
+const OPENERS: usize = 8;
 
 /// Jobs that wait for one thread. When it is full, sessions wait with reading, and with them their agents.
 const QUEUE: usize = 1_024;
@@ -60,6 +63,9 @@ pub enum LastWordsError {
         #[source]
         source: Arc<StoreError>,
     },
+    /// The logs said no.
+    #[error("open the logs of the last words")]
+    Log(#[source] StoreError),
     /// A thread could not be started.
     #[error("start a thread for last words")]
     Thread(#[source] std::io::Error),
@@ -104,8 +110,6 @@ struct Shared {
     dir: PathBuf,
     numbers: Arc<dyn NodeNumbers>,
     retention: Retention,
-    /// Where many nodes are synced at once.
-    disk: Option<Disk>,
     stats: Arc<Stats>,
     held: Mutex<BTreeMap<NodeName, (u64, Held)>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -116,6 +120,14 @@ impl Shared {
         self.dir.join(number.to_string())
     }
 
+    fn hold(&self, node: &NodeName, number: u64, held: Held) {
+        let mut all = self.held();
+        match all.get_mut(node) {
+            Some(known) => *known = (number, held),
+            None => drop(all.insert(node.clone(), (number, held))),
+        }
+    }
+
     fn held(&self) -> MutexGuard<'_, BTreeMap<NodeName, (u64, Held)>> {
         // Only inserts and reads happen under it.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
@@ -123,7 +135,8 @@ impl Shared {
 }
 
 impl LastWords {
-    /// Opens those of every known node below `dir` (which exists) and starts the threads that write. Blocks.
+    /// Opens those of every known node below `dir` and starts the threads that write. Their logs lie beside it, in a directory
+    /// with the ending `.wal`. Blocks.
     pub fn open(
         dir: &Path,
         numbers: Arc<dyn NodeNumbers>,
@@ -135,16 +148,14 @@ impl LastWords {
             dir: dir.to_owned(),
             numbers,
             retention,
-            disk: Disk::of(dir),
             stats,
             held: Mutex::new(BTreeMap::new()),
             threads: Mutex::new(Vec::new()),
         });
-        let mut workers: Vec<Worker> = (0..WORKERS).map(|_| Worker::new(Arc::clone(&shared))).collect();
-        for (node, number) in known {
-            if shared.dir_of(number).exists() {
-                workers[shard(&node)].open_known(&node, number)?;
-            }
+        let logs = Wal::open(&dir.with_extension("wal"), dir, WORKERS).map_err(LastWordsError::Log)?;
+        let mut workers: Vec<Worker> = logs.iter().map(|wal| Worker::new(Arc::clone(&shared), wal.clone())).collect();
+        for (node, number, store) in open_all(&shared, &logs, &known)? {
+            workers[shard(&node)].take_over(node, number, store);
         }
         let mut queues = Vec::with_capacity(WORKERS);
         for worker in workers {
@@ -249,6 +260,37 @@ impl LastWords {
     fn queue(&self, node: &NodeName) -> &mpsc::Sender<Job> {
         &self.workers[shard(node)]
     }
+}
+
+/// The stores of all known nodes that have a directory.
+fn open_all(
+    shared: &Shared,
+    logs: &[Wal],
+    known: &[(NodeName, u64)],
+) -> Result<Vec<(NodeName, u64, Store)>, LastWordsError> {
+    let open = |(node, number): &(NodeName, u64)| {
+        let dir = shared.dir_of(*number);
+        if !dir.exists() {
+            return Ok(None);
+        }
+        match Store::open_logged(&dir, shared.retention, &logs[shard(node)]) {
+            Ok(store) => Ok(Some((node.clone(), *number, store))),
+            Err(source) => Err(LastWordsError::Store { node: node.clone(), source: Arc::new(source) }),
+        }
+    };
+    let part = known.len().div_ceil(OPENERS).max(1);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = known
+            .chunks(part)
+            .map(|part| scope.spawn(move || part.iter().filter_map(|node| open(node).transpose()).collect()))
+            .collect();
+        let mut stores = Vec::with_capacity(known.len());
+        for thread in threads {
+            let opened: Result<Vec<_>, LastWordsError> = thread.join().map_err(|_| LastWordsError::Closed)?;
+            stores.extend(opened?);
+        }
+        Ok(stores)
+    })
 }
 
 /// The thread that a node belongs to. Nothing but an even load rests on it.

@@ -1,5 +1,5 @@
-//! The threads that write last words: everything that has arrived is appended, then each store that got something is
-//! synced once, then all of it is answered. Under load one sync serves many batches; without load nothing waits.
+//! The threads that write last words: everything that has arrived is appended, then the log of all its stores is synced once,
+//! then all of it is answered. Under load one sync serves many batches; without load nothing waits.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use casefile_evidence::recording::segment::{Last, Store, StoreError};
+use casefile_evidence::recording::wal::Wal;
 use casefile_proto::ids::{FrameSeq, IncidentId, NodeName};
 use casefile_proto::session::Buffer;
 use casefile_proto::time::WallTime;
@@ -26,9 +27,6 @@ const MOMENT: Duration = Duration::from_millis(20);
 
 /// Time between two looks for more.
 const LOOK: Duration = Duration::from_millis(4);
-
-/// With so many nodes to sync, the file system is synced as a whole.
-const TOGETHER: usize = 4;
 
 /// What a thread is asked to do.
 pub(super) enum Job {
@@ -62,6 +60,7 @@ pub(super) struct Append {
 /// One thread and the stores that are its own.
 pub(super) struct Worker {
     shared: Arc<Shared>,
+    wal: Wal,
     stores: HashMap<NodeName, Open>,
     /// Appended, not yet synced.
     waiting: Vec<Append>,
@@ -78,8 +77,8 @@ struct Open {
 }
 
 impl Worker {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, stores: HashMap::new(), waiting: Vec::new(), pins: HashMap::new(), turns: 0 }
+    pub(super) fn new(shared: Arc<Shared>, wal: Wal) -> Self {
+        Self { shared, wal, stores: HashMap::new(), waiting: Vec::new(), pins: HashMap::new(), turns: 0 }
     }
 
     /// Works until it is closed, or nobody can ask any more.
@@ -117,6 +116,12 @@ impl Worker {
             }
             Job::Close { reply } => {
                 self.commit();
+                if let Err(error) = self.wal.close() {
+                    tracing::warn!(
+                        error = chain(&error),
+                        "last words are safe in their log: it is emptied at the next start"
+                    );
+                }
                 self.stores.clear();
                 let _ = reply.send(());
                 return ControlFlow::Break(());
@@ -152,42 +157,33 @@ impl Worker {
 
     /// Syncs what was appended and answers for it.
     fn commit(&mut self) {
-        let mut dirty: Vec<NodeName> = self.waiting.iter().map(|a| a.node.clone()).collect();
-        dirty.sort_unstable();
-        dirty.dedup();
-        if dirty.len() >= TOGETHER
-            && let Some(disk) = &self.shared.disk
-        {
-            match disk.sync() {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let began = Instant::now();
+        if let Err(error) = self.wal.commit() {
+            tracing::warn!(error = chain(&error), "last words are safe in their log, which cannot be emptied");
+        }
+        self.shared.stats.syncs.one();
+        self.shared.stats.sync_time.took(began.elapsed());
+        let mut failed = BTreeMap::new();
+        let waiting = std::mem::take(&mut self.waiting);
+        for append in &waiting {
+            // Closed by what came behind it: its answer was an error already.
+            let Some(open) = self.stores.get_mut(&append.node) else { continue };
+            match open.store.sync() {
                 Ok(()) => {
-                    for node in &dirty {
-                        if let Some(open) = self.stores.get_mut(node) {
-                            open.store.was_synced();
-                        }
-                    }
+                    self.shared.hold(&append.node, open.number, held(&open.store));
+                    answer(append, Ok(append.up_to));
                 }
-                // Each file says for itself what became of it.
-                Err(error) => {
-                    tracing::warn!(%error, "the file system of the last words could not be synced as a whole");
-                }
+                Err(source) => drop(failed.insert(append.node.clone(), source)),
             }
         }
-        for node in dirty {
-            let Some(open) = self.stores.get_mut(&node) else { continue };
-            let began = Instant::now();
-            let synced = open.store.sync();
-            self.shared.stats.syncs.one();
-            self.shared.stats.sync_time.took(began.elapsed());
-            match synced {
-                Ok(()) => {
-                    self.shared.held().insert(node.clone(), (open.number, held(&open.store)));
-                    for append in self.waiting.extract_if(.., |a| a.node == node) {
-                        answer(&append, Ok(append.up_to));
-                    }
-                }
-                Err(source) => self.fail(&node, source),
-            }
+        self.waiting = waiting;
+        for (node, source) in failed {
+            self.fail(&node, source);
         }
+        self.waiting.clear();
     }
 
     /// A store that failed is closed: nobody knows what of it is on disk. The next session opens it and asks it.
@@ -219,19 +215,18 @@ impl Worker {
     fn open(&mut self, node: &NodeName) -> Result<&mut Open, LastWordsError> {
         if !self.stores.contains_key(node) {
             let number = self.shared.numbers.number(node)?;
-            self.open_known(node, number)?;
+            let store = Store::open_logged(&self.shared.dir_of(number), self.shared.retention, &self.wal)
+                .map_err(|source| LastWordsError::Store { node: node.clone(), source: Arc::new(source) })?;
+            self.take_over(node.clone(), number, store);
         }
         self.stores.get_mut(node).ok_or(LastWordsError::Closed)
     }
 
-    /// Opens the store of a node that has a number.
-    pub(super) fn open_known(&mut self, node: &NodeName, number: u64) -> Result<(), LastWordsError> {
-        let mut store = Store::open(&self.shared.dir_of(number), self.shared.retention)
-            .map_err(|source| LastWordsError::Store { node: node.clone(), source: Arc::new(source) })?;
-        apply_pins(&mut store, self.pins.get(node));
-        self.shared.held().insert(node.clone(), (number, held(&store)));
-        self.stores.insert(node.clone(), Open { number, store, turn: 0 });
-        Ok(())
+    /// From now on this store is written by this thread.
+    pub(super) fn take_over(&mut self, node: NodeName, number: u64, mut store: Store) {
+        apply_pins(&mut store, self.pins.get(&node));
+        self.shared.hold(&node, number, held(&store));
+        self.stores.insert(node, Open { number, store, turn: 0 });
     }
 }
 

@@ -1,4 +1,5 @@
-//! One file of a recording's directory, with its name in every error. The only place of the store that writes.
+//! One file of a recording's directory, with its name in every error. The only place of the store that writes, to the file
+//! itself or by way of a log that several stores share.
 //!
 //! Writes go to a place that the caller names, never to "the end": what a failed write left behind is written over.
 
@@ -6,14 +7,17 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::segment::StoreError;
+use super::wal::{Logged, Wal};
 
 /// An open file.
 #[derive(Debug)]
 pub(crate) struct DiskFile {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
+    log: Option<(Wal, Arc<Logged>)>,
     /// Bytes that may still be written: a disk that fills up, in tests.
     #[cfg(test)]
     pub(crate) room: Option<u64>,
@@ -28,16 +32,20 @@ pub(crate) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Erro
 impl DiskFile {
     /// Opens or creates it for the owner alone; refuses to follow a link.
     pub(crate) fn open(path: PathBuf) -> Result<Self, StoreError> {
-        let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nofollow);
-        let file = options.open(&path).map_err(io_error("open", &path))?;
         Ok(Self {
-            file,
+            file: Arc::new(open_own(&path)?),
             path,
+            log: None,
             #[cfg(test)]
             room: None,
         })
+    }
+
+    /// The same, written by way of a log where there is one.
+    pub(crate) fn open_logged(path: PathBuf, log: Option<&Wal>) -> Result<Self, StoreError> {
+        let mut file = Self::open(path)?;
+        file.log = log.map(|wal| (wal.clone(), wal.file(&file.file, &file.path)));
+        Ok(file)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -54,6 +62,12 @@ impl DiskFile {
 
     /// The first `length` bytes.
     pub(crate) fn read(&self, length: u64) -> Result<Vec<u8>, StoreError> {
+        if let Some((wal, logged)) = &self.log
+            && wal.is_waiting(logged)
+        {
+            wal.commit()?;
+            self.outcome()?;
+        }
         let length = usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge));
         let read = length.and_then(|length| {
             let mut bytes = vec![0; length];
@@ -64,6 +78,10 @@ impl DiskFile {
 
     /// Writes at this offset. When that fails the file is cut there again, as far as the disk lets us.
     pub(crate) fn write(&mut self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
+        if let Some((wal, logged)) = &self.log {
+            wal.write(logged, bytes, offset);
+            return Ok(());
+        }
         let written = self.write_all(bytes, offset);
         if written.is_err() {
             // A failure leaves bytes that are no whole record, or records that the next write goes over: both are read
@@ -88,13 +106,31 @@ impl DiskFile {
     }
 
     pub(crate) fn cut(&mut self, length: u64) -> Result<(), StoreError> {
+        if let Some((wal, logged)) = &self.log {
+            wal.cut(logged, length);
+            return Ok(());
+        }
         self.file.set_len(length).map_err(io_error("cut", &self.path))
     }
 
-    /// What was written is on the disk when this returns.
+    /// What was written is on the disk when this returns; in a log, it is there before anything that is written from now on.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        self.file.sync_data().map_err(io_error("sync", &self.path))
+        if self.log.is_some() { Ok(()) } else { self.file.sync_data().map_err(io_error("sync", &self.path)) }
     }
+
+    /// Whether what a log was given for it has become part of it.
+    pub(crate) fn outcome(&self) -> Result<(), StoreError> {
+        let outcome = self.log.as_ref().map_or(Ok(()), |(_, logged)| logged.outcome());
+        outcome.map_err(io_error("append to", &self.path))
+    }
+}
+
+/// Opens or creates a file for the owner alone; refuses to follow a link.
+pub(crate) fn open_own(path: &Path) -> Result<File, StoreError> {
+    let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nofollow);
+    options.open(path).map_err(io_error("open", path))
 }
 
 /// Names that were created, renamed or removed are on the disk when this returns.
@@ -128,5 +164,7 @@ pub(crate) fn segment_numbers(dir: &Path) -> io::Result<Vec<u32>> {
 pub(crate) const TAIL: &str = "tail";
 /// The name of the file that is locked by the writer.
 pub(crate) const LOCK: &str = "lock";
+/// The name of the file that notes what the segments hold.
+pub(crate) const LISTING: &str = "listing";
 /// The name of the file that says up to which wall time retention removed segments: nanoseconds as decimal digits.
 pub(crate) const FORGOTTEN: &str = "forgotten";

@@ -10,6 +10,7 @@ pub mod delta;
 mod disk;
 mod encoder;
 mod facts;
+mod listing;
 mod names;
 mod pass;
 pub mod reader;
@@ -20,7 +21,9 @@ pub mod skim;
 mod tail;
 mod tally;
 mod tick;
+pub mod wal;
 mod walk;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use casefile_proto::time::WallTime;
 
-use super::segment::Retention;
+use super::segment::{Last, Retention};
 
 /// What is known of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub(crate) struct SegmentInfo {
     pub(crate) bytes: u64,
     /// The earliest and the latest wall time of its frames; `None`: it has none.
     pub(crate) walls: Option<(WallTime, WallTime)>,
+    /// Its last frame.
+    pub(crate) last: Option<Last>,
 }
 
 /// How many of the oldest segments go when `more` bytes come, with `others` bytes held beside the segments. The newest
@@ -47,7 +49,7 @@ mod tests {
 
     fn segments() -> Vec<SegmentInfo> {
         let at = |n: u32| WallTime::from_secs(i64::from(n) * 100);
-        (0..5).map(|n| SegmentInfo { number: n, bytes: 10, walls: Some((at(n), at(n + 1))) }).collect()
+        (0..5).map(|n| SegmentInfo { number: n, bytes: 10, walls: Some((at(n), at(n + 1))), last: None }).collect()
     }
 
     fn keep(bytes: u64, secs: u64) -> Retention {

@@ -12,7 +12,7 @@ use super::retention::SegmentInfo;
 use super::segment::{Last, StoreError};
 use super::tail::join;
 use super::walk::{Place, Step, Walk};
-use super::{Header, facts};
+use super::{Header, facts, listing};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -22,25 +22,39 @@ pub(crate) struct Found {
     pub(crate) last: Option<Last>,
     /// The newest segment and its header record, when blocks can be appended to it.
     pub(crate) open: Option<(u32, Vec<u8>)>,
+    /// Whether the listing says all of it.
+    pub(crate) is_listed: bool,
 }
 
-/// Looks at the segments with these numbers. A torn block at the end of the newest is cut off: the tail still has it.
+/// Looks at the segments with these numbers, as far as the listing does not say what they hold. A torn block at the end of
+/// the newest is cut off: the tail still has it.
 pub(crate) fn segments(dir: &Path, numbers: &[u32]) -> Result<Found, StoreError> {
+    let listed = listing::read(dir);
     let mut found = Found::default();
     for &number in numbers {
         let path = dir.join(segment_name(number));
+        let is_newest = numbers.last() == Some(&number);
+        let known = listed.iter().find(|info| info.number == number).copied();
+        if let Some(known) = known.filter(|_| !is_newest)
+            && path.metadata().map_err(io_error("look at", &path))?.len() == known.bytes
+        {
+            found.segments.push(known);
+            found.last = known.last.or(found.last);
+            continue;
+        }
         let mut file = DiskFile::open(path.clone())?;
         let place = file.file().try_clone().map(Place::File);
-        let scanned = place.and_then(Walk::new).and_then(|walk| scan(walk, number == numbers[numbers.len() - 1]));
+        let scanned = place.and_then(Walk::new).and_then(|walk| scan(walk, is_newest, known));
         let scanned = scanned.map_err(io_error("read", &path))?;
         if scanned.is_newest_torn {
             file.cut(scanned.whole)?;
         }
         let bytes = if scanned.is_newest_torn { scanned.whole } else { file.length()? };
-        found.segments.push(SegmentInfo { number, bytes, walls: scanned.walls });
+        found.segments.push(SegmentInfo { number, bytes, walls: scanned.walls, last: scanned.last });
         found.last = scanned.last.or(found.last);
         found.open = scanned.header.filter(|_| bytes == scanned.whole).map(|header| (number, header));
     }
+    found.is_listed = found.segments == listed;
     Ok(found)
 }
 
@@ -56,9 +70,18 @@ struct Scanned {
     is_newest_torn: bool,
 }
 
-fn scan(mut walk: Walk, is_newest: bool) -> io::Result<Scanned> {
+/// What lies behind the bytes that are `known` is looked at; behind its header, where nothing is known.
+fn scan(mut walk: Walk, is_newest: bool, known: Option<SegmentInfo>) -> io::Result<Scanned> {
     let (mut scanned, mut header, mut body) = (Scanned::default(), None::<Header>, Vec::new());
     let mut damaged = false;
+    if let Some(known) = known.filter(|known| known.bytes <= walk.end)
+        && let Step::Record(head) = walk.look()?
+        && head.kind == RecordType::Header
+        && scanned.record(&mut walk, &head, &mut header, &mut body, is_newest)?
+    {
+        (scanned.walls, scanned.last, scanned.whole) = (known.walls, known.last, known.bytes);
+        walk.at = known.bytes;
+    }
     while walk.at < walk.end {
         let record = match walk.look()? {
             Step::Record(head) => scanned.record(&mut walk, &head, &mut header, &mut body, is_newest)?.then_some(head),

@@ -2,7 +2,8 @@
 
 //!
 //! `NNNNNNNN.seg` are closed blocks, `tail` is the block that is open, `lock` is held by the writer, `forgotten` says up to
-//! when retention removed segments. A block is synced before the tail that held its frames is emptied.
+//! when retention removed segments, `listing` notes what the segments hold. A block is synced before the tail that held its
+//! frames is emptied.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +18,8 @@ use super::disk::{DiskFile, FORGOTTEN, LOCK, TAIL, io_error, segment_name, segme
 use super::retention::{SegmentInfo, to_forget};
 use super::tail::{self, join};
 use super::tick::{Tick, TickDecoder};
-use super::{Header, facts, scan};
+use super::wal::Wal;
+use super::{Header, facts, listing, scan};
 use crate::directory;
 
 /// A segment that would grow above this is followed by another; below a small retention, an eighth of that.
@@ -75,14 +77,17 @@ pub struct Last {
 /// Appends records; closes blocks as columns; forgets the oldest.
 pub struct Store {
     dir: PathBuf,
+    wal: Option<Wal>,
     retention: Retention,
     pin: Option<WallTime>,
     /// Held until the store is dropped.
     _lock: DiskFile,
     /// Oldest first.
     segments: Vec<SegmentInfo>,
-    /// The newest segment, with its header record, when it can be appended to.
-    open: Option<(DiskFile, Vec<u8>)>,
+    /// The header record of the newest segment, when it can be appended to.
+    open: Option<Vec<u8>>,
+    /// The segment that was written to since the last sync.
+    written: Option<DiskFile>,
     /// The last frame that a block holds.
     closed: Option<(BootId, u64)>,
     tail: DiskFile,
@@ -94,6 +99,8 @@ pub struct Store {
     decoder: TickDecoder,
     last: Option<Last>,
     is_synced: bool,
+    /// Whether the listing says what the segments hold.
+    is_listed: bool,
 }
 
 /// A record that was checked.
@@ -108,6 +115,19 @@ struct Checked {
 impl Store {
     /// Opens or creates the directory (0700), recovers a torn tail (what is torn is not there), takes the writer's lock.
     pub fn open(dir: &Path, retention: Retention) -> Result<Self, StoreError> {
+        Self::open_with(dir, retention, None)
+    }
+
+    /// The same, for one of many stores that write by way of one log: then a [`Wal::commit`] syncs them all, and
+    /// [`Store::sync`] only says what became of this one. The directory lies in that of the log's stores, and its name is a
+    /// number.
+    pub fn open_logged(dir: &Path, retention: Retention, wal: &Wal) -> Result<Self, StoreError> {
+        // What an earlier store wrote here may still be on its way.
+        wal.commit()?;
+        Self::open_with(dir, retention, Some(wal))
+    }
+
+    fn open_with(dir: &Path, retention: Retention, wal: Option<&Wal>) -> Result<Self, StoreError> {
         // Where there is a tail, the directory's own name was synced before it.
         if !dir.join(TAIL).exists() {
             directory::make(dir).map_err(io_error("create", dir))?;
@@ -120,7 +140,7 @@ impl Store {
         }
         let numbers = segment_numbers(dir).map_err(io_error("list", dir))?;
         let found = scan::segments(dir, &numbers)?;
-        let mut tail = DiskFile::open(dir.join(TAIL))?;
+        let mut tail = DiskFile::open_logged(dir.join(TAIL), wal)?;
         let length = tail.length()?;
         let recovered = tail::recover(&tail.read(length.min(2 * MAX_TAIL))?, found.last.map(|l| (l.boot, l.seq.0)));
         let is_empty = recovered.last.is_none() && recovered.holes == 0;
@@ -129,14 +149,15 @@ impl Store {
             tail.cut(tail_bytes)?;
         }
         sync_dir(dir)?;
-        let open = found.open.map(|(number, header)| Ok((DiskFile::open(dir.join(segment_name(number)))?, header)));
         Ok(Self {
             dir: dir.to_owned(),
+            wal: wal.cloned(),
             retention,
             pin: None,
             _lock: lock,
             segments: found.segments,
-            open: open.transpose()?,
+            open: found.open.map(|(_, header)| header),
+            written: None,
             closed: found.last.map(|l| (l.boot, l.seq.0)),
             tail,
             tail_bytes,
@@ -145,6 +166,7 @@ impl Store {
             decoder: TickDecoder::default(),
             last: recovered.last.or(found.last),
             is_synced: false,
+            is_listed: found.is_listed,
         })
     }
 
@@ -167,18 +189,28 @@ impl Store {
         stored
     }
 
-    /// What was appended is on the disk when this returns.
+    /// What was appended is on the disk when this returns. After an error nobody knows what of it is there: the store is to
+    /// be opened again.
     pub fn sync(&mut self) -> Result<(), StoreError> {
-        if !self.is_synced {
+        if let Some(wal) = &self.wal {
+            wal.commit()?;
+            self.written.take().map_or(Ok(()), |segment| segment.outcome())?;
+            self.tail.outcome()?;
+        } else if !self.is_synced {
             self.tail.sync()?;
             self.is_synced = true;
         }
+        self.list();
         Ok(())
     }
 
-    /// The file system as a whole was synced since the last [`Store::append`]: what was appended is on the disk.
-    pub fn was_synced(&mut self) {
-        self.is_synced = true;
+    /// Notes what the segments hold, once that is on the disk.
+    fn list(&mut self) {
+        if !self.is_listed {
+            // It only saves whoever opens the directory a look at them.
+            let _ = listing::write(&self.dir, &self.segments);
+            self.is_listed = true;
+        }
     }
 
     /// Bytes on disk, and the interval of wall time held.
@@ -307,7 +339,7 @@ impl Store {
         if let Some(closed) = tail::close(&self.tail.read(self.tail_bytes)?, self.closed) {
             self.forget((closed.header.len() + closed.records.len()) as u64)?;
             self.put_block(&closed)?;
-            self.closed = closed.last.or(self.closed);
+            self.closed = closed.last.map(|last| (last.boot, last.seq.0)).or(self.closed);
         }
         self.tail.cut(0)?;
         (self.tail_bytes, self.tail_walls) = (0, None);
@@ -315,30 +347,37 @@ impl Store {
     }
 
     fn put_block(&mut self, closed: &tail::Closed) -> Result<(), StoreError> {
+        self.is_listed = false;
         let more = closed.records.len() as u64;
         let limit = MAX_SEGMENT.min((self.retention.bytes.0 / 8).max(MIN_SEGMENT));
-        if let (Some((file, header)), Some(info)) = (&mut self.open, self.segments.last_mut())
+        if let (Some(header), Some(info)) = (&self.open, self.segments.last_mut())
             && *header == closed.header
             && info.bytes + more <= limit
         {
+            let mut file = segment(&self.dir, info.number, self.wal.as_ref())?;
             file.write(&closed.records, info.bytes)?;
             file.sync()?;
+            self.written = Some(file);
             info.bytes += more;
             info.walls = join(info.walls, closed.walls);
+            info.last = closed.last.or(info.last);
             return Ok(());
         }
         let number = self.segments.last().map_or(1, |s| s.number.saturating_add(1));
-        let path = self.dir.join(segment_name(number));
-        let mut file = DiskFile::open(path.clone())?;
+        let mut file = segment(&self.dir, number, self.wal.as_ref())?;
         let whole = [closed.header.as_slice(), &closed.records].concat();
-        let written = file.write(&whole, 0).and_then(|()| file.sync()).and_then(|()| sync_dir(&self.dir));
+        let mut written = file.write(&whole, 0).and_then(|()| file.sync());
+        if self.wal.is_none() {
+            written = written.and_then(|()| sync_dir(&self.dir));
+        }
         if written.is_err() {
             // The tail still holds all of it; a file without a block would only be in the way.
-            let _ = std::fs::remove_file(&path);
+            let _ = std::fs::remove_file(file.path());
         }
         written?;
-        self.open = Some((file, closed.header.clone()));
-        self.segments.push(SegmentInfo { number, bytes: whole.len() as u64, walls: closed.walls });
+        self.written = Some(file);
+        self.open = Some(closed.header.clone());
+        self.segments.push(SegmentInfo { number, bytes: whole.len() as u64, walls: closed.walls, last: closed.last });
         Ok(())
     }
 
@@ -362,6 +401,17 @@ impl Store {
     }
 }
 
+/// A segment, open to be written.
+fn segment(dir: &Path, number: u32, wal: Option<&Wal>) -> Result<DiskFile, StoreError> {
+    #[cfg_attr(not(test), expect(unused_mut, reason = "changed in tests alone"))]
+    let mut file = DiskFile::open_logged(dir.join(segment_name(number)), wal)?;
+    #[cfg(test)]
+    {
+        file.room = tests::ROOM.get();
+    }
+    Ok(file)
+}
+
 #[cfg(test)]
 mod tests {
     //! A disk that fills up, by way of [`DiskFile::room`]. Everything else is tested from outside.
@@ -379,6 +429,11 @@ mod tests {
     use super::*;
     use crate::recording::delta::Encoder;
     use crate::recording::reader::{Piece, Recording};
+
+    thread_local! {
+        /// Bytes that may still be written to segments.
+        pub(super) static ROOM: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
+    }
 
     const KEEP: Retention = Retention { bytes: Bytes::mib(8), age: Duration::from_secs(86_400) };
 
@@ -471,11 +526,11 @@ mod tests {
             let (mut store, mut encoder) = (Store::open(dir.path(), KEEP).unwrap(), Encoder::new(header()));
             let mut held: Vec<u64> = (1..=61).filter(|seq| append(&mut store, &mut encoder, *seq)).collect();
             // The second block goes to the same segment.
-            store.open.as_mut().unwrap().0.room = Some(room);
+            ROOM.set(Some(room));
             held.extend((62..=130).filter(|seq| append(&mut store, &mut encoder, *seq)));
             assert_eq!(held, (1..=120).collect::<Vec<_>>(), "the block of 61 to 120 could not be closed");
             assert_eq!(seqs(dir.path()), held);
-            store.open.as_mut().unwrap().0.room = None;
+            ROOM.set(None);
             held.extend((131..=200).filter(|seq| append(&mut store, &mut encoder, *seq)));
             assert_eq!(held.len(), 190);
             assert_eq!(seqs(dir.path()), held);

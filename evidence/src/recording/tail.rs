@@ -98,7 +98,7 @@ pub(crate) struct Closed {
     /// Blocks and holes.
     pub(crate) records: Vec<u8>,
     /// The last frame.
-    pub(crate) last: Option<(BootId, u64)>,
+    pub(crate) last: Option<Last>,
     pub(crate) walls: Option<(WallTime, WallTime)>,
 }
 
@@ -125,10 +125,10 @@ pub(crate) fn close(bytes: &[u8], closed: Option<(BootId, u64)>) -> Option<Close
                 if holes_of_closed {
                     return builder.define(tick);
                 }
-                let wall = tick.stamp().wall;
+                let (at, seq) = (tick.stamp(), FrameSeq(tick.seq));
                 builder.push(tick)?;
-                walls = join(walls, Some((wall, wall)));
-                last = Some((header.boot, tick.seq));
+                walls = join(walls, Some((at.wall, at.wall)));
+                last = Some(Last { boot: header.boot, seq, at });
             }
         }
         Ok(())

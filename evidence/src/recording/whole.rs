@@ -1,4 +1,4 @@
-//! Syncing many nodes at once: one `syncfs(2)` of the file system instead of an `fdatasync(2)` for each of thousands of files.
+//! Syncing thousands of files at once: one `syncfs(2)` of the file system instead of an `fdatasync(2)` for each.
 //!
 //! Only where the file system is known to make everything that was written durable by it, and to report what it could not
 //! write: ext4, XFS and btrfs on Linux 5.8 and newer. In user space `syncfs` may be a promise of nobody, so elsewhere every file
@@ -13,23 +13,23 @@ use rustix::fs::{fstatfs, syncfs};
 /// The magic numbers of file systems that keep the promise (linux/magic.h).
 const TRUSTED: [u64; 3] = [0xEF53, 0x5846_5342, 0x9123_683E];
 
-/// The file system that last words lie on.
+/// A file system.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(crate) struct Whole {
     /// Open for as long as it is used: errors of writing are reported once to each open file.
     dir: File,
 }
 
-impl Disk {
-    /// Of this directory. `None`: its file system is not trusted to be synced as a whole.
-    pub(super) fn of(dir: &Path) -> Option<Self> {
+impl Whole {
+    /// That of this directory. `None`: it is not trusted to be synced as a whole.
+    pub(crate) fn of(dir: &Path) -> Option<Self> {
         let dir = File::open(dir).ok()?;
         let kind = u64::try_from(fstatfs(&dir).ok()?.f_type).ok()?;
         (TRUSTED.contains(&kind) && newer_than_5_8()).then_some(Self { dir })
     }
 
     /// Everything that was written is on the disk when this returns.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         Ok(syncfs(&self.dir)?)
     }
 }
@@ -49,10 +49,10 @@ mod tests {
     fn a_file_system_is_synced_as_a_whole_or_not_trusted() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a"), "b").unwrap();
-        if let Some(disk) = Disk::of(dir.path()) {
+        if let Some(disk) = Whole::of(dir.path()) {
             disk.sync().unwrap();
         }
-        assert!(Disk::of(Path::new("/proc")).is_none());
-        assert!(Disk::of(&dir.path().join("none")).is_none());
+        assert!(Whole::of(Path::new("/proc")).is_none());
+        assert!(Whole::of(&dir.path().join("none")).is_none());
     }
 }
