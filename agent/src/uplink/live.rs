@@ -65,7 +65,7 @@ impl Live {
     /// For the frames of one run. `last` is the last frame of this boot that the ring holds from before.
     pub fn new(header: Header, last: Option<FrameSeq>) -> Self {
         let state = State {
-            encoder: Encoder::new(header.clone()),
+            encoder: Encoder::new(header.clone()).spread(),
             scratch: Vec::new(),
             follower: Follower::Absent,
             stretch: 0,

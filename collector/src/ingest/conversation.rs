@@ -36,8 +36,11 @@ const LAST_SYNC: Duration = Duration::from_secs(10);
 /// How long a node may go unannounced because its clock is not known yet. An agent answers the first probe at once.
 pub(super) const CLOCK_WAIT: Duration = Duration::from_secs(2);
 
-/// How often the state machine is told that time has passed.
-const TICK: Duration = Duration::from_secs(1);
+/// How often the state machine is told that time has passed, besides by what happens: there are thousands of sessions.
+const TICK: Duration = Duration::from_secs(3);
+
+/// How often lists are told what a session knows.
+const NOTE: Duration = Duration::from_secs(1);
 
 /// Whose agent is at the other end, and where that is.
 pub(super) struct Agent {
@@ -347,7 +350,7 @@ impl Conversation {
 
     /// Lists are read by people: once a second is soon enough, and cheap with thousands of sessions.
     fn note_if_due(&mut self) {
-        if self.noted.elapsed() >= TICK {
+        if self.noted.elapsed() >= NOTE {
             self.noted = Instant::now();
             self.note();
         }

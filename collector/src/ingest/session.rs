@@ -257,7 +257,7 @@ impl Session {
         vec![Action::Send(ToAgent::Ack(up_to))]
     }
 
-    /// Time has passed: to be called about once a second.
+    /// Time has passed: to be called every few seconds.
     pub fn tick(&mut self, now: Stamp) -> Vec<Action> {
         let silent = self.last_heard.map_or(Duration::ZERO, |heard| now.boot.since(heard));
         match &self.phase {

@@ -33,6 +33,8 @@ pub struct Encoder {
     in_block: usize,
     /// Frames so far.
     tick: u32,
+    /// Keyframes also come where the number of the frame and this are together a multiple of a block.
+    phase: Option<u64>,
     room: Room,
     scratch: Scratch,
 }
@@ -65,9 +67,18 @@ impl Encoder {
             before: None,
             in_block: 0,
             tick: 0,
+            phase: None,
             room: Room::default(),
             scratch: Scratch::default(),
         }
+    }
+
+    /// Has this node's keyframes come at a place of their own within a block: whoever keeps the streams of thousands of nodes
+    /// that began together closes their blocks one after the other, and not all of them in the same second.
+    #[must_use]
+    pub fn spread(mut self) -> Self {
+        self.phase = Some(u64::from(crc32fast::hash(self.header.node.as_str().as_bytes())));
+        self
     }
 
     /// The header record: first in every stream, segment and tail.
@@ -84,7 +95,8 @@ impl Encoder {
             }
         }
         let follows = self.before.is_some_and(|(seq, _)| seq.checked_add(1) == Some(frame.seq.0));
-        if follows && self.in_block < BLOCK_TICKS && self.write(frame, RecordType::Delta, out).is_ok() {
+        let is_due = self.phase.is_some_and(|phase| (frame.seq.0.wrapping_add(phase)) % BLOCK_TICKS as u64 == 0);
+        if follows && !is_due && self.in_block < BLOCK_TICKS && self.write(frame, RecordType::Delta, out).is_ok() {
             return;
         }
         if self.write(frame, RecordType::Key, out).is_err() {
