@@ -38,8 +38,9 @@ pub(crate) const BENDING: Item = Item {
     run: run_bending,
 };
 
-/// Frames of each agent: ten minutes of five thousand, fewer of fewer.
+/// Frames of each agent: ten minutes of five thousand, fewer of fewer, but of a thousand enough that every block closes twice.
 const FRAMES: u64 = 600;
+const FRAMES_OF_A_THOUSAND: u64 = 130;
 const FRAMES_OF_FEW: u64 = 20;
 
 /// Below this many agents the figures are told and not judged: they are promised for five thousand.
@@ -66,7 +67,11 @@ async fn stream(ask: &Ask, judged: bool) -> Result<Findings> {
     let mut world = World::new(None).await?;
     world.collector.start()?;
     world.answers().await?;
-    let frames = if ask.times < MANY { FRAMES_OF_FEW } else { FRAMES };
+    let frames = match ask.times {
+        MANY.. => FRAMES,
+        1_000.. => FRAMES_OF_A_THOUSAND,
+        _ => FRAMES_OF_FEW,
+    };
     let plan = Plan { to: world.door.address()?, nodes: usize::try_from(ask.times)?, frames, spread: SPREAD };
     let pid = world.collector.pid().context("the collector runs")?;
     let began = (Instant::now(), Usage::of(pid)?);

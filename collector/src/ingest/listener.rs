@@ -5,6 +5,7 @@
 //! goes when there are too many, so that whoever can prove himself gets in however many wait. [`guarded`] is one connection.
 
 mod guarded;
+mod pace;
 mod strangers;
 
 use std::collections::HashMap;

@@ -13,6 +13,7 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::Place;
+use super::pace::Pace;
 use super::strangers::Closed;
 use crate::identity::caller::Peer;
 use crate::ingest::RefusedConnection as Refused;
@@ -42,6 +43,9 @@ pub(super) struct Guarded {
     peer: Peer,
     closed: Closed,
     deadline: Option<Deadline>,
+    pace: Pace,
+    /// Nothing is read until then.
+    held: Option<Pin<Box<Sleep>>>,
     place: Place,
 }
 
@@ -57,7 +61,7 @@ impl Guarded {
     pub(super) fn new(stream: TlsStream<TcpStream>, peer: Peer, until: Until, closed: Closed, place: Place) -> Self {
         let timer = Box::pin(tokio::time::sleep_until(until.handshake));
         let deadline = Some(Deadline { timer, preface: PREFACE, until });
-        Self { stream, peer, closed, deadline, place }
+        Self { stream, peer, closed, deadline, pace: Pace::behind(PREFACE), held: None, place }
     }
 
     /// Whether it must end now.
@@ -86,12 +90,36 @@ impl Guarded {
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, missing))
     }
 
+    /// Whether it may be read.
+    fn poll_pace(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some(held) = &mut self.held {
+                if held.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.held = None;
+            }
+            match self.pace.wait() {
+                None => return Poll::Ready(()),
+                Some(until) => self.held = Some(Box::pin(tokio::time::sleep_until(until))),
+            }
+        }
+    }
+
     fn refused(&self, why: Refused) {
         self.place.counts.stats.connections_refused.of(why).one();
     }
 
-    /// So many bytes have come.
-    fn came(&mut self, bytes: usize) {
+    fn went(&mut self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.pace.went(*bytes);
+        }
+    }
+
+    /// These bytes have come.
+    fn came(&mut self, bytes: &[u8]) {
+        self.pace.came(bytes);
+        let bytes = bytes.len();
         let Some(deadline) = &mut self.deadline else { return };
         if deadline.preface > 0 {
             deadline.preface = deadline.preface.saturating_sub(bytes);
@@ -115,10 +143,13 @@ impl AsyncRead for Guarded {
         if let Poll::Ready(why) = this.poll_end(cx) {
             return Poll::Ready(Err(why));
         }
+        if this.poll_pace(cx).is_pending() {
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        let came = buf.filled().len() - before;
-        if came > 0 {
+        let came = &buf.filled()[before..];
+        if !came.is_empty() {
             this.came(came);
             // A new deadline must be polled once, so that it wakes this task.
             if let Poll::Ready(why) = this.poll_end(cx) {
@@ -131,7 +162,10 @@ impl AsyncRead for Guarded {
 
 impl AsyncWrite for Guarded {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.went(&written);
+        written
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_flush(cx)
@@ -144,7 +178,10 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.went(&written);
+        written
     }
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
