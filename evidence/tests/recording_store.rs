@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use casefile_evidence::recording::delta::Encoder;
 use casefile_evidence::recording::reader::{Cut, Piece, Recording};
-use casefile_evidence::recording::segment::{Retention, Store, StoreError};
+use casefile_evidence::recording::segment::{Last, Retention, Store, StoreError};
+use casefile_evidence::recording::skim::{Skimmed, Skimmer};
+use casefile_evidence::recording::wal::Wal;
 use casefile_evidence::recording::{Header, Hole};
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::ids::{BootId, FrameSeq};
@@ -322,4 +324,95 @@ fn a_bad_record_is_refused_and_what_was_stored_stays() {
     assert_eq!(read_dir(dir.path()).frames.len(), 13);
     assert!(matches!(open.append(&good), Err(StoreError::Record(_))), "frames that are there already");
     assert_eq!(open.last().unwrap().seq, FrameSeq(13));
+}
+
+/// What a skimmer tells of these records.
+fn skimmed(header: &Header, records: &[u8]) -> Vec<Last> {
+    let (mut skimmer, mut rest, mut frames) = (Skimmer::new(header.clone()), records, Vec::new());
+    while let Some((said, taken)) = skimmer.next(rest).unwrap() {
+        if let Skimmed::Frame { seq, at } = said {
+            frames.push(Last { boot: header.boot, seq, at });
+        }
+        rest = &rest[taken..];
+    }
+    frames
+}
+
+#[test]
+fn what_was_skimmed_is_stored_as_what_was_decoded() {
+    let mut machine = Machine::new(2, 5);
+    let (header, frames) = (machine.header.clone(), machine.frames(200));
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut decoded, mut known) = (Store::open(one.path(), KEEP).unwrap(), Store::open(other.path(), KEEP).unwrap());
+    let mut encoder = Encoder::new(header.clone());
+    let mut records = encoder.header();
+    frames.iter().for_each(|frame| encoder.frame(frame, &mut records));
+    decoded.append(&records).unwrap();
+    let told = skimmed(&header, &records);
+    assert_eq!(known.append_skimmed(&records, &told).unwrap(), told.len());
+    assert_eq!((known.last(), known.held()), (decoded.last(), decoded.held()));
+    drop((decoded, known));
+    assert_eq!(read_dir(one.path()).frames, read_dir(other.path()).frames);
+}
+
+#[test]
+fn frames_that_nobody_skimmed_are_refused() {
+    let mut machine = Machine::new(2, 5);
+    let (header, frames) = (machine.header.clone(), machine.frames(3));
+    let mut encoder = Encoder::new(header.clone());
+    let mut records = encoder.header();
+    frames.iter().for_each(|frame| encoder.frame(frame, &mut records));
+    let told = skimmed(&header, &records);
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path(), KEEP).unwrap();
+    assert!(store.append_skimmed(&records, &told[..2]).is_err(), "one frame more than was told");
+    let other = Last { boot: BootId::from_bytes([0xee; 16]), ..told[0] };
+    assert!(store.append_skimmed(&records, &[other, told[1], told[2]]).is_err(), "of another boot");
+    assert_eq!(store.last(), None);
+    store.append_skimmed(&records, &told).unwrap();
+    drop(store);
+    // Opened again, it knows no keyframe.
+    let mut store = Store::open(dir.path(), KEEP).unwrap();
+    let (mut delta, next) = (encoder.header(), machine.frame());
+    encoder.frame(&next, &mut delta);
+    let told = Last { boot: header.boot, seq: next.seq, at: next.at };
+    assert!(store.append_skimmed(&delta, &[told]).is_err());
+}
+
+#[test]
+fn stores_of_one_log_hold_what_was_committed_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, root) = (dir.path().join("log"), dir.path().join("stores"));
+    let mut machines = [Machine::new(1, 3), Machine::new(2, 4)];
+    let mut encoders = [0, 1].map(|n: usize| Encoder::new(machines[n].header.clone()));
+    let mut held = [Vec::new(), Vec::new()];
+    for round in 0..4 {
+        let wal = Wal::open(&log, &root, 1).unwrap().remove(0);
+        let mut stores = ["1", "2"].map(|name| Store::open_logged(&root.join(name), KEEP, &wal).unwrap());
+        for (n, store) in stores.iter_mut().enumerate() {
+            assert_eq!(store.last().map(|last| last.seq), held[n].last().map(|frame: &Frame| frame.seq), "{round}");
+            let mut records = encoders[n].header();
+            encoders[n].restart();
+            // Of more than a block: it closes within what is committed at once.
+            for frame in machines[n].frames(70) {
+                encoders[n].frame(&frame, &mut records);
+                held[n].push(frame);
+            }
+            store.append(&records).unwrap();
+        }
+        wal.commit().unwrap();
+        for (n, store) in stores.iter_mut().enumerate() {
+            store.sync().unwrap();
+            let read = read_dir(&root.join((n + 1).to_string()));
+            assert_eq!(read.frames, plain(&held[n]), "what is committed is read at once");
+        }
+        // Appended, not committed, and killed.
+        let mut lost = encoders[0].header();
+        encoders[0].restart();
+        let mut later = Machine::new(1, 3);
+        later.frames(held[0].len());
+        encoders[0].frame(&later.frame(), &mut lost);
+        stores[0].append(&lost).unwrap();
+        assert_eq!(read_dir(&root.join("1")).frames, plain(&held[0]));
+    }
 }

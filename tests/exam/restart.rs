@@ -69,7 +69,8 @@ async fn restart(ask: &Ask) -> Result<Findings> {
     world.answers().await?;
     world.collector.stop()?;
     let nodes = (ask.times << 20).div_ceil(PER_NODE).max(1);
-    let template = template(&world.path("template"), ask.seed)?;
+    // A name as long as those of the nodes: then what is noted of the lengths of the files is right of each.
+    let template = template(&world.path("template"), &"node-00000".parse()?, ask.seed)?;
     let index = SqliteStore::open(&world.door.data.join("index.sqlite"))?;
     let (mut files, mut bytes) = (Vec::new(), 0);
     for number in 1..=nodes {
@@ -116,17 +117,17 @@ async fn ready(world: &mut World, nodes: u64, begun: Instant) -> Result<Duration
     }
 }
 
-/// The files of one node, each cut into its header record and the rest.
+/// The files of one node: their names, whether a header record is the first in them, and what else they hold.
 struct Template {
-    files: Vec<(PathBuf, Vec<u8>)>,
+    files: Vec<(PathBuf, bool, Vec<u8>)>,
 }
 
 /// Records as many frames as one node has, with the real writer.
-fn template(dir: &Path, seed: u64) -> Result<Template> {
+fn template(dir: &Path, node: &NodeName, seed: u64) -> Result<Template> {
     let mut random = Random::new(seed);
     let retention = Retention { bytes: Bytes::mib(1024), age: Duration::from_secs(1 << 24) };
     let mut store = Store::open(dir, retention)?;
-    let mut encoder = Encoder::new(header(&"template".parse()?));
+    let mut encoder = Encoder::new(header(node));
     store.append(&encoder.header())?;
     let now = casefile_collector::clock::now();
     let mut seq = 0;
@@ -146,15 +147,18 @@ fn template(dir: &Path, seed: u64) -> Result<Template> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         let bytes = fs::read(&path)?;
-        // length, type, checksum, body: FORMAT.md, "Numbers and records".
-        let rest = match bytes.get(..4) {
-            Some(length) => {
-                let body = u32::from_le_bytes(length.try_into()?);
-                bytes.get(usize::try_from(body)? + 9..).context("a header record")?.to_vec()
-            }
-            None => Vec::new(),
+        let name: PathBuf = path.file_name().context("a file name")?.into();
+        let is_recording = name.extension().is_some_and(|e| e == "seg") || name.as_os_str() == "tail";
+        let has_header = is_recording && !bytes.is_empty();
+        let rest = if has_header {
+            // length, type, checksum, body: FORMAT.md, "Numbers and records".
+            let length = bytes.get(..4).context("the length of a header record")?;
+            let body = usize::try_from(u32::from_le_bytes(length.try_into()?))?;
+            bytes.get(body + 9..).context("a header record")?.to_vec()
+        } else {
+            bytes
         };
-        files.push((path.file_name().context("a file name")?.into(), rest));
+        files.push((name, has_header, rest));
     }
     Ok(Template { files })
 }
@@ -163,14 +167,15 @@ fn copy(template: &Template, dir: &Path, node: &NodeName, files: &mut Vec<PathBu
     fs::create_dir(dir).with_context(|| format!("make {}", dir.display()))?;
     let header = Encoder::new(header(node)).header();
     let mut bytes = 0;
-    for (name, rest) in &template.files {
+    for (name, has_header, rest) in &template.files {
         let path = dir.join(name);
         let mut file = File::create(&path)?;
-        if !rest.is_empty() {
+        if *has_header {
             file.write_all(&header)?;
-            file.write_all(rest)?;
-            bytes += (header.len() + rest.len()) as u64;
+            bytes += header.len() as u64;
         }
+        file.write_all(rest)?;
+        bytes += rest.len() as u64;
         files.push(path);
     }
     Ok(bytes)

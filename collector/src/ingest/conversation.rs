@@ -11,8 +11,10 @@ use casefile_proto::ids::{FrameSeq, NodeName};
 use casefile_proto::node::Link;
 use casefile_proto::session::{FromAgent, MAX_WINDOW_BATCHES, RedactionKey, SessionToken, ToAgent};
 use casefile_proto::wire::v1;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::WatchStream;
 use tonic::{Status, Streaming};
 
 use super::rate::Rate;
@@ -21,7 +23,7 @@ use super::session::{Action, Session, SessionConfig};
 use super::{Ended, NodeEvent, Refusal};
 use crate::audit::{Entry, Outcome, Verb};
 use crate::chain::chain;
-use crate::last_words::{Stored, Writer};
+use crate::last_words::{Records, Stored, Writer};
 use crate::space::Taking;
 
 /// Messages to the agent that wait to be sent. When it is full the session waits, for [`SEND`] at most.
@@ -74,9 +76,9 @@ pub(super) struct Conversation {
     /// The node is connected and nobody was told: until its clock is known, or until then.
     unannounced: Option<Instant>,
     /// The key with which agents replace secrets.
-    redaction_key: watch::Receiver<RedactionKey>,
+    redaction_key: WatchStream<RedactionKey>,
     /// Whether evidence is taken.
-    taking: watch::Receiver<Taking>,
+    taking: WatchStream<Taking>,
     /// Batches that were handed over for writing, and when: at most as many as may be in flight.
     handed_over: VecDeque<(FrameSeq, Instant)>,
 }
@@ -122,8 +124,8 @@ impl Conversation {
             stored: mpsc::channel(MAX_WINDOW_BATCHES as usize),
             node: None,
             unannounced: None,
-            redaction_key,
-            taking,
+            redaction_key: WatchStream::from_changes(redaction_key),
+            taking: WatchStream::from_changes(taking),
             handed_over: VecDeque::new(),
             registry,
         }
@@ -191,13 +193,9 @@ impl Conversation {
                 // Something is wanted of the agent.
                 Some(command) = self.commands.1.recv() => self.command(command)?,
                 // There is another key for secrets. Nobody makes one any more when the sender is gone.
-                Ok(()) = self.redaction_key.changed() => {
-                    let key = self.redaction_key.borrow_and_update().clone();
-                    self.session.redact_with(key)
-                }
+                Some(key) = self.redaction_key.next() => self.session.redact_with(key),
                 // There is room on the disk, or none any more. When nobody looks any more it stays as it is.
-                Ok(()) = self.taking.changed() => {
-                    let taking = *self.taking.borrow_and_update();
+                Some(taking) = self.taking.next() => {
                     self.session.take(taking, self.registry.now());
                     Vec::new()
                 }
@@ -263,7 +261,7 @@ impl Conversation {
                         Err(_) => return Err(Refusal::Deaf.into()),
                     }
                 }
-                Action::Append { records, up_to } => {
+                Action::Append { records, frames, up_to } => {
                     let Some((_, writer)) = &self.node else { continue };
                     let bytes = records.iter().map(|r| r.len()).sum::<usize>();
                     self.rate.took(bytes, self.registry.now().boot);
@@ -273,7 +271,10 @@ impl Conversation {
                     let held_back = held_back.map_err(|_| Refusal::Stopping)?;
                     let done = self.stored.0.clone();
                     self.handed_over.push_back((up_to, Instant::now()));
-                    writer.append(records, up_to, done, held_back).await.map_err(Refusal::from)?;
+                    writer
+                        .append(Records { bytes: records, frames }, up_to, done, held_back)
+                        .await
+                        .map_err(Refusal::from)?;
                 }
                 Action::Progress(progress) => {
                     if let Some((node, _)) = &self.node {

@@ -73,6 +73,8 @@ pub enum Action {
     Append {
         /// Records of the recording format.
         records: Vec<Buffer>,
+        /// The frames in them.
+        frames: Vec<Last>,
         /// The last frame in them.
         up_to: FrameSeq,
     },
@@ -418,7 +420,7 @@ impl Stream {
         if batch.first > self.next || !batch.skipped.is_empty() {
             self.skimmer = None;
         }
-        let times = self.decode(&batch)?;
+        let (frames, times) = self.decode(&batch)?;
         let mut records = Vec::new();
         if !self.announced {
             // Not needed again: it is not kept for as long as the session lives.
@@ -436,7 +438,7 @@ impl Stream {
         self.last_at = times.map(|t| t.last_at).or(self.last_at);
         self.received = Some(now);
         self.in_flight.push((batch.last, records.iter().map(|r| r.len()).sum()));
-        Ok(vec![Action::Append { records, up_to: batch.last }])
+        Ok(vec![Action::Append { records, frames, up_to: batch.last }])
     }
 
     /// Puts a record together that came in several batches; `None`: more of it follows.
@@ -465,10 +467,10 @@ impl Stream {
     }
 
     /// Decodes the records of a batch: exactly the frames that it says, of this boot, nothing else.
-    fn decode(&mut self, batch: &FrameBatch) -> Result<Option<Times>, Refusal> {
+    fn decode(&mut self, batch: &FrameBatch) -> Result<(Vec<Last>, Option<Times>), Refusal> {
         // A new one knows no frame before, so only a keyframe can come first.
         let mut skimmer = self.skimmer.take().unwrap_or_else(|| Skimmer::new(self.speaker.header.clone()));
-        let mut times: Option<Times> = None;
+        let (mut frames, mut times) = (Vec::new(), None::<Times>);
         let (mut rest, mut expected) = (&batch.records[..], batch.first);
         let boot = self.speaker.header.boot;
         while let Some((skimmed, taken)) = skimmer.next(rest).map_err(Refusal::Record)? {
@@ -484,7 +486,8 @@ impl Stream {
             if first != expected || last < first || last > batch.last {
                 return Err(Refusal::OtherFrame { wanted: expected, got: first });
             }
-            if let Skimmed::Frame { at, .. } = skimmed {
+            if let Skimmed::Frame { seq, at } = skimmed {
+                frames.push(Last { boot, seq, at });
                 self.note(skimmer.outcomes());
                 times = Some(Times { first_at: times.map_or(at, |t| t.first_at), last_at: at });
             }
@@ -495,7 +498,7 @@ impl Stream {
             return Err(Refusal::OtherFrame { wanted: batch.last, got: expected });
         }
         self.skimmer = Some(skimmer);
-        Ok(times)
+        Ok((frames, times))
     }
 
     fn note(&mut self, outcomes: &[(SourceIndex, Outcome)]) {

@@ -300,6 +300,15 @@ fn shard(node: &NodeName) -> usize {
     usize::try_from(hasher.finish() % WORKERS as u64).unwrap_or(0)
 }
 
+/// Records to append, and the frames in them, as a [`Skimmer`](casefile_evidence::recording::skim::Skimmer) told them.
+#[derive(Debug)]
+pub struct Records {
+    /// Records of the recording format.
+    pub bytes: Vec<Buffer>,
+    /// The frames, in order.
+    pub frames: Vec<Last>,
+}
+
 /// What became of an append: the frame up to which everything is on disk, or why it is not.
 pub type Stored = Result<FrameSeq, LastWordsError>;
 
@@ -316,7 +325,7 @@ impl Writer {
     /// `held_back` is dropped with the answer: it limits what waits in memory.
     pub async fn append(
         &self,
-        records: Vec<Buffer>,
+        records: Records,
         up_to: FrameSeq,
         done: mpsc::Sender<Stored>,
         held_back: tokio::sync::OwnedSemaphorePermit,

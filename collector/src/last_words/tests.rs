@@ -42,9 +42,9 @@ fn encoder(of: &str) -> Encoder {
     })
 }
 
-fn records(encoder: &mut Encoder, seqs: std::ops::RangeInclusive<u64>) -> Vec<Buffer> {
+fn records(encoder: &mut Encoder, seqs: std::ops::RangeInclusive<u64>) -> Records {
     // Behind a header comes a keyframe.
-    let mut out = encoder.header();
+    let (mut out, mut frames) = (encoder.header(), Vec::new());
     encoder.restart();
     for seq in seqs {
         let wall = WallTime::from_secs(1_795_405_450 + i64::try_from(seq).unwrap());
@@ -57,8 +57,9 @@ fn records(encoder: &mut Encoder, seqs: std::ops::RangeInclusive<u64>) -> Vec<Bu
             events: Vec::new(),
         };
         encoder.frame(&frame, &mut out);
+        frames.push(Last { boot: frame.boot, seq: frame.seq, at });
     }
-    vec![out.into()]
+    Records { bytes: vec![out.into()], frames }
 }
 
 /// Where answers arrive, and a permit for each append.
@@ -74,7 +75,7 @@ impl Side {
         Self { done, stored, memory: Arc::new(Semaphore::new(64)) }
     }
 
-    async fn append(&self, writer: &Writer, records: Vec<Buffer>, up_to: u64) -> Result<(), LastWordsError> {
+    async fn append(&self, writer: &Writer, records: Records, up_to: u64) -> Result<(), LastWordsError> {
         let held_back = Arc::clone(&self.memory).acquire_owned().await.unwrap();
         writer.append(records, FrameSeq(up_to), self.done.clone(), held_back).await
     }
@@ -147,7 +148,8 @@ async fn what_cannot_be_stored_is_not_acknowledged_and_the_next_writer_goes_on()
     let (mut side, mut good) = (Side::new(), encoder("a"));
     side.append(&writer, records(&mut good, 1..=2), 2).await.unwrap();
     assert_eq!(side.stored.recv().await.unwrap().unwrap(), FrameSeq(2));
-    side.append(&writer, vec![Buffer::from_static(b"garbage")], 3).await.unwrap();
+    let garbage = Records { bytes: vec![Buffer::from_static(b"garbage")], frames: Vec::new() };
+    side.append(&writer, garbage, 3).await.unwrap();
     assert!(matches!(side.stored.recv().await.unwrap(), Err(LastWordsError::Store { .. })));
     // Nobody knows what became of it, so nothing more is taken in this turn.
     side.append(&writer, records(&mut good, 3..=3), 3).await.unwrap();

@@ -9,24 +9,21 @@ use std::time::{Duration, Instant};
 use casefile_evidence::recording::segment::{Last, Store, StoreError};
 use casefile_evidence::recording::wal::Wal;
 use casefile_proto::ids::{FrameSeq, IncidentId, NodeName};
-use casefile_proto::session::Buffer;
 use casefile_proto::time::WallTime;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::{Held, LastWordsError, Shared, Stored};
+use super::{Held, LastWordsError, Records, Shared, Stored};
 use crate::chain::chain;
 
 /// The longest that appends are gathered before what is there is synced and answered.
 const MAX_GATHER: Duration = Duration::from_millis(50);
 
-/// With so many appends waiting, a moment is spent on gathering more: one sync serves them all.
-const MANY: usize = 8;
-
-/// That moment. Far below what an ack may take.
-const MOMENT: Duration = Duration::from_millis(20);
+/// Time from one sync to the next at least: what comes sooner is gathered, and one sync serves it all. Far below what an ack
+/// may take; what comes after a pause is synced at once.
+const APART: Duration = Duration::from_millis(12);
 
 /// Time between two looks for more.
-const LOOK: Duration = Duration::from_millis(4);
+const LOOK: Duration = Duration::from_millis(3);
 
 /// What a thread is asked to do.
 pub(super) enum Job {
@@ -51,7 +48,7 @@ pub(super) enum Job {
 pub(super) struct Append {
     pub(super) node: NodeName,
     pub(super) turn: u64,
-    pub(super) records: Vec<Buffer>,
+    pub(super) records: Records,
     pub(super) up_to: FrameSeq,
     pub(super) done: mpsc::Sender<Stored>,
     pub(super) _held_back: OwnedSemaphorePermit,
@@ -67,6 +64,8 @@ pub(super) struct Worker {
     /// Lasts longer than a store, which is closed after an error.
     pins: HashMap<NodeName, BTreeMap<IncidentId, WallTime>>,
     turns: u64,
+    /// When that was done last.
+    committed: Instant,
 }
 
 struct Open {
@@ -78,7 +77,15 @@ struct Open {
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, wal: Wal) -> Self {
-        Self { shared, wal, stores: HashMap::new(), waiting: Vec::new(), pins: HashMap::new(), turns: 0 }
+        Self {
+            shared,
+            wal,
+            stores: HashMap::new(),
+            waiting: Vec::new(),
+            pins: HashMap::new(),
+            turns: 0,
+            committed: Instant::now(),
+        }
     }
 
     /// Works until it is closed, or nobody can ask any more.
@@ -91,7 +98,7 @@ impl Worker {
                     return;
                 }
                 next = if since.elapsed() < MAX_GATHER { jobs.try_recv().ok() } else { None };
-                while next.is_none() && self.waiting.len() >= MANY && since.elapsed() < MOMENT {
+                while next.is_none() && !self.waiting.is_empty() && self.committed.elapsed() < APART {
                     std::thread::park_timeout(LOOK);
                     next = jobs.try_recv().ok();
                 }
@@ -143,7 +150,12 @@ impl Worker {
     fn append(&mut self, append: Append) {
         let stored = match self.stores.get_mut(&append.node) {
             Some(open) if open.turn == append.turn => {
-                append.records.iter().try_for_each(|records| open.store.append(records))
+                let mut frames = &append.records.frames[..];
+                append.records.bytes.iter().try_for_each(|records| {
+                    let taken = open.store.append_skimmed(records, frames)?;
+                    frames = frames.get(taken..).unwrap_or_default();
+                    Ok(())
+                })
             }
             _ => return answer(&append, Err(LastWordsError::Superseded(append.node.clone()))),
         };
@@ -166,6 +178,7 @@ impl Worker {
         }
         self.shared.stats.syncs.one();
         self.shared.stats.sync_time.took(began.elapsed());
+        self.committed = Instant::now();
         let mut failed = BTreeMap::new();
         let waiting = std::mem::take(&mut self.waiting);
         for append in &waiting {

@@ -97,6 +97,8 @@ pub struct Store {
     /// The header in force, and its record.
     header: Option<(Header, Vec<u8>)>,
     decoder: TickDecoder,
+    /// Whether a keyframe came since the header.
+    is_keyed: bool,
     last: Option<Last>,
     is_synced: bool,
     /// Whether the listing says what the segments hold.
@@ -164,6 +166,7 @@ impl Store {
             tail_walls: recovered.walls,
             header: None,
             decoder: TickDecoder::default(),
+            is_keyed: false,
             last: recovered.last.or(found.last),
             is_synced: false,
             is_listed: found.is_listed,
@@ -182,11 +185,25 @@ impl Store {
     /// error, of whatever kind, the next frame must be a keyframe ([`super::delta::Encoder::restart`]);
     /// [`Store::last`] says what is held.
     pub fn append(&mut self, records: &[u8]) -> Result<(), StoreError> {
-        let stored = self.check(records).map_err(StoreError::Record).and_then(|checked| self.store(checked, records));
+        self.append_known(records, None).map(|_| ())
+    }
+
+    /// The same for records that were read already, by a [`Skimmer`](super::skim::Skimmer) that has read everything since the
+    /// keyframe: they are not decoded once more. Of these `frames`, as it told them, the first so many that this returns were in
+    /// these records.
+    pub fn append_skimmed(&mut self, records: &[u8], frames: &[Last]) -> Result<usize, StoreError> {
+        self.append_known(records, Some(frames))
+    }
+
+    fn append_known(&mut self, records: &[u8], frames: Option<&[Last]>) -> Result<usize, StoreError> {
+        let checked = self.check(records, frames).map_err(StoreError::Record);
+        let count = checked.as_ref().map_or(0, |checked| checked.iter().filter(|c| c.frame.is_some()).count());
+        let stored = checked.and_then(|checked| self.store(checked, records));
         if stored.is_err() {
             self.decoder.restart();
+            self.is_keyed = false;
         }
-        stored
+        stored.map(|()| count)
     }
 
     /// What was appended is on the disk when this returns. After an error nobody knows what of it is there: the store is to
@@ -239,38 +256,54 @@ impl Store {
         self.pin = None;
     }
 
-    /// Decodes everything: what cannot be read back is not stored.
-    fn check(&mut self, records: &[u8]) -> Result<Vec<Checked>, DecodeError> {
+    /// Decodes everything, unless the `frames` are known: what cannot be read back is not stored.
+    fn check(&mut self, records: &[u8], frames: Option<&[Last]>) -> Result<Vec<Checked>, DecodeError> {
         let (mut checked, mut from, mut last) = (Vec::new(), 0, self.last);
+        let mut known = frames.map(|frames| frames.iter());
         // Not kept between calls: a collector has a store for each of thousands of nodes.
         let mut tick = Tick::default();
-        let mut header = self.header.as_ref().map(|(header, _)| header.clone());
+        let mut new = None;
         while from < records.len() {
             let (head, body) = split_record(&records[from..])?;
             let until = from + head.total();
             let mut record = Checked { kind: head.kind, from, until, header: None, frame: None };
             from = until;
+            let header: Option<&Header> = new.as_ref().or(self.header.as_ref().map(|(header, _)| header));
             if head.kind == RecordType::Header {
-                let new = facts::header(body)?;
-                if header.as_ref() != Some(&new) {
+                let said = facts::header(body)?;
+                if header != Some(&said) {
                     self.decoder.restart();
-                    header = Some(new.clone());
+                    self.is_keyed = false;
+                    new = Some(said.clone());
                 }
-                record.header = Some(new);
+                record.header = Some(said);
                 checked.push(record);
                 continue;
             }
-            let header = header.as_ref().ok_or(DecodeError::Malformed("a record before the header"))?;
-            match head.kind {
-                RecordType::Key => self.decoder.key(&header.schema, body, &mut tick)?,
-                RecordType::Delta => self.decoder.delta(&header.schema, body, &mut tick)?,
-                RecordType::Hole => drop(facts::hole(body)?),
-                RecordType::Block | RecordType::Header => {
+            let header = header.ok_or(DecodeError::Malformed("a record before the header"))?;
+            let frame = match (head.kind, &mut known) {
+                (RecordType::Hole, _) => {
+                    facts::hole(body)?;
+                    None
+                }
+                (RecordType::Block | RecordType::Header, _) => {
                     return Err(DecodeError::Malformed("a block where frames are expected"));
                 }
-            }
-            if head.kind != RecordType::Hole {
-                let frame = Last { boot: header.boot, seq: FrameSeq(tick.seq), at: tick.stamp() };
+                (RecordType::Key | RecordType::Delta, Some(known)) => {
+                    self.is_keyed |= head.kind == RecordType::Key;
+                    let frame = known.next().filter(|frame| self.is_keyed && frame.boot == header.boot);
+                    Some(*frame.ok_or(DecodeError::Malformed("a frame that nobody has looked at"))?)
+                }
+                (kind @ (RecordType::Key | RecordType::Delta), None) => {
+                    if kind == RecordType::Key {
+                        self.decoder.key(&header.schema, body, &mut tick)?;
+                    } else {
+                        self.decoder.delta(&header.schema, body, &mut tick)?;
+                    }
+                    Some(Last { boot: header.boot, seq: FrameSeq(tick.seq), at: tick.stamp() })
+                }
+            };
+            if let Some(frame) = frame {
                 if last.is_some_and(|last| last.boot == frame.boot && last.seq >= frame.seq) {
                     return Err(DecodeError::Malformed("a frame that is not after the one before"));
                 }

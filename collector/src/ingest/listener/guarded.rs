@@ -61,7 +61,7 @@ impl Guarded {
     pub(super) fn new(stream: TlsStream<TcpStream>, peer: Peer, until: Until, closed: Closed, place: Place) -> Self {
         let timer = Box::pin(tokio::time::sleep_until(until.handshake));
         let deadline = Some(Deadline { timer, preface: PREFACE, until });
-        Self { stream, peer, closed, deadline, pace: Pace::behind(PREFACE), held: None, place }
+        Self { stream, peer, closed, deadline, pace: Pace::behind(PREFACE, Instant::now()), held: None, place }
     }
 
     /// Whether it must end now.
@@ -99,7 +99,7 @@ impl Guarded {
                 }
                 self.held = None;
             }
-            match self.pace.wait() {
+            match self.pace.wait(Instant::now) {
                 None => return Poll::Ready(()),
                 Some(until) => self.held = Some(Box::pin(tokio::time::sleep_until(until))),
             }

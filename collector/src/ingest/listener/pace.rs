@@ -40,9 +40,9 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Of a connection whose first bytes, so many, are no frame.
-    pub(super) fn behind(preface: usize) -> Self {
+    pub(super) fn behind(preface: usize, now: Instant) -> Self {
         let body = u32::try_from(preface).unwrap_or(u32::MAX);
-        Self { left: BURST, at: Instant::now(), body, head: [0; HEAD], known: 0 }
+        Self { left: BURST, at: now, body, head: [0; HEAD], known: 0 }
     }
 
     /// These bytes came.
@@ -74,12 +74,12 @@ impl Pace {
     }
 
     /// Until when nothing is to be read; `None`: now.
-    pub(super) fn wait(&mut self) -> Option<Instant> {
+    pub(super) fn wait(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
         if self.left > 0.0 {
             // Nobody asks the clock for those that send little.
             return None;
         }
-        let now = Instant::now();
+        let now = now();
         self.left = (self.left + (now - self.at).as_secs_f64() * SUSTAINED).min(BURST);
         self.at = now;
         (self.left <= 0.0).then(|| now + Duration::from_secs_f64((1.0 - self.left) / SUSTAINED))
@@ -99,41 +99,42 @@ mod tests {
 
     /// Frames that were counted, in whatever pieces they come.
     fn counted(bytes: &[u8], piece: usize) -> f64 {
-        let mut pace = Pace::behind(24);
+        let mut pace = Pace::behind(24, Instant::now());
         for piece in [vec![0xff; 24], bytes.to_vec()].concat().chunks(piece) {
             pace.came(piece);
         }
         BURST - pace.left
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn small_frames_count_and_large_ones_of_data_do_not() {
+    #[test]
+    fn small_frames_count_and_large_ones_of_data_do_not() {
         let frames = [frame(6, 8), frame(0, 0), frame(0, 1023), frame(0, 1024), frame(0, 16_384), frame(1, 5_000)];
         for piece in [1, 8, 9, 10, 1_000, 1 << 20] {
             assert!((counted(&frames.concat(), piece) - 4.0).abs() < 1e-6, "{piece}");
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn whoever_sends_too_many_waits_and_then_goes_on() {
-        let mut pace = Pace::behind(0);
-        assert_eq!(pace.wait(), None);
+    #[test]
+    fn whoever_sends_too_many_waits_and_then_goes_on() {
+        let begun = Instant::now();
+        let mut pace = Pace::behind(0, begun);
+        assert_eq!(pace.wait(|| begun), None);
         pace.came(&frame(6, 8).repeat(3_000));
-        let until = pace.wait().unwrap();
-        assert!(until > Instant::now() + Duration::from_secs(1), "a thousand too many");
-        tokio::time::sleep_until(until).await;
-        assert_eq!(pace.wait(), None);
+        let until = pace.wait(|| begun).unwrap();
+        assert!(until > begun + Duration::from_secs(1), "a thousand too many");
+        assert_eq!(pace.wait(|| until), None);
         pace.came(&frame(6, 8).repeat(2));
-        assert!(pace.wait().is_some(), "and no burst was saved meanwhile");
+        assert!(pace.wait(|| until).is_some(), "and no burst was saved meanwhile");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_download_may_be_answered_for() {
-        let mut pace = Pace::behind(0);
+    #[test]
+    fn a_download_may_be_answered_for() {
+        let begun = Instant::now();
+        let mut pace = Pace::behind(0, begun);
         for _ in 0..10_000 {
             pace.went(32 << 10);
             pace.came(&frame(8, 4).repeat(2));
         }
-        assert_eq!(pace.wait(), None);
+        assert_eq!(pace.wait(|| begun), None);
     }
 }

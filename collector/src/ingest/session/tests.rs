@@ -156,7 +156,7 @@ fn refusal(actions: &[Action]) -> &Refusal {
 /// What was appended, decoded as whoever reads the last words does it.
 fn appended(actions: Vec<Action>, into: &mut Vec<Buffer>) -> FrameSeq {
     match <[Action; 1]>::try_from(actions) {
-        Ok([Action::Append { records, up_to }]) => {
+        Ok([Action::Append { records, up_to, .. }]) => {
             into.extend(records);
             up_to
         }
