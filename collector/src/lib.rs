@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use casefile_evidence::archive::sign::{KeyError, SigningKey};
 use casefile_proto::session::RedactionKey;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
@@ -146,6 +147,7 @@ impl Drop for Ending {
 impl Collector {
     /// Starts everything, and takes up the incidents that an earlier collector left unfinished.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        open_as_many_files_as_allowed();
         let dir = config.data_dir.clone();
         let data = Arc::new(tokio::task::spawn_blocking(move || DataDir::open(&dir)).await??);
         let stats = Arc::new(Stats::default());
@@ -309,6 +311,15 @@ impl Collector {
         }
         tracing::info!(counts = %self.stats.counts(), unfinished = left.unfinished.len(), "collector stopped");
         left
+    }
+}
+
+/// Each node has a connection and two files; the limit at the start is often 1,024.
+fn open_as_many_files_as_allowed() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        // Where it may not be raised, fewer connections are taken: the listener looks at the limit.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
 }
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::item::{ALL, Item, Tier};
+use crate::item::{ALL, Item, Tier, Whose};
 use crate::report::Form;
 
 /// What is to be done.
@@ -21,6 +21,8 @@ pub(crate) enum Verb {
         seed: u64,
         /// Where the report for machines goes.
         json: Option<PathBuf>,
+        /// Whose machine it is.
+        machine: Whose,
     },
     /// Run one.
     One {
@@ -32,6 +34,8 @@ pub(crate) enum Verb {
         seed: u64,
         /// How its report looks.
         form: Form,
+        /// Whose machine it is.
+        machine: Whose,
     },
 }
 
@@ -54,6 +58,7 @@ pub(crate) fn parse() -> Verb {
             tier: if given.get_one::<String>("tier").is_some_and(|t| t == "full") { Tier::Full } else { Tier::Short },
             seed: seed(given),
             json: given.get_one::<PathBuf>("json").cloned(),
+            machine: whose(given),
         },
         Some((name, given)) => match Item::named(name) {
             Some(item) => Verb::One {
@@ -65,11 +70,16 @@ pub(crate) fn parse() -> Verb {
                 } else {
                     Form::Text
                 },
+                machine: whose(given),
             },
             None => Verb::List,
         },
         None => Verb::List,
     }
+}
+
+fn whose(given: &ArgMatches) -> Whose {
+    if given.get_flag("shared-machine") { Whose::Shared } else { Whose::Ours }
 }
 
 /// The seed that was given, else one of this moment: it is printed, and replays.
@@ -88,6 +98,12 @@ fn command() -> Command {
             .value_parser(value_parser!(u64))
             .help("Replays what a run decided")
     };
+    let shared = || {
+        Arg::new("shared-machine")
+            .long("shared-machine")
+            .action(ArgAction::SetTrue)
+            .help("Other things run here too: what takes too long is told and not judged")
+    };
     let exam = Command::new("exam")
         .about("Run all items")
         .arg(
@@ -98,7 +114,7 @@ fn command() -> Command {
                 .value_parser(PossibleValuesParser::new(["short", "full"]))
                 .help("How much of it"),
         )
-        .arg(seed())
+        .args([seed(), shared()])
         .arg(
             Arg::new("json")
                 .long("json")
@@ -119,7 +135,7 @@ fn command() -> Command {
             .default_value("text")
             .value_parser(PossibleValuesParser::new(["text", "json"]))
             .help("How the report looks");
-        Command::new(item.name).about(item.proves).args([times, seed(), output])
+        Command::new(item.name).about(item.proves).args([times, seed(), shared(), output])
     });
     Command::new("casefile-tests")
         .about("Tries what Casefile promises on its real programs")

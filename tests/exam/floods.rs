@@ -52,7 +52,7 @@ fn run_item(ask: &Ask) -> Result<Findings> {
 }
 
 async fn floods(ask: Ask) -> Result<Findings> {
-    let mut findings = Findings::default();
+    let mut findings = Findings::of(&ask);
     let count = held::most(usize::try_from(ask.times)?, &mut findings);
     let mut world = World::new(None).await?;
     world.collector.start()?;
@@ -92,7 +92,7 @@ async fn hold(world: &mut World, name: &str, findings: &mut Findings) -> Result<
     let used = Usage::of(pid)?.cpu.saturating_sub(before.cpu);
     let core = used.as_secs_f64() / began.elapsed().as_secs_f64();
     findings.figure(format!("{name}: the collector, of a core"), (core * 1e3).round() / 1e3);
-    findings.require(core < CORE, || format!("{name}: the collector used {core:.3} of a core"));
+    findings.in_time(core < CORE, || format!("{name}: the collector used {core:.3} of a core"));
     let mut slowest = Duration::ZERO;
     for number in 0..TRIES {
         match welcome(&world.door, &format!("honest-{number}").parse()?).await {
@@ -107,7 +107,7 @@ async fn hold(world: &mut World, name: &str, findings: &mut Findings) -> Result<
         format!("{name}: milliseconds until welcome, the slowest of {TRIES}"),
         (slowest.as_secs_f64() * 1e4).round() / 10.0,
     );
-    findings.require(slowest <= WELCOME, || format!("{name}: an honest agent was welcome after {slowest:?}"));
+    findings.in_time(slowest <= WELCOME, || format!("{name}: an honest agent was welcome after {slowest:?}"));
     findings.require(world.collector.runs()?, || format!("{name}: the collector ended:\n{}", world.collector.tail()));
     Ok(())
 }

@@ -84,7 +84,7 @@ fn run_item(ask: &Ask) -> Result<Findings> {
 }
 
 async fn hostile(ask: Ask) -> Result<Findings> {
-    let mut findings = Findings::default();
+    let mut findings = Findings::of(&ask);
     let mut world = World::new(None).await?;
     world.collector.start()?;
     world.answers().await?;
@@ -201,7 +201,7 @@ fn judge_fleet(seen: &Seen, all: u64, began: Instant, ended: Instant, findings: 
     let millis = |time: Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
     findings.figure("milliseconds to an ack, 99th percentile, quiet", millis(quiet));
     findings.figure("milliseconds to an ack, 99th percentile, attacked", millis(under));
-    findings.require(under <= (quiet * 2).max(FLOOR), || {
+    findings.in_time(under <= (quiet * 2).max(FLOOR), || {
         format!("acks of honest agents took {under:?} at the 99th percentile under attack, and {quiet:?} before")
     });
     let (broken, why) = seen.broken();

@@ -71,6 +71,17 @@ pub(crate) struct Ask {
     pub(crate) times: u64,
     /// What is decided at random is decided by it.
     pub(crate) seed: u64,
+    /// Whose machine it is.
+    pub(crate) machine: Whose,
+}
+
+/// Whose machine the exam runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Nothing else runs: what takes too long, or too much of a CPU, is a fault.
+    Ours,
+    /// Other things run too: that is told, and not judged.
+    Shared,
 }
 
 /// Something that not every machine has.

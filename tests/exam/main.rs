@@ -35,7 +35,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use args::Verb;
-use item::{ALL, Item};
+use item::{ALL, Ask, Item};
 use report::{Examined, Form, Report};
 
 /// An item failed, or was skipped where no skip is allowed.
@@ -57,8 +57,12 @@ fn run(verb: Verb) -> Result<ExitCode> {
             report::list(ALL)?;
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Exam { tier, seed, json } => {
-            let report = examine(ALL, seed, |item| item.times(tier), Form::Text)?;
+        Verb::Exam { tier, seed, json, machine } => {
+            let report = examine(
+                ALL.iter().filter(|item| item.times(tier) > 0),
+                |item| Ask { times: item.times(tier), seed, machine },
+                Form::Text,
+            )?;
             if let Some(path) = json {
                 let text = report.json()?;
                 std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
@@ -66,8 +70,8 @@ fn run(verb: Verb) -> Result<ExitCode> {
             report.print_summary()?;
             Ok(code(&report))
         }
-        Verb::One { item, times, seed, form } => {
-            let report = examine(std::slice::from_ref(item), seed, |_| times, form)?;
+        Verb::One { item, times, seed, form, machine } => {
+            let report = examine(std::iter::once(item), |_| Ask { times, seed, machine }, form)?;
             if form == Form::Json {
                 report.print_json()?;
             }
@@ -77,7 +81,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
 }
 
 /// Runs items one after the other; each is told as soon as it has ended.
-fn examine(items: &[Item], seed: u64, times: impl Fn(&Item) -> u64, form: Form) -> Result<Report> {
+fn examine(items: impl Iterator<Item = &'static Item>, ask: impl Fn(&Item) -> Ask, form: Form) -> Result<Report> {
     programs::build()?;
     let mut report = Report::begin();
     if form == Form::Text {
@@ -85,7 +89,7 @@ fn examine(items: &[Item], seed: u64, times: impl Fn(&Item) -> u64, form: Form) 
     }
     for item in items {
         eprintln!("{} …", item.name);
-        let examined = Examined::run(item, times(item), seed);
+        let examined = Examined::run(item, ask(item));
         if form == Form::Text {
             examined.print()?;
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use crate::item::{Ask, Item};
+use crate::item::{Ask, Item, Whose};
 use crate::machine::Machine;
 
 /// Faults that are told in words; the rest are counted.
@@ -28,9 +28,26 @@ pub(crate) struct Findings {
     figures: Vec<(String, Value)>,
     faults: Vec<String>,
     untold: u64,
+    /// Promises of time that were not kept on a machine that is shared.
+    late: Vec<String>,
+    is_shared: bool,
 }
 
 impl Findings {
+    /// Of an item that looks at time.
+    pub(crate) fn of(ask: &Ask) -> Self {
+        Self { is_shared: ask.machine == Whose::Shared, ..Self::default() }
+    }
+
+    /// A fault unless this holds, which is about time or CPU: on a shared machine it is only told.
+    pub(crate) fn in_time(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        match (holds, self.is_shared) {
+            (true, _) => {}
+            (false, true) => self.late.push(what()),
+            (false, false) => self.fault(what()),
+        }
+    }
+
     /// A figure, in the order in which they are told.
     pub(crate) fn figure(&mut self, name: impl Into<String>, value: impl Into<Value>) {
         self.figures.push((name.into(), value.into()));
@@ -87,11 +104,11 @@ pub(crate) struct Examined {
 
 impl Examined {
     /// Runs it. A panic in it is a failure of the item, and the next one is still run.
-    pub(crate) fn run(item: &Item, times: u64, seed: u64) -> Self {
+    pub(crate) fn run(item: &Item, ask: Ask) -> Self {
         let begun = Instant::now();
         let missing: Vec<String> = item.needs.iter().filter_map(|need| need.missing()).collect();
         let verdict = if missing.is_empty() {
-            match catch_unwind(AssertUnwindSafe(|| (item.run)(&Ask { times, seed }))) {
+            match catch_unwind(AssertUnwindSafe(|| (item.run)(&ask))) {
                 Ok(Ok(findings)) => Verdict::Judged(findings),
                 Ok(Err(error)) => Verdict::Broke(format!("{error:#}")),
                 Err(panic) => Verdict::Broke(said(panic.as_ref())),
@@ -99,7 +116,7 @@ impl Examined {
         } else {
             Verdict::Skipped(missing.join("; "))
         };
-        Self { name: item.name, times, counts: item.counts, seed, took: begun.elapsed(), verdict }
+        Self { name: item.name, times: ask.times, counts: item.counts, seed: ask.seed, took: begun.elapsed(), verdict }
     }
 
     fn word(&self) -> &'static str {
@@ -129,6 +146,9 @@ impl Examined {
                     let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                     writeln!(out, "    {name:<58} {value}")?;
                 }
+                for late in &findings.late {
+                    writeln!(out, "  ~ {late}")?;
+                }
                 for fault in &findings.faults {
                     writeln!(out, "  ! {fault}")?;
                 }
@@ -155,6 +175,7 @@ impl Examined {
                 let figures: Vec<Value> =
                     findings.figures.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
                 told.insert("figures".to_owned(), figures.into());
+                told.insert("late".to_owned(), findings.late.clone().into());
                 told.insert("faults".to_owned(), findings.faults.clone().into());
                 told.insert("faults_untold".to_owned(), findings.untold.into());
             }
@@ -242,13 +263,15 @@ pub(crate) fn list(items: &[Item]) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    const ASK: Ask = Ask { times: 1, seed: 1, machine: Whose::Ours };
+
     fn item(run: fn(&Ask) -> Result<Findings>) -> Item {
         Item { name: "x", proves: "", counts: "times", short: 1, full: 1, needs: &[], run }
     }
 
     #[test]
     fn a_fault_an_error_and_a_panic_are_failures_and_nothing_else_is() {
-        let word = |run| Examined::run(&item(run), 1, 1).word();
+        let word = |run| Examined::run(&item(run), ASK).word();
         assert_eq!(word(|_| Ok(Findings::default())), "PASS");
         assert_eq!(
             word(|_| {
@@ -263,6 +286,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_late_is_a_fault_unless_the_machine_is_shared() {
+        for (machine, word) in [(Whose::Ours, "FAIL"), (Whose::Shared, "PASS")] {
+            let run = |ask: &Ask| {
+                let mut findings = Findings::of(ask);
+                findings.in_time(false, || "late".to_owned());
+                Ok(findings)
+            };
+            assert_eq!(Examined::run(&item(run), Ask { machine, ..ASK }).word(), word);
+        }
+    }
+
+    #[test]
     fn faults_beyond_those_that_are_told_still_count() {
         let mut findings = Findings::default();
         (0..MAX_TOLD + 3).for_each(|n| findings.fault(n.to_string()));
@@ -272,7 +307,7 @@ mod tests {
     #[test]
     fn a_tool_that_is_not_there_skips_the_item_and_says_so() {
         let needs = &[crate::item::Need::Tool("no-such-tool")];
-        let examined = Examined::run(&Item { needs, ..item(|_| panic!("it ran")) }, 1, 1);
+        let examined = Examined::run(&Item { needs, ..item(|_| panic!("it ran")) }, ASK);
         assert_eq!(examined.word(), "SKIPPED");
         assert_eq!(examined.json()["why"], "no-such-tool is not installed");
     }

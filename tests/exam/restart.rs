@@ -62,7 +62,7 @@ fn run_item(ask: &Ask) -> Result<Findings> {
 }
 
 async fn restart(ask: &Ask) -> Result<Findings> {
-    let mut findings = Findings::default();
+    let mut findings = Findings::of(ask);
     let mut world = World::new(None).await?;
     // The real one makes its directory and its index.
     world.collector.start()?;
@@ -93,7 +93,7 @@ async fn restart(ask: &Ask) -> Result<Findings> {
         let ready = ready(&mut world, nodes, begun).await?;
         let name = if number == 0 { "ready after, from the disk, s" } else { "ready after, from the cache, s" };
         findings.figure(name, (ready.as_secs_f64() * 1e3).round() / 1e3);
-        findings.require(ready <= PROMISED, || format!("{name}: {ready:?} is above {PROMISED:?}"));
+        findings.in_time(ready <= PROMISED, || format!("{name}: {ready:?} is above {PROMISED:?}"));
         world.collector.kill();
     }
     Ok(findings)
