@@ -6,6 +6,7 @@
 //! frames is emptied.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use casefile_proto::ids::{BootId, FrameSeq};
@@ -84,8 +85,8 @@ pub struct Store {
     _lock: DiskFile,
     /// Oldest first.
     segments: Vec<SegmentInfo>,
-    /// The header record of the newest segment, when it can be appended to.
-    open: Option<Vec<u8>>,
+    /// The header record of the newest segment, when it can be appended to; the same bytes as below, where they are equal.
+    open: Option<Arc<[u8]>>,
     /// The segment that was written to since the last sync.
     written: Option<DiskFile>,
     /// The last frame that a block holds.
@@ -95,7 +96,7 @@ pub struct Store {
     tail_bytes: u64,
     tail_walls: Option<(WallTime, WallTime)>,
     /// The header in force, and its record.
-    header: Option<(Header, Vec<u8>)>,
+    header: Option<(Header, Arc<[u8]>)>,
     decoder: TickDecoder,
     /// Whether a keyframe came since the header.
     is_keyed: bool,
@@ -158,7 +159,7 @@ impl Store {
             pin: None,
             _lock: lock,
             segments: found.segments,
-            open: found.open.map(|(_, header)| header),
+            open: found.open.map(|(_, header)| header.into()),
             written: None,
             closed: found.last.map(|l| (l.boot, l.seq.0)),
             tail,
@@ -323,9 +324,9 @@ impl Store {
             if let Some(header) = record.header {
                 self.write(&records[pending], &mut frames)?;
                 pending = record.until..record.until;
-                if self.header.as_ref().is_none_or(|(_, known)| known != bytes) {
+                if self.header.as_ref().is_none_or(|(_, known)| **known != *bytes) {
                     self.close()?;
-                    self.header = Some((header, bytes.to_vec()));
+                    self.header = Some((header, shared(self.open.as_ref(), bytes)));
                 }
                 continue;
             }
@@ -347,7 +348,7 @@ impl Store {
             let full = std::io::Error::from(std::io::ErrorKind::FileTooLarge);
             return Err(io_error("append to", self.tail.path())(full));
         }
-        let first = if self.tail_bytes == 0 { [header.as_slice(), records].concat() } else { Vec::new() };
+        let first = if self.tail_bytes == 0 { [&**header, records].concat() } else { Vec::new() };
         self.forget(records.len().max(first.len()) as u64)?;
         self.is_synced = false;
         if self.tail_bytes == 0 {
@@ -384,7 +385,7 @@ impl Store {
         let more = closed.records.len() as u64;
         let limit = MAX_SEGMENT.min((self.retention.bytes.0 / 8).max(MIN_SEGMENT));
         if let (Some(header), Some(info)) = (&self.open, self.segments.last_mut())
-            && *header == closed.header
+            && **header == *closed.header
             && info.bytes + more <= limit
         {
             let mut file = segment(&self.dir, info.number, self.wal.as_ref())?;
@@ -409,7 +410,8 @@ impl Store {
         }
         written?;
         self.written = Some(file);
-        self.open = Some(closed.header.clone());
+        let known = self.header.as_ref().map(|(_, known)| known);
+        self.open = Some(shared(known, &closed.header));
         self.segments.push(SegmentInfo { number, bytes: whole.len() as u64, walls: closed.walls, last: closed.last });
         Ok(())
     }
@@ -434,6 +436,12 @@ impl Store {
     }
 }
 
+/// These bytes, and where they are those that are known, the same ones: a header record has some KiB, and a collector has
+/// thousands of stores.
+fn shared(known: Option<&Arc<[u8]>>, bytes: &[u8]) -> Arc<[u8]> {
+    known.filter(|known| ***known == *bytes).map_or_else(|| bytes.into(), Arc::clone)
+}
+
 /// A segment, open to be written.
 fn segment(dir: &Path, number: u32, wal: Option<&Wal>) -> Result<DiskFile, StoreError> {
     #[cfg_attr(not(test), expect(unused_mut, reason = "changed in tests alone"))]
@@ -450,7 +458,6 @@ mod tests {
     //! A disk that fills up, by way of [`DiskFile::room`]. Everything else is tested from outside.
 
     use std::ops::ControlFlow;
-    use std::sync::Arc;
 
     use casefile_proto::sample::{
         Frame, MetricDef, MetricIndex, MetricKind, Outcome, Reading, Sample, Schema, SeriesDef, SeriesId, SourceDef,
