@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::report::Findings;
-use crate::{damage, dead_node, fleet, floods, hostile, kills, power, restart, system_calls, truncated};
+use crate::{damage, dead_node, fleet, floods, hostile, kills, power, restart, simulation, system_calls, truncated};
 
 /// Every item, in the order in which the exam runs them.
 ///
@@ -11,6 +11,7 @@ use crate::{damage, dead_node, fleet, floods, hostile, kills, power, restart, sy
 pub(crate) const ALL: &[Item] = &[
     damage::ITEM,
     truncated::ITEM,
+    simulation::ITEM,
     kills::ITEM,
     dead_node::ITEM,
     restart::ITEM,

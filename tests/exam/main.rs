@@ -27,6 +27,7 @@ mod random;
 mod recorded;
 mod report;
 mod restart;
+mod simulation;
 mod system_calls;
 mod truncated;
 mod world;

@@ -17,53 +17,58 @@ use tokio::sync::mpsc;
 
 /// What is wanted of the ring.
 #[derive(Debug, Clone)]
-pub(super) struct Wanted {
-    pub(super) ring_dir: PathBuf,
-    pub(super) header: Header,
+pub struct Wanted {
+    /// Where the ring is.
+    pub ring_dir: PathBuf,
+    /// The header of the session.
+    pub header: Header,
     /// The first frame.
-    pub(super) from: FrameSeq,
+    pub from: FrameSeq,
     /// The last frame.
-    pub(super) to: FrameSeq,
+    pub to: FrameSeq,
     /// Frames before this are not wanted any more.
-    pub(super) not_before: WallTime,
+    pub not_before: WallTime,
 }
 
 /// What came of it. Frames come in order and without a hole that is not said.
 #[derive(Debug)]
-pub(super) enum Fetched {
+pub enum Fetched {
     /// The next frame as a record; a keyframe after everything that was left out, and at first.
     Record(Vec<u8>),
     /// Everything before this frame is left out.
     Skip(FrameSeq, Gap),
 }
 
-/// Fetches everything that is wanted into `out`; what it does not give at the end is not in the ring. Blocks; ends when
-/// nobody takes it any more.
-pub(super) fn fetch(wanted: Wanted, out: mpsc::Sender<Fetched>) {
-    let to = wanted.to;
-    let opened = Recording::open_dir(&wanted.ring_dir);
-    let (boot, after) = (wanted.header.boot, FrameSeq(wanted.from.0.saturating_sub(1)));
-    let mut fetch = Fetch::new(wanted);
-    let failed = match opened {
-        Ok(mut ring) => ring
-            .after(boot, after, &mut |piece| {
-                for fetched in fetch.piece(piece) {
-                    if out.blocking_send(fetched).is_err() {
-                        return ControlFlow::Break(());
+impl Wanted {
+    /// Fetches all of it into `out`; what it does not give at the end is not in the ring. Blocks; ends when
+    /// nobody takes it any more.
+    pub fn fetch(self, out: mpsc::Sender<Fetched>) {
+        let wanted = self;
+        let to = wanted.to;
+        let opened = Recording::open_dir(&wanted.ring_dir);
+        let (boot, after) = (wanted.header.boot, FrameSeq(wanted.from.0.saturating_sub(1)));
+        let mut fetch = Fetch::new(wanted);
+        let failed = match opened {
+            Ok(mut ring) => ring
+                .after(boot, after, &mut |piece| {
+                    for fetched in fetch.piece(piece) {
+                        if out.blocking_send(fetched).is_err() {
+                            return ControlFlow::Break(());
+                        }
                     }
-                }
-                if fetch.next > to { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })
-            .err(),
-        Err(error) => Some(error),
-    };
-    let rest = match failed {
-        Some(error) => Gap::new(GapReason::SourceFailed, format!("reading the node's ring failed: {error}")),
-        None => Gap::new(GapReason::RingOverwritten, "no longer in the node's ring"),
-    };
-    if let Some(rest) = fetch.rest(to, rest) {
-        // Nobody takes it any more: the next session begins anew.
-        let _ = out.blocking_send(rest);
+                    if fetch.next > to { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                })
+                .err(),
+            Err(error) => Some(error),
+        };
+        let rest = match failed {
+            Some(error) => Gap::new(GapReason::SourceFailed, format!("reading the node's ring failed: {error}")),
+            None => Gap::new(GapReason::RingOverwritten, "no longer in the node's ring"),
+        };
+        if let Some(rest) = fetch.rest(to, rest) {
+            // Nobody takes it any more: the next session begins anew.
+            let _ = out.blocking_send(rest);
+        }
     }
 }
 
@@ -218,7 +223,7 @@ mod tests {
     /// Records as `Ok`, gaps as `Err`.
     fn fetched(wanted: Wanted) -> Vec<Result<(), Left>> {
         let (out, mut fetched) = mpsc::channel(1000);
-        fetch(wanted, out);
+        wanted.fetch(out);
         std::iter::from_fn(|| fetched.blocking_recv())
             .map(|f| match f {
                 Fetched::Record(_) => Ok(()),

@@ -143,7 +143,7 @@ impl Live {
     }
 
     /// The session is over: nothing is kept.
-    pub(crate) fn unfollow(&self) {
+    pub fn unfollow(&self) {
         let mut state = self.state();
         state.empty();
         state.follower = Follower::Absent;

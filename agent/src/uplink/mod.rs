@@ -1,11 +1,11 @@
 //! The uplink: the agent's end of the session with its collector. It dials out and listens on nothing.
 //!
-//! [`live`] takes frames from the recorder, [`catch_up`] fetches older ones from the ring, [`feed`] decides what goes when,
-//! [`session`] talks; [`collections`] run what is asked, [`item`] and [`upload`] deliver it. A connection that ends, for
+//! [`live`] takes frames from the recorder, [`catch_up`] fetches older ones from the ring, [`stream`] puts both in order,
+//! [`feed`] decides what goes when, [`session`] talks; [`collections`] run what is asked, [`item`] and [`upload`] deliver it. A connection that ends, for
 //! whatever reason, is the normal case: the next session resumes where the collector's disk ends.
 
 mod backoff;
-mod catch_up;
+pub mod catch_up;
 mod collections;
 mod feed;
 mod fit;
@@ -13,6 +13,7 @@ pub mod identity;
 mod item;
 pub mod live;
 mod session;
+pub mod stream;
 mod upload;
 
 use std::future::Future;

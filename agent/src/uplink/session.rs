@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use casefile_evidence::recording::delta::Encoder;
-use casefile_proto::ids::FrameSeq;
 use casefile_proto::session::{ClockAnswer, FromAgent, Hello, MAX_MESSAGE, PROTOCOL, RedactionKey, ToAgent, Welcome};
 use casefile_proto::wire::v1;
 use casefile_proto::wire::v1::agent_service_client::AgentServiceClient;
@@ -15,9 +14,9 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use super::backoff::Backoff;
-use super::catch_up::{self, Fetched, Wanted};
+use super::catch_up::Wanted;
 use super::collections::Collections;
-use super::feed::Feed;
+use super::stream::Stream;
 use super::upload::Link;
 use super::{Run, Uplink};
 
@@ -140,21 +139,11 @@ fn hello(uplink: &Uplink) -> Hello {
 struct Talk<'a> {
     uplink: &'a Uplink,
     outbox: mpsc::Sender<v1::SessionRequest>,
-    feed: Feed,
-    source: Source,
-    catch_up: Duration,
+    stream: Stream,
     /// Begins with short waits again when the collector takes frames: one that refuses them is not dialled all the time.
     backoff: &'a mut Backoff,
     /// Short messages, sent before frames. Bounded by what causes them: a probe, a collection.
     first: VecDeque<FromAgent>,
-}
-
-/// Where the next frame comes from.
-enum Source {
-    /// The queue of the newest frames; the stretch that the last record was of.
-    Live(Option<u64>),
-    /// The ring.
-    Ring(mpsc::Receiver<Fetched>),
 }
 
 impl<'a> Talk<'a> {
@@ -164,22 +153,10 @@ impl<'a> Talk<'a> {
         outbox: mpsc::Sender<v1::SessionRequest>,
         backoff: &'a mut Backoff,
     ) -> Self {
-        let next = welcome.have.map_or(FrameSeq::FIRST, FrameSeq::next);
-        let last = uplink.live.follow();
-        if let Some(have) = welcome.have.filter(|have| last.is_none_or(|last| *have > last)) {
-            tracing::warn!(%have, last = last.map(|seq| seq.0), "the collector holds frames that the ring has lost");
-            uplink.live.raise_floor(have);
-        }
-        let mut talk = Self {
-            uplink,
-            outbox,
-            feed: Feed::new(next, welcome.window_batches),
-            source: Source::Live(None),
-            catch_up: welcome.catch_up,
-            backoff,
-            first: VecDeque::new(),
-        };
-        talk.fetch_up_to(last);
+        let now = (uplink.clock)().wall;
+        let (stream, wanted) = Stream::begin(uplink.live.clone(), uplink.ring_dir.clone(), welcome, now);
+        let mut talk = Self { uplink, outbox, stream, backoff, first: VecDeque::new() };
+        talk.fetch(wanted);
         talk
     }
 
@@ -192,8 +169,10 @@ impl<'a> Talk<'a> {
         let silence = tokio::time::sleep(SILENCE);
         tokio::pin!(silence);
         loop {
-            self.take_live();
-            let (want_fetched, want_room) = (self.feed.wants_more(), !self.first.is_empty() || self.feed.is_ready());
+            let wanted = self.stream.take_live((self.uplink.clock)().wall);
+            self.fetch(wanted);
+            let (want_fetched, want_room) =
+                (self.stream.wants_fetched(), !self.first.is_empty() || self.stream.is_ready());
             // Every arm takes out of one queue or stream, so that dropping it loses nothing.
             tokio::select! {
                 // The collector said something.
@@ -207,14 +186,14 @@ impl<'a> Talk<'a> {
                 // There is room for a message.
                 room = self.outbox.clone().reserve_owned(), if want_room => {
                     let room = room.map_err(|_| End::Broken("the connection was closed".to_owned()))?;
-                    if let Some(message) = self.first.pop_front().or_else(|| self.feed.take().map(FromAgent::Frames)) {
+                    if let Some(message) = self.first.pop_front().or_else(|| self.stream.take().map(FromAgent::Frames)) {
                         room.send(message.into());
                     }
                 }
                 // A frame was recorded.
                 () = self.uplink.live.changed() => {}
                 // The ring gave something.
-                fetched = fetched(&mut self.source), if want_fetched => self.take_fetched(fetched),
+                fetched = self.stream.fetched(), if want_fetched => self.stream.take_fetched(fetched),
                 // A collection has something to say.
                 said = collections.next() => self.first.push_back(said),
                 // The collector hangs.
@@ -233,7 +212,7 @@ impl<'a> Talk<'a> {
         match ToAgent::try_from(said).map_err(|e| End::Broken(format!("refused: {e}")))? {
             ToAgent::Welcome(_) => return Err(End::Broken("welcome came twice".to_owned())),
             ToAgent::Ack(up_to) => {
-                self.feed.acked(up_to);
+                self.stream.acked(up_to);
                 self.backoff.reset();
             }
             ToAgent::Probe(token) if self.first.len() < SHORT => {
@@ -247,55 +226,12 @@ impl<'a> Talk<'a> {
         Ok(())
     }
 
-    /// Takes what follows from the queue of the newest frames; begins to fetch from the ring what is missing before it.
-    fn take_live(&mut self) {
-        let live = &self.uplink.live;
-        while let Source::Live(stretch) = self.source
-            && self.feed.wants_more()
-            && let Some((of, seq)) = live.front()
-        {
-            let next = self.feed.next();
-            if seq > next {
-                // The frame before is in the ring already: the recorder gives it there first.
-                self.fetch(FrameSeq(seq.0 - 1));
-            } else if seq < next {
-                // The collector has it. What follows leans on it, so begin anew with a keyframe.
-                let last = live.follow();
-                self.fetch_up_to(last);
-            } else if let Some(record) = live.pop() {
-                debug_assert!(stretch.is_none_or(|stretch| stretch <= of), "stretches go forward");
-                self.feed.add(&record.bytes);
-                self.source = Source::Live(Some(of));
-            }
-        }
-    }
-
-    fn fetch_up_to(&mut self, last: Option<FrameSeq>) {
-        if let Some(last) = last.filter(|last| *last >= self.feed.next()) {
-            self.fetch(last);
-        }
-    }
-
-    fn fetch(&mut self, to: FrameSeq) {
-        let not_before = (self.uplink.clock)().wall.before(self.catch_up);
-        let wanted = Wanted {
-            ring_dir: self.uplink.ring_dir.clone(),
-            header: self.uplink.live.header().clone(),
-            from: self.feed.next(),
-            to,
-            not_before,
-        };
-        let (out, fetched) = mpsc::channel(FETCHED);
-        // Not awaited: it ends when it has given everything, or when nobody takes it.
-        tokio::task::spawn_blocking(move || catch_up::fetch(wanted, out));
-        self.source = Source::Ring(fetched);
-    }
-
-    fn take_fetched(&mut self, fetched: Option<Fetched>) {
-        match fetched {
-            Some(Fetched::Record(record)) => self.feed.add(&record),
-            Some(Fetched::Skip(to, gap)) => self.feed.skip(to, gap),
-            None => self.source = Source::Live(None),
+    fn fetch(&mut self, wanted: Option<Wanted>) {
+        if let Some(wanted) = wanted {
+            let (out, fetched) = mpsc::channel(FETCHED);
+            // Not awaited: it ends when it has given everything, or when nobody takes it.
+            tokio::task::spawn_blocking(move || wanted.fetch(out));
+            self.stream.fetched_from(fetched);
         }
     }
 
@@ -303,11 +239,11 @@ impl<'a> Talk<'a> {
     async fn finish(mut self, mut inbound: Streaming<v1::SessionResponse>) -> Result<(), End> {
         drop(self.outbox);
         let acks = async {
-            while !self.feed.is_done() {
+            while !self.stream.is_done() {
                 match inbound.message().await {
                     Ok(Some(said)) => {
                         if let Ok(ToAgent::Ack(up_to)) = ToAgent::try_from(said) {
-                            self.feed.acked(up_to);
+                            self.stream.acked(up_to);
                         }
                     }
                     Ok(None) | Err(_) => break,
@@ -317,14 +253,6 @@ impl<'a> Talk<'a> {
         // What was not acknowledged by then is in the ring.
         let _ = tokio::time::timeout(LAST_ACKS, acks).await;
         Ok(())
-    }
-}
-
-/// The next thing from the ring; never ready when nothing is fetched.
-async fn fetched(source: &mut Source) -> Option<Fetched> {
-    match source {
-        Source::Ring(fetched) => fetched.recv().await,
-        Source::Live(_) => std::future::pending().await,
     }
 }
 
