@@ -20,7 +20,7 @@ use crate::last_words::LastWords;
 use crate::spool::receive::Spool;
 
 /// KiB of records that may wait in memory to be stored, over all sessions. When they are used up, sessions wait.
-const IN_FLIGHT_KIB: usize = 256 << 10;
+const IN_FLIGHT_KIB: usize = 64 << 10;
 
 /// Uploads at a time, over all nodes; each has a thread while it lasts and at most a few MiB in memory.
 const UPLOADS: usize = 64;

@@ -18,6 +18,9 @@ use crate::chain::chain;
 /// The longest that appends are gathered before what is there is synced and answered.
 const MAX_GATHER: Duration = Duration::from_millis(50);
 
+/// So many bytes are not gathered for longer: when a fleet begins anew, each node says all that it is at once.
+const MOST: usize = 4 << 20;
+
 /// Time from one sync to the next at least: what comes sooner is gathered, and one sync serves it all. Far below what an ack
 /// may take; what comes after a pause is synced at once.
 const APART: Duration = Duration::from_millis(12);
@@ -59,8 +62,9 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     wal: Wal,
     stores: HashMap<NodeName, Open>,
-    /// Appended, not yet synced.
+    /// Appended, not yet synced, and their bytes.
     waiting: Vec<Append>,
+    bytes: usize,
     /// Lasts longer than a store, which is closed after an error.
     pins: HashMap<NodeName, BTreeMap<IncidentId, WallTime>>,
     turns: u64,
@@ -82,6 +86,7 @@ impl Worker {
             wal,
             stores: HashMap::new(),
             waiting: Vec::new(),
+            bytes: 0,
             pins: HashMap::new(),
             turns: 0,
             committed: Instant::now(),
@@ -97,7 +102,10 @@ impl Worker {
                 if self.take(job).is_break() {
                     return;
                 }
-                next = if since.elapsed() < MAX_GATHER { jobs.try_recv().ok() } else { None };
+                if since.elapsed() > MAX_GATHER || self.bytes > MOST {
+                    break;
+                }
+                next = jobs.try_recv().ok();
                 while next.is_none() && !self.waiting.is_empty() && self.committed.elapsed() < APART {
                     std::thread::park_timeout(LOOK);
                     next = jobs.try_recv().ok();
@@ -161,6 +169,7 @@ impl Worker {
         };
         self.shared.stats.appends.one();
         let node = append.node.clone();
+        self.bytes += append.records.bytes.iter().map(|records| records.len()).sum::<usize>();
         self.waiting.push(append);
         if let Err(source) = stored {
             self.fail(&node, source);
@@ -169,6 +178,7 @@ impl Worker {
 
     /// Syncs what was appended and answers for it.
     fn commit(&mut self) {
+        self.bytes = 0;
         if self.waiting.is_empty() {
             return;
         }
