@@ -35,6 +35,8 @@ const RECORDING: Bytes = Bytes::mib(256);
 pub(crate) struct Incidents {
     opened: BTreeSet<IncidentId>,
     announced: BTreeMap<IncidentId, SealedArchive>,
+    /// Further archives: of incidents that were opened though nobody got the answer, and of what amended one that was sealed.
+    further: BTreeMap<String, (IncidentId, SealedArchive)>,
     /// Promises that were broken.
     pub(crate) faults: Vec<String>,
 }
@@ -100,29 +102,57 @@ impl Incidents {
         }
     }
 
-    /// Each archive that was announced must lie there, to the byte.
+    /// Whether the collector is done with all incidents that it has, asked for or not; what it sealed further is told too.
+    pub(crate) async fn at_rest(&mut self, collector: &Door) -> bool {
+        let Ok(mut client) = dial::person(collector).await else { return false };
+        let Ok(Ok(all)) = timeout(ANSWER, client.list()).await else { return false };
+        for incident in &all {
+            let sealed = incident.earlier.iter().chain(&incident.archive);
+            let known = self.announced.get(&incident.id).map(|archive| archive.file_name.clone());
+            for archive in sealed.filter(|archive| Some(&archive.file_name) != known.as_ref()) {
+                self.further.insert(archive.file_name.clone(), (incident.id, archive.clone()));
+            }
+        }
+        all.iter().all(|incident| matches!(incident.state, IncidentState::Sealed | IncidentState::Failed))
+    }
+
+    /// Every archive that was told of.
+    fn archives(&self) -> impl Iterator<Item = (IncidentId, &SealedArchive)> {
+        let announced = self.announced.iter().map(|(id, archive)| (*id, archive));
+        announced.chain(self.further.values().map(|(id, archive)| (*id, archive)))
+    }
+
+    /// How many archives there are besides the announced ones.
+    pub(crate) fn further(&self) -> u64 {
+        self.further.len() as u64
+    }
+
+    /// Each archive that was told of must lie there, to the byte.
     pub(crate) fn check_files(&mut self, archives: &Path) {
-        for (id, archive) in &self.announced {
+        let mut faults = Vec::new();
+        for (id, archive) in self.archives() {
             match digest(&archives.join(&archive.file_name)) {
                 Ok((size, sha256)) if (size, sha256) == (archive.size, archive.sha256) => {}
                 Ok((size, _)) => {
-                    self.faults.push(format!("{id} was announced with {} bytes, and now has {size}", archive.size));
+                    faults.push(format!("{id} was announced with {} bytes, and now has {size}", archive.size));
                 }
-                Err(error) => self.faults.push(format!("{id} was announced, and its archive is gone: {error:#}")),
+                Err(error) => faults.push(format!("{id} was announced, and its archive is gone: {error:#}")),
             }
         }
+        self.faults.append(&mut faults);
     }
 
     /// Reads every archive: it must be intact and signed, and its recordings in order and without an undeclared hole. Gives
     /// what each item below a node's directory is.
     pub(crate) fn read(&mut self, archives: &Path, signers: &AllowedSigners) -> BTreeMap<(NodeName, String), Digest> {
-        let mut items = BTreeMap::new();
-        for (id, sealed) in &self.announced {
+        let (mut items, mut faults) = (BTreeMap::new(), Vec::new());
+        for (id, sealed) in self.archives() {
             match read_one(&archives.join(&sealed.file_name), signers, &mut items) {
-                Ok(faults) => self.faults.extend(faults.into_iter().map(|fault| format!("{id}: {fault}"))),
-                Err(error) => self.faults.push(format!("{id}: its archive cannot be read: {error:#}")),
+                Ok(found) => faults.extend(found.into_iter().map(|fault| format!("{id}: {fault}"))),
+                Err(error) => faults.push(format!("{id}: its archive cannot be read: {error:#}")),
             }
         }
+        self.faults.append(&mut faults);
         items
     }
 

@@ -228,7 +228,7 @@ impl World {
         .await?;
         self.until("every incident to be sealed", async |world: &mut Self| {
             world.incidents.look(&door).await;
-            world.incidents.all_sealed()
+            world.incidents.all_sealed() && world.incidents.at_rest(&door).await
         })
         .await?;
         Ok(since)
@@ -357,6 +357,7 @@ impl World {
         findings.figure("frames at the collector", words.values().map(|w| w.frames.len()).sum::<usize>());
         findings.figure("incidents opened and answered for", self.incidents.opened());
         findings.figure("incidents announced as sealed", self.incidents.announced());
+        findings.figure("archives of others, opened without an answer, and of amendments", self.incidents.further());
         Ok(())
     }
 

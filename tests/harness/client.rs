@@ -16,7 +16,7 @@ use casefile_proto::scope::Scope;
 use casefile_proto::time::Window;
 use casefile_proto::wire::v1::incident_service_client::IncidentServiceClient;
 use casefile_proto::wire::v1::node_service_client::NodeServiceClient;
-use casefile_proto::wire::v1::{GetIncidentRequest, ListNodesRequest, WatchIncidentRequest};
+use casefile_proto::wire::v1::{GetIncidentRequest, ListIncidentsRequest, ListNodesRequest, WatchIncidentRequest};
 use casefile_review::casefile::CaseFile;
 
 use crate::wait;
@@ -86,6 +86,21 @@ impl Client {
             .await?
             .into_inner()
             .try_into()?)
+    }
+
+    /// All incidents, newest first.
+    pub async fn list(&mut self) -> Result<Vec<IncidentSummary>> {
+        let (mut all, mut before) = (Vec::new(), String::new());
+        loop {
+            let page = ListIncidentsRequest { page_size: 0, before: before.clone() };
+            let page = self.incidents.list_incidents(page).await?.into_inner();
+            let summaries = page.incidents.into_iter().map(|incident| Ok(IncidentSummary::try_from(incident)?));
+            all.extend(summaries.collect::<Result<Vec<_>>>()?);
+            match all.last() {
+                Some(last) if page.more => before = last.id.to_string(),
+                _ => return Ok(all),
+            }
+        }
     }
 
     /// Fetches the archive and opens it.
