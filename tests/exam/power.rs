@@ -268,7 +268,14 @@ impl Recorder {
             Ok(read) => read,
             // Cut before the first sync of the first frame: there is nothing to read, and nothing was certain.
             Err(_) if self.certain.is_empty() && self.seen.len() <= UNSYNCED => Recorded::default(),
-            Err(error) => return Err(error),
+            Err(error) => {
+                let (before, since) = (self.certain.len(), self.seen.len());
+                findings.fault(format!(
+                    "the ring of {node} cannot be read after a cut ({before} frames had survived one before, {since} were \
+                     seen): {error:#}"
+                ));
+                Recorded::default()
+            }
         };
         for fault in &read.faults {
             findings.fault(format!("the ring of {node} after a cut: {fault}"));

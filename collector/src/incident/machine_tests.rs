@@ -55,8 +55,10 @@ fn sealed(nodes: &[(u8, NodeState)]) -> IncidentEvent {
 /// As it is taken up by another collector; what its nodes were in its last archive is known from before.
 fn restarted(incident: &Incident, now: Stamp) -> Incident {
     let members = incident.members().iter().map(|(n, m)| {
-        let resumed = Member::resumed(m.request, m.kept_phase(), m.answer.clone(), m.items);
         let amending = incident.state() == IncidentState::Amending;
+        // What the archive before was made of is gone; a node that has not come back has brought nothing since.
+        let items = if amending && m.back_from.is_none() { 0 } else { m.items };
+        let resumed = Member::resumed(m.request, m.kept_phase(), m.answer.clone(), items);
         let before = m.back_from.unwrap_or(m.phase);
         (n.clone(), if amending { Member::amending(before, resumed) } else { resumed })
     });
@@ -438,6 +440,19 @@ fn gathers(state: IncidentState) -> bool {
 
 fn answered(incident: &Incident) -> Vec<NodeName> {
     incident.members().iter().filter(|(_, m)| m.answer.is_some()).map(|(n, _)| n.clone()).collect()
+}
+
+#[test]
+fn a_node_that_was_trimmed_is_still_missing_when_a_collector_restarts_while_another_one_is_asked_again() {
+    let mut incident = opened(window(-60, -10), 2, at(0));
+    incident.on(started(&[0]), at(0));
+    incident
+        .on(IncidentEvent::Item { node: node(0), request: RequestId(1), source: "pods".to_owned(), gaps: 0 }, at(1));
+    incident.on(IncidentEvent::Tick, at(40));
+    incident.on(sealed(&[(0, NodeState::Trimmed), (1, NodeState::Silent)]), at(41));
+    incident.on(IncidentEvent::Connected { node: node(1) }, at(42));
+    let again = restarted(&incident, at(43));
+    assert!(again.awaits(&node(0)) && again.awaits(&node(1)), "neither has brought anything since");
 }
 
 proptest! {
