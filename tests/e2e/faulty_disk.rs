@@ -10,7 +10,7 @@ use casefile_tests::scrape::{Metrics, get, metrics};
 use casefile_tests::{Rig, audit, host::FakeHost, now, wait};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Syncs of a node's last words that fail, one after the other.
+/// Syncs of the log of last words that fail, one after the other.
 const FAILING: u32 = 4;
 
 const FAILURES: &str = "casefile_last_words_failures_total";
@@ -28,11 +28,13 @@ async fn until_metrics(at: std::net::SocketAddr, what: &str, is: impl Fn(&Metric
 async fn what_could_not_be_synced_is_not_acknowledged_and_comes_again_when_it_can() {
     let rig = Rig::new().unwrap();
     let host = FakeHost::new(rig.path("host")).unwrap();
-    let tail = rig.path("data/last-words/1/tail");
     let Some(mut strace) = tool("strace") else { return };
-    // Of the calls that sync this file, from the twentieth of its thread on, so many fail.
+    // Of the calls that sync a log, from the twentieth of its thread on, so many fail.
     let inject = format!("inject=fdatasync:error=EIO:when=20..{}", 20 + FAILING - 1);
-    strace.args(["-f", "-qq", "-o"]).arg(rig.path("strace.log")).arg("-P").arg(&tail);
+    strace.args(["-f", "-qq", "-o"]).arg(rig.path("strace.log"));
+    for log in ["0a", "0b", "1a", "1b"] {
+        strace.arg("-P").arg(rig.path("data/last-words.wal").join(log));
+    }
     strace.args(["-e", "trace=fdatasync", "-e", &inject]);
     let mut collector = Serving::start(&rig, &rig.path("data"), Some(strace));
     let at = collector.observed_at;
