@@ -1,5 +1,4 @@
 //! A directory of segments, written: the agent's ring and the collector's last words of one node.
-
 //!
 //! `NNNNNNNN.seg` are closed blocks, `tail` is the block that is open, `lock` is held by the writer, `forgotten` says up to
 //! when retention removed segments, `listing` notes what the segments hold. A block is synced before the tail that held its

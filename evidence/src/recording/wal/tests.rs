@@ -1,3 +1,5 @@
+//! What was committed survives whatever a power cut leaves of the files; what was not is in none of them.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
