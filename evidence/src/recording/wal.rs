@@ -505,12 +505,13 @@ impl Files {
             if !is_ours(name) || !path.parent().is_some_and(Path::is_dir) {
                 continue;
             }
-            let file = open_own(&path)?;
+            let (file, is_segment) = (open_own(&path)?, name.ends_with(".seg"));
             let mut length = file.metadata().map_err(io_error("look at", &path))?.len();
             for (half, what) in writes {
                 let written = match what {
-                    // The rest of a segment that retention removed: nothing is written behind a hole.
-                    What::Bytes { at, .. } if *at > length => break,
+                    // The rest of a segment that retention removed: nothing is written behind a hole. A tail may be shorter
+                    // than it was, by a cut that is still to come.
+                    What::Bytes { at, .. } if is_segment && *at > length => break,
                     What::Bytes { at, bytes } => {
                         length = length.max(at + bytes.len() as u64);
                         file.write_all_at(&half.bytes[bytes.clone()], *at)
@@ -522,7 +523,7 @@ impl Files {
                 };
                 written.map_err(io_error("write again to", &path))?;
             }
-            if length == 0 && name.ends_with(".seg") {
+            if length == 0 && is_segment {
                 std::fs::remove_file(&path).map_err(io_error("remove", &path))?;
             }
         }
