@@ -47,6 +47,9 @@ const LONG: u64 = 16 << 20;
 /// So is one that is older: what must be written again after a power cut stays little, also with few nodes.
 const OLD: Duration = Duration::from_mins(1);
 
+/// What could not be settled is tried again after this.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// Above this nothing more is taken: the files cannot be synced.
 const FULL: u64 = 128 << 20;
 
@@ -73,6 +76,8 @@ struct Log {
     /// The files that were written since the active half was begun.
     dirty: BTreeSet<Arc<str>>,
     begun: Instant,
+    /// When it could not be settled last.
+    failed: Option<Instant>,
 }
 
 /// The files of all stores.
@@ -165,6 +170,7 @@ impl Wal {
                 record: Vec::new(),
                 dirty: BTreeSet::new(),
                 begun: Instant::now(),
+                failed: None,
             };
             logs.push(Self(Arc::new(Mutex::new(log))));
         }
@@ -284,7 +290,12 @@ impl Log {
         }
         self.wait();
         if matches!(self.held, Held::Unsettled) {
-            return self.settle();
+            if self.failed.is_some_and(|failed| failed.elapsed() < AGAIN) {
+                return Ok(());
+            }
+            let settled = self.settle();
+            self.failed = settled.is_err().then(Instant::now);
+            return settled;
         }
         self.other.begin(self.active.generation + 1)?;
         std::mem::swap(&mut self.active, &mut self.other);
