@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use casefile_agent::uplink::catch_up::Wanted;
 use casefile_agent::uplink::live::Live;
 use casefile_agent::uplink::stream::Stream;
+use casefile_collector::ingest::Refusal;
 use casefile_collector::ingest::session::{Action, Session, SessionConfig};
 use casefile_evidence::recording::delta::Encoder;
 use casefile_evidence::recording::segment::{Retention, Store};
@@ -427,6 +428,12 @@ impl World {
                         frames = &frames[taken..];
                     }
                     node.link.as_mut().context("a connection")?.waiting.push(up_to);
+                }
+                // A connection stalled for longer than anybody waits: it is given up, and dialled anew.
+                Action::Close(Refusal::HelloFirst | Refusal::Silent) => {
+                    self.nodes[at].cut(self.step);
+                    self.seen.cuts += 1;
+                    return Ok(());
                 }
                 Action::Close(refusal) => bail!("an honest agent is refused: {refusal}"),
                 Action::Progress(_) | Action::Done(_) => bail!("an answer to what nobody asked"),
