@@ -20,8 +20,8 @@ pub(crate) struct Found {
     pub(crate) segments: Vec<SegmentInfo>,
     /// The last frame that a block holds.
     pub(crate) last: Option<Last>,
-    /// The newest segment and its header record, when blocks can be appended to it.
-    pub(crate) open: Option<(u32, Vec<u8>)>,
+    /// The header record of the newest segment, when blocks can be appended to it.
+    pub(crate) open: Option<Vec<u8>>,
     /// Whether the listing says all of it.
     pub(crate) is_listed: bool,
 }
@@ -50,9 +50,13 @@ pub(crate) fn segments(dir: &Path, numbers: &[u32]) -> Result<Found, StoreError>
             file.cut(scanned.whole)?;
         }
         let bytes = if scanned.is_newest_torn { scanned.whole } else { file.length()? };
+        if is_newest && known.is_none_or(|known| known.bytes != bytes) {
+            // Whoever wrote it may have been killed before it synced it, and now it is about to be listed.
+            file.sync()?;
+        }
         found.segments.push(SegmentInfo { number, bytes, walls: scanned.walls, last: scanned.last });
         found.last = scanned.last.or(found.last);
-        found.open = scanned.header.filter(|_| bytes == scanned.whole).map(|header| (number, header));
+        found.open = scanned.header.filter(|_| bytes == scanned.whole);
     }
     found.is_listed = found.segments == listed;
     Ok(found)

@@ -158,7 +158,7 @@ impl Store {
             pin: None,
             _lock: lock,
             segments: found.segments,
-            open: found.open.map(|(_, header)| header.into()),
+            open: found.open.map(Into::into),
             written: None,
             closed: found.last.map(|l| (l.boot, l.seq.0)),
             tail,
