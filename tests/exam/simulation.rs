@@ -121,9 +121,9 @@ fn simulate(seed: u64) -> Result<Seen> {
         world.faults()?;
         world.step(Recording::Goes)?;
     }
-    world.heal()?;
+    world.heal();
     for _ in 0..PATIENCE {
-        if world.is_quiet()? {
+        if world.is_quiet() {
             return world.judge();
         }
         world.step(Recording::Stands)?;
@@ -205,7 +205,7 @@ impl World {
             world.nodes.push(Node {
                 name: format!("node-{number}").parse()?,
                 ring_dir: dir.join(format!("ring-{number}")),
-                boots: 0,
+                boots: 1,
                 agent: None,
                 back: 0,
                 link: None,
@@ -214,7 +214,6 @@ impl World {
                 recorded: BTreeMap::new(),
                 acked: BTreeMap::new(),
             });
-            world.nodes[number - 1].boots = 1;
         }
         Ok(world)
     }
@@ -270,7 +269,7 @@ impl World {
     }
 
     /// Nothing goes wrong any more.
-    fn heal(&mut self) -> Result<()> {
+    fn heal(&mut self) {
         self.back = 0;
         for node in &mut self.nodes {
             (node.back, node.cut_until) = (0, 0);
@@ -278,7 +277,6 @@ impl World {
                 link.stalled_until = 0;
             }
         }
-        Ok(())
     }
 
     fn step(&mut self, recording: Recording) -> Result<()> {
@@ -508,13 +506,13 @@ impl World {
     }
 
     /// Whether everything that was recorded has been acknowledged.
-    fn is_quiet(&self) -> Result<bool> {
-        Ok(self.nodes.iter().all(|node| {
+    fn is_quiet(&self) -> bool {
+        self.nodes.iter().all(|node| {
             let last = node.agent.as_ref().and_then(|agent| agent.live.last().map(|last| (agent.boot, last)));
             let held = node.store.as_ref().and_then(Store::last).map(|last| (last.boot, last.seq));
             let done = node.agent.as_ref().and_then(|agent| agent.stream.as_ref()).is_some_and(Stream::is_done);
             done && (last.is_none() || last == held)
-        }))
+        })
     }
 
     /// Nothing that was acknowledged is missing, nothing is there twice, and every hole is declared.

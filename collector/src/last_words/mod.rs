@@ -120,6 +120,11 @@ impl Shared {
         self.dir.join(number.to_string())
     }
 
+    fn open(&self, node: &NodeName, number: u64, wal: &Wal) -> Result<Store, LastWordsError> {
+        Store::open_logged(&self.dir_of(number), self.retention, wal)
+            .map_err(|source| LastWordsError::Store { node: node.clone(), source: Arc::new(source) })
+    }
+
     fn hold(&self, node: &NodeName, number: u64, held: Held) {
         let mut all = self.held();
         match all.get_mut(node) {
@@ -269,14 +274,10 @@ fn open_all(
     known: &[(NodeName, u64)],
 ) -> Result<Vec<(NodeName, u64, Store)>, LastWordsError> {
     let open = |(node, number): &(NodeName, u64)| {
-        let dir = shared.dir_of(*number);
-        if !dir.exists() {
+        if !shared.dir_of(*number).exists() {
             return Ok(None);
         }
-        match Store::open_logged(&dir, shared.retention, &logs[shard(node)]) {
-            Ok(store) => Ok(Some((node.clone(), *number, store))),
-            Err(source) => Err(LastWordsError::Store { node: node.clone(), source: Arc::new(source) }),
-        }
+        shared.open(node, *number, &logs[shard(node)]).map(|store| Some((node.clone(), *number, store)))
     };
     let part = known.len().div_ceil(OPENERS).max(1);
     std::thread::scope(|scope| {

@@ -238,8 +238,7 @@ impl Worker {
     fn open(&mut self, node: &NodeName) -> Result<&mut Open, LastWordsError> {
         if !self.stores.contains_key(node) {
             let number = self.shared.numbers.number(node)?;
-            let store = Store::open_logged(&self.shared.dir_of(number), self.shared.retention, &self.wal)
-                .map_err(|source| LastWordsError::Store { node: node.clone(), source: Arc::new(source) })?;
+            let store = self.shared.open(node, number, &self.wal)?;
             self.take_over(node.clone(), number, store);
         }
         self.stores.get_mut(node).ok_or(LastWordsError::Closed)
