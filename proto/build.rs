@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .client_mod_attribute("casefile.v1", "#[cfg(feature = \"grpc\")]")
         .server_mod_attribute("casefile.v1", "#[cfg(feature = \"grpc\")]")
+        .codec_path("crate::codec::Codec")
         .bytes(".casefile.v1.UploadChunk.deflated")
         .bytes(".casefile.v1.FrameBatch.records")
         .bytes(".casefile.v1.DownloadArchiveResponse.data")

@@ -35,6 +35,13 @@ pub const MIN_RING: Bytes = Bytes::mib(8);
 /// The shortest age: a block has to be closed and a segment rotated before anything can go.
 pub const MIN_AGE: Duration = Duration::from_mins(10);
 
+/// What measuring may take of one core when nothing is said: several times what it takes on a node with some hundred
+/// processes.
+pub const DEFAULT_CPU_PERCENT: f64 = 2.0;
+
+/// The least: below this the sources that are cheap on every node would not fit.
+pub const MIN_CPU_PERCENT: f64 = 0.1;
+
 /// A configuration file larger than this is none.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -49,6 +56,8 @@ ring_mib   = 512                 the most that the ring holds on disk; at least 
 ring_hours = 168                 the oldest that the ring holds; at least 1
 leave_free_mib = 1024            what is left free on the node's disk: below it the ring gives up its oldest, below
                                  half of it nothing is written [the less of 1024 and 5 % of the disk]
+cpu_percent = 2                  what measuring may take of one core: where it takes more, the dearest source is read less
+                                 often, down to a sixteenth, and the recording says so
 [[files]]                        log files besides those that every agent knows
 glob       = \"var/log/a/*.log\"   below host_root; `*` never crosses a `/`
 except     = [\"var/log/a/x.log\"] what is left out of it
@@ -80,6 +89,8 @@ pub struct Config {
     pub retention: Retention,
     /// What is left free on the node's disk; `None`: what suits it.
     pub leave_free: Option<Bytes>,
+    /// What measuring may take of one core, in percent.
+    pub cpu_percent: f64,
     /// Log files besides those that every agent knows.
     pub logs: LogConfig,
     /// What is masked.
@@ -135,6 +146,7 @@ struct File {
     ring_mib: Option<u64>,
     ring_hours: Option<u64>,
     leave_free_mib: Option<u64>,
+    cpu_percent: Option<f64>,
     files: Vec<FilesConfig>,
     redaction: RedactionFile,
     gpu: GpuFile,
@@ -226,6 +238,10 @@ impl Config {
         if age < MIN_AGE {
             problems.push("ring_hours: must be at least 1".to_owned());
         }
+        let cpu_percent = file.cpu_percent.unwrap_or(DEFAULT_CPU_PERCENT);
+        if cpu_percent.is_nan() || cpu_percent < MIN_CPU_PERCENT {
+            problems.push(format!("cpu_percent: {cpu_percent} is less than {MIN_CPU_PERCENT}"));
+        }
         for (number, files) in file.files.iter().enumerate() {
             for (key, glob) in std::iter::once(("glob", &files.glob)).chain(files.except.iter().map(|g| ("except", g)))
             {
@@ -249,6 +265,7 @@ impl Config {
                 host_root,
                 retention: Retention { bytes, age },
                 leave_free: file.leave_free_mib.map(|mib| Bytes(mib.saturating_mul(1 << 20))),
+                cpu_percent,
                 logs: logs_with(file.files),
                 masking,
                 gpu: GpuConfig {
@@ -343,7 +360,7 @@ mod tests {
     #[test]
     fn every_key_is_taken() {
         let text = "collector = \"https://[::1]:7443\"\njoin_token_file = \"/t\"\nnode = \"n\"\ndata_dir = \"/d\"\nhost_root = \"/h\"\n\
-                    ring_mib = 8\nring_hours = 1\nleave_free_mib = 9\n[[files]]\nglob = \"var/log/*.log\"\n\
+                    ring_mib = 8\nring_hours = 1\nleave_free_mib = 9\ncpu_percent = 4\n[[files]]\nglob = \"var/log/*.log\"\n\
                     times = \"iso\"\nlead = \"word\"\nzone = \"+01:00\"\n\
                     [redaction]\nrules = []\npseudonyms = [\"addresses\"]\n[gpu]\nlibrary = \"/l.so\"\n\
                     [sandbox]\nenter = \"required\"\n";
@@ -351,6 +368,7 @@ mod tests {
         assert_eq!((config.node.as_str(), config.logs.files.len()), ("n", 1 + LogConfig::builtin().files.len()));
         assert_eq!(config.retention, Retention { bytes: MIN_RING, age: Duration::from_hours(1) });
         assert_eq!(config.leave_free, Some(Bytes::mib(9)));
+        assert!((config.cpu_percent - 4.0).abs() < 1e-9);
         assert!(config.masking.pseudonyms.addresses && !config.masking.pseudonyms.hosts);
         assert_eq!(config.gpu.library.as_deref(), Some(Path::new("/l.so")));
         assert_eq!((config.sandbox, config.gpu.confined), (Wanted::Required, true));
@@ -370,11 +388,11 @@ mod tests {
     #[test]
     fn all_problems_are_named_at_once() {
         let text = "collector = \"ftp://x\"\nnode = \"a/b\"\ndata_dir = \"d\"\nhost_root = \"h\"\njoin_token_file = \"t\"\nring_mib = 1\n\
-                    ring_hours = 0\n[[files]]\nglob = \"../etc/shadow\"\n[[files]]\nglob = \"/abs\"\n[[files]]\nglob = \"a[\"\n\
+                    ring_hours = 0\ncpu_percent = nan\n[[files]]\nglob = \"../etc/shadow\"\n[[files]]\nglob = \"/abs\"\n[[files]]\nglob = \"a[\"\n\
                     [[files]]\nglob = \"x\"\ntimes = \"dmy\"\nlead = \"x\"\nzone = \"CET-ish!\"\n[gpu]\nlibrary = \"l.so\"\n";
         let problems = Config::parse(text, &around()).unwrap_err();
-        assert_eq!(problems.len(), 14, "{problems:#?}");
-        assert_eq!(problems[10], "files 4: times: is none of rfc3339, iso, syslog, klog, epoch");
+        assert_eq!(problems.len(), 15, "{problems:#?}");
+        assert_eq!(problems[11], "files 4: times: is none of rfc3339, iso, syslog, klog, epoch");
     }
 
     #[test]

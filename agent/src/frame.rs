@@ -133,6 +133,7 @@ impl Recorder {
         self.live.push(&frame);
         self.stats.live_frames_dropped.set(self.live.dropped());
         self.stats.frames.add(1);
+        self.stats.newest.set(frame.seq.0);
         self.runner.recycle(frame.samples);
         self.stats.recorder_cpu_nanos.set(thread_cpu_nanos());
     }

@@ -179,6 +179,7 @@ impl Agent {
         let runtime = config.collector.as_ref().map(|_| tokio::runtime::Handle::try_current()).transpose()?;
         raise_file_limit();
         let stats = Arc::new(Stats::new(setup.sources).in_sandbox(setup.sandbox.clone()));
+        stats.has_collector.store(config.collector.is_some(), Ordering::Relaxed);
         let data = DataDir::open(&config.data_dir)?;
         let gpu = Access::new(&config.gpu, Some(data.gpus.clone()));
         let host = Host::with(&config.host_root, Arc::clone(&stats), gpu, setup.details.clone())?;
@@ -215,7 +216,7 @@ impl Agent {
         let live = Live::new(header.clone(), last.flatten());
         let recorder = Recorder {
             header: header.clone(),
-            runner: Runner::new(&host, setup.sources, setup.every),
+            runner: Runner::new(&host, setup.sources, setup.every, config.cpu_percent / 100.0),
             ring,
             live: live.clone(),
             clock: Arc::clone(&setup.clock),

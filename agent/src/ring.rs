@@ -112,6 +112,15 @@ struct Lost {
     why: String,
 }
 
+/// Why frames are lost, as far as it is counted.
+#[derive(Clone, Copy)]
+enum Why {
+    /// Writing failed.
+    Failed,
+    /// The disk does not keep up.
+    Slow,
+}
+
 impl Lost {
     /// Both, the earlier one's reason: it is what began it.
     fn and(mut self, later: &Self) -> Self {
@@ -174,11 +183,12 @@ impl Ring {
             self.broken = true;
             stake.why = "the disk did not answer".to_owned();
         }
-        if full || self.retry_at.is_some_and(|at| now < at) {
+        let failed = self.retry_at.is_some_and(|at| now < at);
+        if full || failed {
             // The encoder must see it all the same: it defines series that later frames use.
             let mut unused = Vec::new();
             self.encoder.frame(frame, &mut unused);
-            self.lose(&stake);
+            self.lose(&stake, if failed { Why::Failed } else { Why::Slow });
             return;
         }
         let mut bytes = Vec::new();
@@ -207,7 +217,8 @@ impl Ring {
             let left_out = FrameSeq(frame.seq.0 - 1);
             // An instant: nothing happened in time, only the numbers jump.
             let at = frame.at.wall;
-            self.lose(&Lost { first: expected, last: left_out, from: at, until: at, frames: 0, counted: 0, why });
+            let none = Lost { first: expected, last: left_out, from: at, until: at, frames: 0, counted: 0, why };
+            self.lose(&none, Why::Failed);
         }
         self.last = Some(frame.seq);
         Lost {
@@ -221,9 +232,14 @@ impl Ring {
         }
     }
 
-    fn lose(&mut self, more: &Lost) {
+    fn lose(&mut self, more: &Lost, why: Why) {
         let mut lost = self.lost.take().map_or_else(|| more.clone(), |lost| lost.and(more));
-        self.stats.ring_frames_lost.add(lost.frames - lost.counted);
+        let losses = &self.stats.ring_frames_lost;
+        let of = match why {
+            Why::Failed => &losses.failed,
+            Why::Slow => &losses.slow,
+        };
+        of.add(lost.frames - lost.counted);
         lost.counted = lost.frames;
         self.lost = Some(lost);
     }
@@ -242,7 +258,7 @@ impl Ring {
             }
             // It came before whatever was lost since.
             let later = self.lost.take();
-            self.lose(&later.map_or(failed.clone(), |later| failed.and(&later)));
+            self.lose(&later.map_or(failed.clone(), |later| failed.and(&later)), Why::Failed);
             let wait = RETRY.saturating_mul(1 << self.failures.min(8)).min(RETRY_MAX);
             self.retry_at = Some(now + wait);
             self.failures = self.failures.saturating_add(1);

@@ -1,10 +1,12 @@
 //! Measures all sources of a tick and never waits past a deadline: every source has an outcome at every tick, whatever
 //! the others do. A blocked read cannot be cancelled, so its thread is given up and accounted for.
 //!
-//! Threads are in `runner/pool.rs`, what is decided about one source in `runner/lane.rs`; frames are put together in `frame.rs`.
+//! Threads are in `runner/pool.rs`, what is decided about one source in `runner/lane.rs`, what all may cost in
+//! `runner/thrift.rs`; frames are put together in `frame.rs`.
 
 pub(crate) mod lane;
 pub(crate) mod pool;
+mod thrift;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -18,6 +20,7 @@ use crate::sources::{Measurement, SourceSpec};
 use crate::stats::Stats;
 use lane::{Lane, NO_TURN, Place, Plan};
 use pool::{End, Job, Pool, Report, Unit};
+use thrift::Thrift;
 
 /// Threads that may be blocked and given up at a time, over all sources. When there are so many, no source that is
 /// blocked is tried on yet another one: it is switched off until one comes back.
@@ -58,11 +61,13 @@ pub(crate) struct Runner {
     next_number: u64,
     blocked: u64,
     frame_limit: Duration,
+    thrift: Thrift,
     events: Vec<Event>,
 }
 
 impl Runner {
-    pub(crate) fn new(host: &Host, specs: &[&'static SourceSpec], every: Duration) -> Self {
+    /// Measures these sources; together they may take this much of a core when ticks are a second apart.
+    pub(crate) fn new(host: &Host, specs: &[&'static SourceSpec], every: Duration, cores: f64) -> Self {
         let ids: Vec<_> = specs.iter().map(|_| Arc::new(AtomicU32::new(0))).collect();
         let lanes = specs.iter().zip(&ids).map(|(spec, ids)| Lane::new(spec, fresh(spec, ids))).collect();
         let frame_limit = (every * FRAME_PART.0 / FRAME_PART.1).max(FRAME_AT_LEAST);
@@ -75,6 +80,7 @@ impl Runner {
             next_number: 1,
             blocked: 0,
             frame_limit,
+            thrift: Thrift::new(cores / every.as_secs_f64(), specs.iter().map(|spec| spec.name)),
             events: Vec::new(),
         }
     }
@@ -261,7 +267,36 @@ impl Runner {
             off += u64::from(matches!(&sample.outcome, Outcome::Skipped { why } if why == lane::SWITCHED_OFF));
         }
         self.stats.sources_off.set(off);
+        news.extend(self.save());
         Ticked { samples, events: std::mem::take(&mut self.events), news }
+    }
+
+    /// Where measuring costs too much, one source less often; where it does not any more, one more often again.
+    fn save(&mut self) -> Option<(usize, String)> {
+        let taken = |index| self.stats.source(index).map_or(0, |source| source.cpu_nanos.get());
+        let change = self.thrift.look(Instant::now(), taken)?;
+        let lane = &mut self.lanes[change.lane];
+        let (before, name) = (lane.times, lane.spec.name);
+        lane.slow_down(change.times);
+        self.stats.sources_slowed.set(self.lanes.iter().filter(|lane| lane.times > 1).count() as u64);
+        let cadence = if change.times == 1 {
+            "as often as it should be".to_owned()
+        } else {
+            format!("{} times less often than it should be", change.times)
+        };
+        let (all, one) = (change.all * 100.0, change.one * 100.0);
+        let text = format!(
+            "{name}: measured {cadence} from now on: all sources take {all:.1} % of a core, this one {one:.1} %"
+        );
+        if change.times > before {
+            tracing::warn!(
+                source = name,
+                times = change.times,
+                all_percent = all,
+                "measuring costs too much: source slowed down"
+            );
+        }
+        Some((change.lane, text))
     }
 }
 

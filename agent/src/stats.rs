@@ -76,27 +76,61 @@ pub struct Stats {
     pub threads_abandoned: Figure,
     /// Sources that are switched off at the moment because too many threads are blocked.
     pub sources_off: Figure,
+    /// Sources that are measured less often at the moment because measuring costs too much.
+    pub sources_slowed: Figure,
     /// Bytes written into the ring since the agent started, before blocks are rewritten as columns.
     pub ring_written_bytes: Figure,
     /// Bytes that the ring has on disk.
     pub ring_held_bytes: Figure,
     /// What the ring may hold at the moment: less than configured while its disk is nearly full.
     pub ring_limit_bytes: Figure,
-    /// Frames that could not be kept in the ring (full or read-only disk, a disk that hangs).
-    pub ring_frames_lost: Figure,
+    /// Frames that could not be kept in the ring, by reason.
+    pub ring_frames_lost: RingLosses,
     /// Times that writing the ring failed.
     pub ring_errors: Figure,
     /// CPU nanoseconds of the thread that encodes and writes the ring.
     pub ring_cpu_nanos: Figure,
     /// CPU nanoseconds of the thread that takes the ticks.
     pub recorder_cpu_nanos: Figure,
+    /// Whether a collector is configured.
+    pub has_collector: AtomicBool,
+    /// 1 while a session with the collector stands, else 0.
+    pub session_stands: Figure,
+    /// The newest frame of this boot that a collector has on its disk; 0: none said so to this run of the agent.
+    pub acknowledged: Figure,
+    /// The newest frame that there is; 0: none yet.
+    pub newest: Figure,
+    /// Bytes of evidence items that wait on the node's disk until the collector has them.
+    pub spool_bytes: Figure,
     /// Frames that the live stream was too slow for; it fetches them from the ring.
     pub live_frames_dropped: Figure,
     /// Events that did not fit into their frame.
     pub events_dropped: Figure,
 }
 
+/// Frames that the ring does not have, by reason.
+#[derive(Debug, Default)]
+pub struct RingLosses {
+    /// Writing failed: a full or read-only disk, an error of the device.
+    pub failed: Figure,
+    /// The disk did not keep up, or hangs.
+    pub slow: Figure,
+}
+
+impl RingLosses {
+    /// All of them.
+    pub fn get(&self) -> u64 {
+        self.failed.get() + self.slow.get()
+    }
+}
+
 impl Stats {
+    /// Frames that exist and that no collector has said it holds; `None`: none has said anything to this run.
+    pub fn unacknowledged(&self) -> Option<u64> {
+        let acknowledged = self.acknowledged.get();
+        (acknowledged > 0).then(|| self.newest.get().saturating_sub(acknowledged))
+    }
+
     /// All at zero, for these sources.
     pub fn new(sources: &[&'static SourceSpec]) -> Self {
         Self { sources: sources.iter().map(|s| (s.name, SourceStats::default())).collect(), ..Self::default() }

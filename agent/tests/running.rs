@@ -61,6 +61,7 @@ impl Machine {
             host_root: self.tmp.path().join("host"),
             retention: DEFAULT_RETENTION,
             leave_free: None,
+            cpu_percent: 100.0,
             logs: LogConfig::default(),
             masking: Masking::default(),
             gpu: GpuConfig::default(),

@@ -6,6 +6,8 @@
 //!
 //! Wire types stop at [`convert`]: nothing behind it should see a generated struct.
 
+#[cfg(feature = "grpc")]
+mod codec;
 pub mod convert;
 pub mod coverage;
 pub mod event;

@@ -125,6 +125,7 @@ impl Rig {
             host_root: host.to_owned(),
             retention: Retention { bytes: Bytes::mib(64), age: Duration::from_secs(3600) },
             leave_free: None,
+            cpu_percent: 100.0,
             logs: LogConfig::builtin(),
             masking: Masking::default(),
             gpu,

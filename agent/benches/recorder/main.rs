@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use casefile_agent::config::{Config, DEFAULT_RETENTION, GpuConfig};
+use casefile_agent::config::{Config, DEFAULT_CPU_PERCENT, DEFAULT_RETENTION, GpuConfig};
 use casefile_agent::logs::LogConfig;
 use casefile_agent::redaction::Masking;
 use casefile_agent::sandbox::plan::Wanted;
@@ -73,6 +73,7 @@ fn main() -> anyhow::Result<()> {
         host_root: "/".into(),
         retention: DEFAULT_RETENTION,
         leave_free: None,
+        cpu_percent: DEFAULT_CPU_PERCENT,
         logs: LogConfig::builtin(),
         masking: Masking::default(),
         gpu: GpuConfig::default(),

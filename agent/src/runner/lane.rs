@@ -31,6 +31,9 @@ pub(super) const NO_TURN: &str = "its turn did not come within the tick";
 pub(super) const SWITCHED_OFF: &str =
     "switched off: it is blocked, and as many threads as are allowed are blocked already";
 
+/// `why` of the outcome of a source that would be due and is measured less often.
+pub(super) const SAVED: &str = "measured less often, because measuring takes more of this node's CPU than it may";
+
 /// Where a source is.
 pub(super) enum Place {
     /// Here, to be measured.
@@ -59,8 +62,12 @@ pub(super) struct Lane {
     pub(super) spec: &'static SourceSpec,
     /// Ticks between two measurements.
     pub(super) period: u64,
+    /// How many times less often it is measured, because it is dear.
+    pub(super) times: u64,
     pub(super) place: Place,
     next_due: u64,
+    /// The tick at which it was due last.
+    last_due: u64,
     /// The outcome that is repeated until the source is opened again: absent or failed.
     standing: Option<Outcome>,
     retry: u64,
@@ -78,8 +85,10 @@ impl Lane {
         Self {
             spec,
             period: spec.every.as_secs().max(1),
+            times: 1,
             place: Place::Here(unit),
             next_due: 0,
+            last_due: 0,
             standing: None,
             retry: 0,
             failures: 0,
@@ -93,9 +102,12 @@ impl Lane {
         let due = turn >= self.next_due;
         let since = match &self.place {
             Place::Away => return Plan::Wait,
+            _ if !due && self.times > 1 && turn.saturating_sub(self.last_due).is_multiple_of(self.period) => {
+                return Plan::Say(Outcome::Skipped { why: SAVED.to_owned() });
+            }
             _ if !due => return Plan::Say(Outcome::not_due()),
             Place::Here(_) => {
-                self.next_due = turn + self.period;
+                (self.last_due, self.next_due) = (turn, turn + self.period * self.times);
                 return match &self.standing {
                     Some(standing) if turn < self.retry => Plan::Say(standing.clone()),
                     _ => Plan::Measure,
@@ -103,7 +115,7 @@ impl Lane {
             }
             Place::Lost(since) => *since,
         };
-        self.next_due = turn + self.period;
+        (self.last_due, self.next_due) = (turn, turn + self.period * self.times);
         if turn < self.retry {
             Plan::Say(timed_out(now.saturating_duration_since(since)))
         } else if blocked >= most {
@@ -132,6 +144,12 @@ impl Lane {
         if matches!(self.place, Place::Lost(_)) {
             self.retry = 0;
         }
+    }
+
+    /// From now on it is measured so many times less often than it wants to be.
+    pub(super) fn slow_down(&mut self, times: u64) {
+        self.times = times;
+        self.next_due = self.next_due.min(self.last_due + self.period * times);
     }
 
     /// Its turn did not come: it is tried at the next tick.
@@ -275,6 +293,29 @@ mod tests {
         assert_eq!(lane.plan(25, 0, 8, now), Plan::Say(Outcome::not_due()));
         // After ticks that were missed it is measured at once.
         assert_eq!(lane.plan(90, 0, 8, now), Plan::Measure);
+    }
+
+    #[test]
+    fn a_dear_source_is_measured_less_often_and_says_so_when_it_would_be_due() {
+        let mut lane = Lane::new(&SPEC, unit());
+        let now = Instant::now();
+        let said = |lane: &mut Lane, turns: std::ops::Range<u64>| -> Vec<(u64, &str)> {
+            let plans = turns.map(|turn| (turn, lane.plan(turn, 0, 8, now)));
+            plans
+                .filter_map(|(turn, plan)| match plan {
+                    Plan::Measure => Some((turn, "measured")),
+                    Plan::Say(outcome) if outcome.is_not_due() => None,
+                    Plan::Say(Outcome::Skipped { why }) if why == SAVED => Some((turn, "saved")),
+                    other => panic!("{other:?}"),
+                })
+                .collect()
+        };
+        assert_eq!(said(&mut lane, 0..5), [(0, "measured")]);
+        lane.slow_down(2);
+        assert_eq!(said(&mut lane, 5..15), [(10, "measured")], "what is due already is not put off");
+        assert_eq!(said(&mut lane, 15..45), [(20, "saved"), (30, "measured"), (40, "saved")]);
+        lane.slow_down(1);
+        assert_eq!(said(&mut lane, 45..65), [(45, "measured"), (55, "measured")]);
     }
 
     #[test]

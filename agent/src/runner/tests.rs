@@ -74,7 +74,7 @@ fn host(specs: &[&'static SourceSpec]) -> Host {
 
 fn runner(specs: &[&'static SourceSpec]) -> (Runner, Host) {
     let host = host(specs);
-    (Runner::new(&host, specs, Duration::from_secs(1)), host)
+    (Runner::new(&host, specs, Duration::from_secs(1), 1e9), host)
 }
 
 fn words(ticked: &Ticked) -> Vec<&'static str> {

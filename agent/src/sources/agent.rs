@@ -5,6 +5,7 @@
 //! the host root when that is a fixture tree.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use casefile_proto::gap::{Gap, GapReason};
@@ -30,7 +31,7 @@ pub static SPEC: SourceSpec = SourceSpec {
     open,
 };
 
-static METRICS: [MetricSpec; 31] = [
+static METRICS: [MetricSpec; 35] = [
     counter(
         "process_cpu_seconds_total",
         "CPU time of the agent's process (CLOCK_PROCESS_CPUTIME_ID)",
@@ -82,6 +83,11 @@ static METRICS: [MetricSpec; 31] = [
     gauge("casefile_agent_tick_late_seconds", "by how much the last tick began late", Unit::Seconds, Scale::NANO, &[]),
     level("casefile_agent_threads_abandoned", "threads that a source blocks and that were given up", &[]),
     level("casefile_agent_sources_off", "sources that are switched off because too many threads are blocked", &[]),
+    level(
+        "casefile_agent_sources_slowed",
+        "sources that are measured less often because measuring takes more of the CPU than it may",
+        &[],
+    ),
     counter(
         "casefile_agent_ring_written_bytes_total",
         "bytes written into the ring, before blocks are rewritten as columns",
@@ -97,7 +103,11 @@ static METRICS: [MetricSpec; 31] = [
         Scale::ONE,
         &[],
     ),
-    count("casefile_agent_ring_frames_lost_total", "frames that could not be kept in the ring", &[]),
+    count(
+        "casefile_agent_ring_frames_lost_total",
+        "frames that could not be kept in the ring: failed, writing it failed; slow, its disk did not keep up",
+        &["reason"],
+    ),
     count("casefile_agent_ring_errors_total", "times that writing the ring failed", &[]),
     counter(
         "casefile_agent_ring_cpu_seconds_total",
@@ -111,6 +121,23 @@ static METRICS: [MetricSpec; 31] = [
         "CPU time of the thread that takes the ticks",
         Unit::Seconds,
         Scale::NANO,
+        &[],
+    ),
+    level(
+        "casefile_agent_session_stands",
+        "1 while a session with the collector stands, else 0; none where no collector is configured",
+        &[],
+    ),
+    level(
+        "casefile_agent_frames_unacknowledged",
+        "frames after the newest that the collector has on its disk; none as long as it has not said which that is",
+        &[],
+    ),
+    gauge(
+        "casefile_agent_spool_bytes",
+        "bytes of evidence items that wait on the node's disk until the collector has them",
+        Unit::Bytes,
+        Scale::ONE,
         &[],
     ),
     count("casefile_agent_live_frames_dropped_total", "frames that the live stream was too slow for", &[]),
@@ -146,6 +173,9 @@ const FAULTS: &MetricSpec = named(&METRICS, "process_major_page_faults_total");
 const FILES: &MetricSpec = named(&METRICS, "process_open_fds");
 const WRITTEN: &MetricSpec = named(&METRICS, "process_written_bytes_total");
 const READ: &MetricSpec = named(&METRICS, "process_read_bytes_total");
+const LOST: &MetricSpec = named(&METRICS, "casefile_agent_ring_frames_lost_total");
+const SESSION: &MetricSpec = named(&METRICS, "casefile_agent_session_stands");
+const UNACKNOWLEDGED: &MetricSpec = named(&METRICS, "casefile_agent_frames_unacknowledged");
 const SANDBOX: &MetricSpec = named(&METRICS, "casefile_agent_sandbox");
 
 /// A metric, and the figure of a source or of the recorder that it tells.
@@ -164,7 +194,7 @@ const OF_SOURCE: [Told<SourceStats>; 8] = [
 ];
 
 /// What is told of the recorder.
-const OF_RECORDER: [Told<Stats>; 14] = [
+const OF_RECORDER: [Told<Stats>; 15] = [
     (named(&METRICS, "casefile_agent_frames_total"), |s| &s.frames),
     (named(&METRICS, "casefile_agent_ticks_missed_total"), |s| &s.ticks_missed),
     (named(&METRICS, "casefile_agent_tick_late_seconds"), |s| &s.tick_late_nanos),
@@ -173,7 +203,8 @@ const OF_RECORDER: [Told<Stats>; 14] = [
     (named(&METRICS, "casefile_agent_ring_written_bytes_total"), |s| &s.ring_written_bytes),
     (named(&METRICS, "casefile_agent_ring_held_bytes"), |s| &s.ring_held_bytes),
     (named(&METRICS, "casefile_agent_ring_limit_bytes"), |s| &s.ring_limit_bytes),
-    (named(&METRICS, "casefile_agent_ring_frames_lost_total"), |s| &s.ring_frames_lost),
+    (named(&METRICS, "casefile_agent_sources_slowed"), |s| &s.sources_slowed),
+    (named(&METRICS, "casefile_agent_spool_bytes"), |s| &s.spool_bytes),
     (named(&METRICS, "casefile_agent_ring_errors_total"), |s| &s.ring_errors),
     (named(&METRICS, "casefile_agent_ring_cpu_seconds_total"), |s| &s.ring_cpu_nanos),
     (named(&METRICS, "casefile_agent_recorder_cpu_seconds_total"), |s| &s.recorder_cpu_nanos),
@@ -230,6 +261,15 @@ impl Source for Agent {
         self.process(out);
         for (metric, figure) in OF_RECORDER {
             emit(metric, &[], figure(&self.stats), out);
+        }
+        let lost = &self.stats.ring_frames_lost;
+        emit(LOST, &["failed"], &lost.failed, out);
+        emit(LOST, &["slow"], &lost.slow, out);
+        if self.stats.has_collector.load(Ordering::Relaxed) {
+            emit(SESSION, &[], &self.stats.session_stands, out);
+            if let Some(frames) = self.stats.unacknowledged() {
+                out.reading(UNACKNOWLEDGED, &[], i64::try_from(frames).unwrap_or(i64::MAX));
+            }
         }
         for (name, stats) in self.stats.sources() {
             for (metric, figure) in OF_SOURCE {

@@ -263,8 +263,8 @@ impl Collection {
             return failed(format!("cannot write the spool of the collection: {error}"));
         }
         let (queue, items) = mpsc::channel(ITEMS);
-        let sink =
-            Sink::new(self.dir.clone(), self.leave_free, queue, Arc::clone(&self.stop.flag), said(request, progress));
+        let (flag, stats) = (Arc::clone(&self.stop.flag), Arc::clone(self.context.host.stats()));
+        let sink = Sink::new(self.dir.clone(), self.leave_free, queue, flag, said(request, progress), stats);
         let (context, ask, stop) = (Arc::clone(&self.context), self.to_ask(), Arc::clone(&self.stop.flag));
         let collecting = tokio::task::spawn_blocking(move || {
             let mut sink = sink;

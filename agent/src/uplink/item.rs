@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use super::fit;
 use crate::collect::{ItemSink, SinkError};
 use crate::room::{Level, Room};
+use crate::stats::Stats;
 
 /// Items of one collection that wait for their upload: as many as a collector takes. When it is full the collection waits.
 pub(super) const ITEMS: usize = 20_000;
@@ -32,6 +33,7 @@ pub(super) struct Item {
     pub(super) head: ItemHead,
     path: PathBuf,
     written: watch::Sender<Written>,
+    stats: Arc<Stats>,
 }
 
 /// How much of an item is in its file.
@@ -57,11 +59,11 @@ pub(super) enum Then {
 }
 
 impl Item {
-    fn create(dir: &Path, number: ItemNumber, head: ItemHead) -> io::Result<(Arc<Self>, File)> {
+    fn create(dir: &Path, number: ItemNumber, head: ItemHead, stats: Arc<Stats>) -> io::Result<(Arc<Self>, File)> {
         let path = dir.join(format!("{:06}.chunks", number.0));
         let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         let written = watch::Sender::new(Written { file_len: 0, plain: 0, then: Then::More });
-        Ok((Arc::new(Self { number, head, path, written }), file))
+        Ok((Arc::new(Self { number, head, path, written, stats }), file))
     }
 
     /// Follows how much is there.
@@ -90,6 +92,7 @@ impl Drop for Item {
     fn drop(&mut self) {
         // Delivered or given up: not needed any more. What is left behind goes with its directory.
         let _ = std::fs::remove_file(&self.path);
+        self.stats.spool_bytes.take(self.written.borrow().file_len);
     }
 }
 
@@ -129,6 +132,7 @@ pub(super) struct Sink<P: FnMut(&str, u64, u64)> {
     stop: Arc<AtomicBool>,
     progress: P,
     current: Option<(Arc<Item>, File)>,
+    stats: Arc<Stats>,
 }
 
 impl<P: FnMut(&str, u64, u64)> Sink<P> {
@@ -138,8 +142,9 @@ impl<P: FnMut(&str, u64, u64)> Sink<P> {
         items: mpsc::Sender<Arc<Item>>,
         stop: Arc<AtomicBool>,
         progress: P,
+        stats: Arc<Stats>,
     ) -> Self {
-        Self { dir, leave_free, items, stop, progress, current: None }
+        Self { dir, leave_free, items, stop, progress, current: None, stats }
     }
 
     fn cut(&mut self) {
@@ -164,7 +169,7 @@ impl<P: FnMut(&str, u64, u64)> ItemSink for Sink<P> {
         let mut head = head.clone();
         // For a person: the beginning says the most.
         head.method.truncate(head.method.floor_char_boundary(MAX_LINE));
-        let (item, file) = Item::create(&self.dir, number, head).map_err(SinkError)?;
+        let (item, file) = Item::create(&self.dir, number, head, Arc::clone(&self.stats)).map_err(SinkError)?;
         self.items
             .blocking_send(Arc::clone(&item))
             .map_err(|_| SinkError(io::Error::new(io::ErrorKind::BrokenPipe, "nobody wants it any more")))?;
@@ -186,8 +191,10 @@ impl<P: FnMut(&str, u64, u64)> ItemSink for Sink<P> {
         }
         // Not synced: a collection does not outlive the agent, and the collector's own disk is what counts.
         write_spooled(&chunk, file).map_err(SinkError)?;
+        let bytes = (SPOOL_HEADER + chunk.deflated.len()) as u64;
+        self.stats.spool_bytes.add(bytes);
         item.written.send_modify(|written| {
-            written.file_len += (SPOOL_HEADER + chunk.deflated.len()) as u64;
+            written.file_len += bytes;
             written.plain += u64::from(chunk.plain_len);
         });
         Ok(())

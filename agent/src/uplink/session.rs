@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use casefile_evidence::recording::delta::Encoder;
+use casefile_proto::ids::FrameSeq;
 use casefile_proto::session::{ClockAnswer, FromAgent, Hello, MAX_MESSAGE, PROTOCOL, RedactionKey, ToAgent, Welcome};
 use casefile_proto::wire::v1;
 use casefile_proto::wire::v1::agent_service_client::AgentServiceClient;
@@ -79,10 +80,16 @@ pub(super) async fn talk(
         redact_with(uplink, key);
     }
     collections.set_link(Some(Link::new(bulk, welcome.token)));
+    let stats = uplink.context.host.stats();
+    stats.session_stands.set(1);
+    if let Some(have) = welcome.have {
+        stats.acknowledged.set(have.0);
+    }
     let end = match Talk::new(uplink, &welcome, outbox, backoff).go_on(collections, inbound, stop).await {
         Ok(()) => End::Stopped,
         Err(end) => end,
     };
+    stats.session_stands.set(0);
     collections.set_link(None);
     uplink.live.unfollow();
     end
@@ -212,7 +219,7 @@ impl<'a> Talk<'a> {
         match ToAgent::try_from(said).map_err(|e| End::Broken(format!("refused: {e}")))? {
             ToAgent::Welcome(_) => return Err(End::Broken("welcome came twice".to_owned())),
             ToAgent::Ack(up_to) => {
-                self.stream.acked(up_to);
+                acked(self.uplink, &mut self.stream, up_to);
                 self.backoff.reset();
             }
             ToAgent::Probe(token) if self.first.len() < SHORT => {
@@ -236,14 +243,15 @@ impl<'a> Talk<'a> {
     }
 
     /// Nothing more is sent; what was sent is acknowledged if that does not take long.
-    async fn finish(mut self, mut inbound: Streaming<v1::SessionResponse>) -> Result<(), End> {
-        drop(self.outbox);
+    async fn finish(self, mut inbound: Streaming<v1::SessionResponse>) -> Result<(), End> {
+        let Self { uplink, outbox, mut stream, .. } = self;
+        drop(outbox);
         let acks = async {
-            while !self.stream.is_done() {
+            while !stream.is_done() {
                 match inbound.message().await {
                     Ok(Some(said)) => {
                         if let Ok(ToAgent::Ack(up_to)) = ToAgent::try_from(said) {
-                            self.stream.acked(up_to);
+                            acked(uplink, &mut stream, up_to);
                         }
                     }
                     Ok(None) | Err(_) => break,
@@ -254,6 +262,12 @@ impl<'a> Talk<'a> {
         let _ = tokio::time::timeout(LAST_ACKS, acks).await;
         Ok(())
     }
+}
+
+/// The collector has everything up to here on its disk.
+fn acked(uplink: &Uplink, stream: &mut Stream, up_to: FrameSeq) {
+    stream.acked(up_to);
+    uplink.context.host.stats().acknowledged.set(up_to.0);
 }
 
 /// Ready when the agent stops. Keeps no guard of the channel, which must not be held across a wait.

@@ -2,7 +2,7 @@
 //!
 //! Nothing is decided here. Whatever may take long (asking, sealing) is a job of its own that reports back as an event.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +55,10 @@ const NAP: Duration = Duration::from_secs(1);
 
 /// The shortest time between two views of one incident; nobody reads faster, and a view of a large one is large.
 const VIEW_EVERY: Duration = Duration::from_millis(200);
+
+/// How long what nodes do may wait to be written into the index: with thousands of nodes each has something to say in the
+/// same seconds. A restart in between asks them again, and they say it again.
+const SAVE_WITHIN: Duration = Duration::from_millis(200);
 
 /// The least that a node may send however many nodes share an incident's budget.
 const MIN_NODE_BUDGET: Bytes = Bytes::mib(16);
@@ -125,6 +129,10 @@ struct Live {
     empty_since: Option<Instant>,
     /// When its nodes began to be asked, until it is sealed.
     gathering_since: Option<Instant>,
+    /// Nodes of which the index does not know yet what the record says.
+    unsaved: BTreeSet<NodeName>,
+    /// When that is to be written; `None`: there is nothing.
+    save_at: Option<Instant>,
 }
 
 struct Gather {
@@ -177,7 +185,8 @@ impl Gather {
         let wakes = self.live.values().filter_map(|live| live.machine.wakes_at()).map(|at| at.since(now));
         let views =
             self.live.values().filter(|live| live.stale).map(|live| VIEW_EVERY.saturating_sub(live.shown.elapsed()));
-        wakes.chain(views).min().unwrap_or(NAP).min(NAP)
+        let saves = self.live.values().filter_map(|live| live.save_at).map(|at| at.duration_since(Instant::now()));
+        wakes.chain(views).chain(saves).min().unwrap_or(NAP).min(NAP)
     }
 
     async fn tick(&mut self) {
@@ -191,6 +200,10 @@ impl Gather {
             self.apply(id, IncidentEvent::Tick).await;
         }
         self.welcome_back().await;
+        let saves = self.live.iter().filter(|(_, live)| live.save_at.is_some_and(|at| at <= Instant::now()));
+        for id in saves.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.save(id).await;
+        }
         for live in self.live.values_mut().filter(|live| live.stale && live.shown.elapsed() >= VIEW_EVERY) {
             live.show();
         }
@@ -323,6 +336,8 @@ impl Gather {
             shown: Instant::now(),
             empty_since: opened,
             gathering_since: opened,
+            unsaved: BTreeSet::new(),
+            save_at: None,
         };
         self.live.insert(id, live);
         let connected = status.iter().filter(|s| s.link == Link::Connected).map(|s| s.node.clone()).collect();
@@ -432,27 +447,37 @@ impl Gather {
         let now = (self.parts.clock)();
         let Some(live) = self.live.get_mut(&id) else { return };
         let before = live.machine.state();
+        let of = event.node().cloned();
         let steps = live.machine.on(event, now);
+        let moved = live.machine.state() != before;
         live.take_over();
-        let (mut cancels, mut unsaved) = (Vec::new(), false);
+        if moved {
+            let all: Vec<_> = live.record.members.keys().cloned().collect();
+            live.take_over_nodes(all.iter());
+        } else {
+            live.take_over_nodes(of.iter().chain(steps.iter().filter_map(Step::asked)));
+        }
+        let mut cancels = Vec::new();
+        let pins: Vec<_> = steps.iter().filter_map(Step::pinned).cloned().collect();
+        // Looked up once: it is long where nodes are many.
+        let clocks = if steps.iter().any(Step::is_to_a_node) { self.parts.fleet.nodes() } else { Vec::new() };
+        if !pins.is_empty() {
+            self.pin(id, pins, &clocks).await;
+        }
         for step in steps {
             match step {
-                Step::Pin { node } => self.pin(id, &node).await,
+                // All of them, above.
+                Step::Pin { .. } => {}
                 Step::Ask { node, request } => {
-                    self.ask(id, node, request, now.boot);
-                    unsaved = true;
+                    self.ask(id, node, request, now.boot, &clocks);
+                    self.save_soon(id);
                 }
                 Step::Cancel { node, request } => cancels.push((node, request)),
-                Step::Save => {
-                    self.save(id).await;
-                    unsaved = false;
-                }
+                Step::Save if moved => self.save(id).await,
+                Step::Save => self.save_soon(id),
                 Step::Seal => self.seal(id, std::mem::take(&mut cancels)),
                 Step::Release => self.release(id).await,
             }
-        }
-        if unsaved {
-            self.save(id).await;
         }
         if !cancels.is_empty() {
             // An amendment for which nothing came is not sealed.
@@ -478,6 +503,9 @@ impl Gather {
             }
         }
         if live.machine.is_over() {
+            if live.save_at.is_some() {
+                self.save(id).await;
+            }
             // Watchers keep the last view; the index has the rest.
             self.live.remove(&id);
         } else if live.machine.state() == IncidentState::Sealed && before != IncidentState::Sealed {
@@ -485,23 +513,35 @@ impl Gather {
         }
     }
 
-    async fn pin(&self, id: IncidentId, node: &NodeName) {
+    /// Keeps the last words of these nodes, all at once: each waits for a thread that writes.
+    async fn pin(&self, id: IncidentId, nodes: Vec<NodeName>, clocks: &[NodeStatus]) {
         let Some(live) = self.live.get(&id) else { return };
-        let from = on_clock_of(node, live.record.ask.window, &self.parts.fleet.nodes()).window.from();
-        match timeout(CALL_DEADLINE, self.parts.fleet.pin(node, id, from)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(incident = %id, %node, error = chain(&error), "last words are not pinned"),
-            Err(_) => tracing::warn!(incident = %id, %node, "last words are not pinned in time"),
+        let mut pins = JoinSet::new();
+        for node in nodes {
+            let from = on_clock_of(&node, live.record.ask.window, clocks).window.from();
+            let fleet = Arc::clone(&self.parts.fleet);
+            pins.spawn(async move {
+                match timeout(CALL_DEADLINE, fleet.pin(&node, id, from)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(incident = %id, %node, error = chain(&error), "last words are not pinned");
+                    }
+                    Err(_) => tracing::warn!(incident = %id, %node, "last words are not pinned in time"),
+                }
+            });
         }
+        // Each within its deadline.
+        while pins.join_next().await.is_some() {}
     }
 
-    fn ask(&mut self, id: IncidentId, node: NodeName, request: RequestId, now: BootTime) {
+    fn ask(&mut self, id: IncidentId, node: NodeName, request: RequestId, now: BootTime, clocks: &[NodeStatus]) {
         let Some(live) = self.live.get_mut(&id) else { return };
         let share = u64::try_from(live.record.members.len().max(1)).unwrap_or(u64::MAX);
-        let asked = on_clock_of(&node, live.record.ask.window, &self.parts.fleet.nodes());
+        let asked = on_clock_of(&node, live.record.ask.window, clocks);
         let scope = live.record.ask.scope.clone();
         let Some(member) = live.record.members.get_mut(&node) else { return };
         member.asked = Some(asked);
+        live.unsaved.insert(node.clone());
         let ask = CollectionAsk {
             request,
             window: asked.window,
@@ -527,12 +567,24 @@ impl Gather {
         });
     }
 
-    async fn save(&self, id: IncidentId) {
-        let Some(live) = self.live.get(&id) else { return };
-        let record = live.record.clone();
+    fn save_soon(&mut self, id: IncidentId) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.save_at.get_or_insert_with(|| Instant::now() + SAVE_WITHIN);
+        }
+    }
+
+    /// Writes into the index what it does not know yet.
+    async fn save(&mut self, id: IncidentId) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.save_at = None;
+        let unsaved = std::mem::take(&mut live.unsaved);
+        let record = live.record.only(&unsaved);
         if let Err(error) = blocking(&self.parts.store, move |store| store.save(&record)).await {
             // Nothing is lost while this process lives; a restart would go on from the state before.
             tracing::warn!(incident = %id, error = chain(&error), "the state of an incident was not saved");
+            if let Some(live) = self.live.get_mut(&id) {
+                live.unsaved.extend(unsaved);
+            }
         }
     }
 
@@ -566,15 +618,20 @@ impl Gather {
     /// The archive is announced: what it was made of may go.
     async fn release(&self, id: IncidentId) {
         let Some(live) = self.live.get(&id) else { return };
+        let mut unpins = JoinSet::new();
         for node in live.record.members.keys() {
-            match timeout(CALL_DEADLINE, self.parts.fleet.unpin(node, id)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(incident = %id, %node, error = chain(&error), "last words stay pinned");
+            let (node, fleet) = (node.clone(), Arc::clone(&self.parts.fleet));
+            unpins.spawn(async move {
+                match timeout(CALL_DEADLINE, fleet.unpin(&node, id)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(incident = %id, %node, error = chain(&error), "last words stay pinned");
+                    }
+                    Err(_) => tracing::warn!(incident = %id, %node, "last words were not unpinned in time"),
                 }
-                Err(_) => tracing::warn!(incident = %id, %node, "last words were not unpinned in time"),
-            }
+            });
         }
+        while unpins.join_next().await.is_some() {}
         let spool = self.parts.data.spool(id);
         let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(spool)).await;
         if let Ok(Err(error)) = removed
@@ -586,6 +643,9 @@ impl Gather {
 
     async fn drain(&mut self, deadline: Instant) -> Left {
         self.stopping = true;
+        for id in self.live.keys().copied().collect::<Vec<_>>() {
+            self.save(id).await;
+        }
         let sealing = |this: &Self| this.live.values().any(|l| l.machine.state() == IncidentState::Sealing);
         while sealing(self) {
             match timeout_at(deadline, self.jobs.join_next()).await {
@@ -600,7 +660,7 @@ impl Gather {
 }
 
 impl Live {
-    /// What the machine decided, as it is kept.
+    /// What the machine decided of the incident as a whole, as it is kept.
     fn take_over(&mut self) {
         self.record.state = self.machine.state();
         if let Some((newest, earlier)) = self.machine.archives().split_last() {
@@ -609,11 +669,18 @@ impl Live {
         }
         self.record.over = self.machine.is_over();
         self.record.failure = self.machine.failure().map(str::to_owned);
-        for (name, member) in self.machine.members() {
-            if let Some(kept) = self.record.members.get_mut(name) {
-                kept.phase = member.kept_phase();
-                kept.request = member.request;
+    }
+
+    /// What it decided of these nodes. Where the incident is as it was, so is every other node.
+    fn take_over_nodes<'a>(&mut self, nodes: impl Iterator<Item = &'a NodeName>) {
+        for name in nodes {
+            let Some(member) = self.machine.members().get(name) else { continue };
+            let Some(kept) = self.record.members.get_mut(name) else { continue };
+            let phase = member.kept_phase();
+            if (kept.phase, kept.request, &kept.answer) != (phase, member.request, &member.answer) {
+                (kept.phase, kept.request) = (phase, member.request);
                 kept.answer.clone_from(&member.answer);
+                self.unsaved.insert(name.clone());
             }
         }
     }
@@ -649,7 +716,9 @@ fn items_in(data: &DataDir, record: &Record) -> BTreeMap<NodeName, u64> {
 /// The window on the clock of a node, by what is known of it now. Where the clocks cannot be told apart the window stays as
 /// it was asked, on its whole seconds.
 fn on_clock_of(node: &NodeName, window: Window, status: &[NodeStatus]) -> Asked {
-    let clock = status.iter().find(|s| s.node == *node).and_then(|s| s.clock);
+    // In order of name.
+    let known = status.binary_search_by(|s| s.node.cmp(node)).ok();
+    let clock = known.and_then(|n| status[n].clock);
     match clock.and_then(ClockOffset::apart).map(|ahead| window.shifted(ahead)) {
         None => Asked { window, clock },
         Some(Some(moved)) => Asked { window: moved, clock },

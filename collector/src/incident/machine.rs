@@ -27,6 +27,15 @@ pub const FRAMES_IN_FLIGHT: Duration = Duration::from_millis(1500);
 /// How long to wait before a node that is connected, but could not be asked, is asked again.
 pub const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Nodes that one incident asks together, and the time to the next of them: a whole fleet that begins to read its logs and
+/// to upload in the same moment is a load of its own.
+pub const WAVE: usize = 64;
+/// See [`WAVE`].
+pub const WAVE_EVERY: Duration = Duration::from_millis(250);
+
+/// The part of an incident's patience within which every node is asked, in waves that are larger if need be.
+const ASKED_WITHIN: u32 = 4;
+
 /// How long before sealing that failed is tried again; it doubles up to the most. A full disk is what fails most, and
 /// somebody makes room: sealing reads everything that was gathered, so not every second.
 const SEAL_AGAIN: Duration = Duration::from_secs(5);
@@ -151,6 +160,10 @@ impl Member {
         Self { phase, answer, items, ..Self::new(request) }
     }
 
+    fn is_to_be_asked(&self, now: BootTime) -> bool {
+        self.phase == NodePhase::Waiting && self.link == Link::Up && self.not_before.is_none_or(|at| now >= at)
+    }
+
     fn was_heard(&self) -> bool {
         self.items > 0 || self.sources.values().any(|s| s.records > 0)
     }
@@ -230,6 +243,21 @@ pub enum IncidentEvent {
     },
 }
 
+impl IncidentEvent {
+    /// The one node that it is about; `None`: the incident as a whole.
+    pub const fn node(&self) -> Option<&NodeName> {
+        match self {
+            Self::Connected { node }
+            | Self::Disconnected { node }
+            | Self::NotAsked { node }
+            | Self::Progress { node, .. }
+            | Self::Item { node, .. }
+            | Self::Done { node, .. } => Some(node),
+            Self::Started { .. } | Self::Tick | Self::Sealed { .. } | Self::SealFailed { .. } => None,
+        }
+    }
+}
+
 /// What is to be done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -260,6 +288,23 @@ pub enum Step {
     Release,
 }
 
+impl Step {
+    /// The node whose last words are to be kept.
+    pub const fn pinned(&self) -> Option<&NodeName> {
+        if let Self::Pin { node } = self { Some(node) } else { None }
+    }
+
+    /// The node that is to be asked.
+    pub const fn asked(&self) -> Option<&NodeName> {
+        if let Self::Ask { node, .. } = self { Some(node) } else { None }
+    }
+
+    /// Whether something is wanted of a node, or of what is held of it.
+    pub const fn is_to_a_node(&self) -> bool {
+        matches!(self, Self::Pin { .. } | Self::Ask { .. })
+    }
+}
+
 /// An incident as it was last saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Saved {
@@ -285,6 +330,8 @@ pub struct Incident {
     over: bool,
     /// When the amendment that is being gathered stops waiting for more nodes, and when it ends.
     amendment: Option<Amendment>,
+    /// The nodes that are being asked together: since when, and how many.
+    wave: (BootTime, usize),
     /// Times that sealing has failed in a row, and when it is tried again.
     failures: u32,
     again: Option<BootTime>,
@@ -318,6 +365,7 @@ impl Incident {
             failure,
             over: false,
             amendment,
+            wave: (now.boot, 0),
             failures: 0,
             again: None,
             ready: boot_at(plan.ready_at, plan.deadline()),
@@ -368,7 +416,7 @@ impl Incident {
             IncidentState::Open => Some(self.ready),
             IncidentState::Gathering => {
                 let again = self.members.values().filter_map(|m| m.not_before).min();
-                Some(again.map_or(self.deadline, |at| at.min(self.deadline)))
+                again.into_iter().chain(self.next_wave()).chain([self.deadline]).min()
             }
             IncidentState::Failed => self.again,
             IncidentState::Amending => {
@@ -377,7 +425,7 @@ impl Incident {
                 // What has passed already wakes nobody again.
                 let ends =
                     self.amendment.into_iter().flat_map(|a| [(!a.waited).then_some(a.together), Some(a.deadline)]);
-                again.chain(ends.flatten()).min()
+                again.chain(self.next_wave()).chain(ends.flatten()).min()
             }
             IncidentState::Sealed if !self.over => Some(self.over_at),
             IncidentState::Sealing | IncidentState::Sealed => None,
@@ -579,14 +627,38 @@ impl Incident {
             IncidentState::Sealed => return self.end_waiting(now, steps),
             IncidentState::Open | IncidentState::Sealing | IncidentState::Failed => return,
         }
-        for (node, member) in &mut self.members {
-            let due = member.not_before.is_none_or(|at| now.boot >= at);
-            if member.phase == NodePhase::Waiting && member.link == Link::Up && due {
-                member.phase = NodePhase::Asked;
-                member.not_before = None;
-                steps.push(Step::Ask { node: node.clone(), request: member.request });
-            }
+        self.ask_those_who_wait(now, steps);
+    }
+
+    /// Asks nodes that are there, no more than a wave of them at a time.
+    fn ask_those_who_wait(&mut self, now: Stamp, steps: &mut Vec<Step>) {
+        if now.boot >= later(self.wave.0, WAVE_EVERY) {
+            self.wave = (now.boot, 0);
         }
+        let most = self.wave_size();
+        for (node, member) in self.members.iter_mut().filter(|(_, member)| member.is_to_be_asked(now.boot)) {
+            if self.wave.1 >= most {
+                return;
+            }
+            self.wave.1 += 1;
+            member.phase = NodePhase::Asked;
+            member.not_before = None;
+            steps.push(Step::Ask { node: node.clone(), request: member.request });
+        }
+    }
+
+    /// So many that all of them are asked early enough to answer.
+    fn wave_size(&self) -> usize {
+        let waves = self.plan.patience_nanos / u64::from(ASKED_WITHIN) / nanos(WAVE_EVERY);
+        let waves = usize::try_from(waves).unwrap_or(usize::MAX).max(1);
+        self.members.len().div_ceil(waves).max(WAVE)
+    }
+
+    /// When there is room to ask more, if somebody waits for it.
+    fn next_wave(&self) -> Option<BootTime> {
+        let full = self.wave.1 >= self.wave_size();
+        let waits = || self.members.values().any(|m| m.is_to_be_asked(self.wave.0));
+        (full && waits()).then(|| later(self.wave.0, WAVE_EVERY))
     }
 
     fn end_gathering(&mut self, steps: &mut Vec<Step>) {

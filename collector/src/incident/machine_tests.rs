@@ -111,6 +111,40 @@ fn done(n: u8) -> IncidentEvent {
     IncidentEvent::Done { node: node(n), request: RequestId(u64::from(n) + 1), answer: Answer::default() }
 }
 
+/// When each node of a fleet is asked, in milliseconds after the first, if it is only looked at when it says so.
+fn asked_at(nodes: u64, patience: Duration) -> Vec<u64> {
+    let name = |n: u64| -> NodeName { format!("node-{n:04}").parse().unwrap() };
+    let begun = at(0);
+    let plan = Plan::new(window(-60, -10), begun.wall, patience);
+    let members = (0..nodes).map(|n| (name(n), Member::new(RequestId(n + 1)))).collect();
+    let mut incident = Incident::open(plan, members, begun);
+    let mut steps = incident.on(IncidentEvent::Started { connected: (0..nodes).map(name).collect() }, begun);
+    let (mut times, mut now) = (Vec::new(), begun);
+    while times.len() < usize::try_from(nodes).unwrap() {
+        let asked = asks(&steps);
+        assert!(!asked.is_empty() || times.is_empty(), "woken for nothing");
+        times.extend(asked.iter().map(|_| (now.boot.nanos() - begun.boot.nanos()) / 1_000_000));
+        let Some(wake) = incident.wakes_at().filter(|wake| *wake < incident.deadline()) else { break };
+        let by = i64::try_from(wake.nanos() - now.boot.nanos()).unwrap();
+        now = Stamp { wall: now.wall.offset(by), boot: wake };
+        steps = incident.on(IncidentEvent::Tick, now);
+    }
+    times
+}
+
+#[test]
+fn a_fleet_is_asked_in_waves_and_early_enough_for_everybody_to_answer() {
+    assert_eq!(asked_at(10, Duration::from_secs(60)), [0; 10]);
+    let times = asked_at(1_000, Duration::from_secs(60));
+    assert_eq!(times.len(), 1_000);
+    for wave in times.chunk_by(|a, b| a == b) {
+        assert!(wave.len() <= WAVE, "{} nodes together", wave.len());
+    }
+    assert_eq!(times.last(), Some(&(1_000 / 64 * 250)));
+    let hurried = asked_at(5_000, Duration::from_secs(10));
+    assert!(hurried.len() == 5_000 && hurried.last().is_some_and(|last| *last <= 2_500), "{:?}", hurried.last());
+}
+
 #[test]
 fn a_window_that_has_ended_is_asked_at_once_and_sealed_when_every_node_has_answered() {
     let mut incident = opened(window(-60, -10), 2, at(0));

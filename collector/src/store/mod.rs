@@ -5,7 +5,7 @@
 
 pub mod sqlite;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use casefile_proto::coverage::Coverage;
@@ -85,6 +85,25 @@ pub struct Record {
     pub over: bool,
 }
 
+impl Record {
+    /// The same with these nodes only.
+    #[must_use]
+    pub fn only(&self, nodes: &BTreeSet<NodeName>) -> Self {
+        let members = nodes.iter().filter_map(|node| self.members.get_key_value(node));
+        Self {
+            id: self.id,
+            ask: self.ask.clone(),
+            plan: self.plan,
+            state: self.state,
+            members: members.map(|(node, member)| (node.clone(), member.clone())).collect(),
+            archive: self.archive.clone(),
+            earlier: self.earlier.clone(),
+            failure: self.failure.clone(),
+            over: self.over,
+        }
+    }
+}
+
 /// What is kept of one node of an incident.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberRecord {
@@ -134,7 +153,7 @@ impl Record {
 pub trait Store: NodeNumbers {
     /// A new incident in state open, with a number of its own and a request for each node.
     fn open_incident(&self, ask: &IncidentAsk, plan: &Plan, nodes: &[NodeName]) -> Result<Record, StoreError>;
-    /// The incident is now like this.
+    /// The incident is now like this, and so are those of its nodes that are in the record; the others are as they were.
     fn save(&self, record: &Record) -> Result<(), StoreError>;
     /// The incident is now like this, sealed, with this coverage of its newest archive. Nodes that are missing get another
     /// request each, which asks them when they come back: what was said in the name of the old one counts no more.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use casefile_collector::ingest::NodeEvent;
+use casefile_collector::ingest::{Ended, NodeEvent};
 use casefile_collector::spool::{SpooledItem, read_dir};
 use casefile_evidence::archive::chunk::Checker;
 use casefile_proto::coverage::SourceCoverage;
@@ -208,6 +208,54 @@ async fn a_cancelled_collection_stops_and_leaves_its_spool_at_rest() {
     server.ask("a", 2, &["files"]).await;
     done(&server, 2).await;
     assert_logs(&server, 2, &node, &["a.log"]);
+    node.disconnect().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_that_the_collector_refuses_again_and_again_is_given_up_and_declared_and_the_rest_arrives() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &Arc::default(), ALL).await;
+    let wire = Wire::to(server.address).await;
+    let mut node = Node::new(dir.path(), "a");
+    // The smaller one comes first.
+    node.write_log("a.log", 8 << 20);
+    node.write_log("b.log", 9 << 20);
+    node.connect(&wire.url(), 0);
+    server.connected("a").await;
+    wire.cut_after(2 << 20);
+    server.ask("a", 1, &["files"]).await;
+    super::until("the cut", || (wire.cuts() == 1).then_some(())).await;
+    wire.lead(None);
+    let waiting = |number: u32| {
+        let name = format!("{number:06}.chunks");
+        let collections = std::fs::read_dir(node.dir.join("spool")).ok()?;
+        collections.flatten().map(|entry| entry.path().join(&name)).find(|path| path.exists())
+    };
+    // The second is begun when the first is whole.
+    super::until("the second item on the node's disk", || waiting(1)).await;
+    let first = waiting(0).unwrap();
+    // The node's disk does not give back what was written to it: a byte of the last chunk is another.
+    let mut bytes = std::fs::read(&first).unwrap();
+    let at = bytes.len() - 1_000;
+    bytes[at] ^= 0x10;
+    std::fs::write(&first, bytes).unwrap();
+    wire.lead(Some(server.address));
+    let (sources, _) = done(&server, 1).await;
+    let files = sources.iter().find(|row| row.source == "files").unwrap();
+    let gaps: Vec<_> = files.gaps.iter().map(|gap| (gap.reason, gap.detail.as_str())).collect();
+    assert!(
+        matches!(gaps[..], [(GapReason::SourceFailed, why)] if why.contains("a.log was not delivered")),
+        "{gaps:?}"
+    );
+    assert_eq!(files.items, 1);
+    let items = read_dir(&server.spool(1)).unwrap();
+    let (whole, cut): (Vec<_>, Vec<_>) = items.iter().partition(|item| item.tail.is_some());
+    assert!(matches!(whole[..], [b] if b.head.path.as_str().ends_with("b.log")), "{items:?}");
+    // What was acknowledged of it before is evidence all the same.
+    let on_node = std::fs::read(node.dir.join("host/var/log/a.log")).unwrap();
+    assert!(matches!(cut[..], [a] if plain(a).len() > 1 << 20 && on_node.starts_with(&plain(a))), "{items:?}");
+    assert_eq!(server.stats.uploads_ended.of(Ended::Damaged).get(), 3, "three tries, and no more");
     node.disconnect().await;
     server.stop().await;
 }
