@@ -1,18 +1,40 @@
 //! A node that died and comes back: its incident was sealed from its last words, and what its disk kept amends it.
 
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use casefile_proto::coverage::NodeState;
 use casefile_proto::gap::GapReason;
-use casefile_proto::time::Window;
-use casefile_tests::program::{Talking, command, run, said};
+use casefile_proto::time::{NANOS_PER_SEC, WallTime, Window};
+use casefile_review::casefile::CaseFile;
+use casefile_tests::program::{Talking, command, run, said, tool};
 use casefile_tests::{Rig, audit, host::FakeHost, now, stop, wait};
 use rustix::process::Signal;
+
+use super::window::all_text;
 
 fn agent(rig: &Rig, config: &Path, heard: &str) -> Talking {
     let mut command = command("casefile-agent");
     Talking::start(command.arg("run").arg("--config").arg(config), rig.path(heard))
+}
+
+/// A journal that ends with the crash, as systemd writes it. `false`: systemd's program is not there.
+fn journal_of_the_boot_before(host: &FakeHost, died: WallTime) -> bool {
+    let Some(mut remote) = tool("/lib/systemd/systemd-journal-remote") else { return false };
+    let dir = host.root().join("var/log/journal/0123456789abcdef0123456789abcdef");
+    std::fs::create_dir_all(&dir).unwrap();
+    let entry = format!(
+        "__REALTIME_TIMESTAMP={}\n__MONOTONIC_TIMESTAMP=99000000\n_BOOT_ID=11111111111111111111111111111111\n\
+         _SYSTEMD_UNIT=db.service\nSYSLOG_IDENTIFIER=db\nPRIORITY=3\nMESSAGE=the last words of the service\n\n",
+        died.nanos() / 1_000
+    );
+    let to = dir.join("system.journal");
+    let mut child = remote.arg("-o").arg(to).arg("-").stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(entry.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    true
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,7 +55,8 @@ async fn a_node_that_was_killed_amends_its_incident_when_it_is_back_in_another_b
     let mut client = rig.client().await.unwrap();
     let held = client.recorded("n1", Duration::from_secs(2)).await;
     let began = held.last_words.unwrap().from();
-    host.plain_line(now(), "the last line before it died").unwrap();
+    let died = now();
+    host.plain_line(died, "the last line before it died").unwrap();
     let (_, _) = dying.stop(Signal::KILL);
 
     let window = Window::new(began, now()).unwrap();
@@ -43,7 +66,11 @@ async fn a_node_that_was_killed_amends_its_incident_when_it_is_back_in_another_b
     let first = first.incident.archive.unwrap();
     client.download(id, &rig.path("first.tar.gz")).await.unwrap();
 
-    host.boots("22222222-2222-2222-2222-222222222222").unwrap();
+    // What the dying kernel and the journal left is on its disk when it boots again.
+    let dump = format!("dmesg-efi-{}01001", died.nanos() / NANOS_PER_SEC);
+    host.append(&format!("sys/fs/pstore/{dump}"), "Panic#1 Part1\n<0>[ 99.5] Kernel panic - not syncing\n").unwrap();
+    let journal = journal_of_the_boot_before(&host, died);
+    host.boots("22222222-2222-2222-2222-222222222222", now()).unwrap();
     let mut back = agent(&rig, &config, "second.err");
     back.until_it_says("session stands");
     let second = wait::until("the second revision", async || {
@@ -56,6 +83,8 @@ async fn a_node_that_was_killed_amends_its_incident_when_it_is_back_in_another_b
     assert_eq!(node.state, NodeState::Answered);
     let files = node.sources.iter().find(|s| s.source == "files").unwrap();
     assert!(files.items > 0 && files.gaps.iter().all(|g| g.reason != GapReason::NodeSilent), "{files:#?}");
+    let items: Vec<_> = node.sources.iter().map(|s| (s.source.as_str(), s.items)).collect();
+    assert!(!journal || items.iter().any(|(source, items)| *source == "journal" && *items > 0), "{items:?}");
     let amended = node.amended.unwrap();
     assert_eq!(amended.revision, 2);
     assert!(amended.closed.iter().any(|c| c.gap.reason == GapReason::NodeSilent), "{amended:#?}");
@@ -65,8 +94,15 @@ async fn a_node_that_was_killed_amends_its_incident_when_it_is_back_in_another_b
         newest.incident.amends.as_ref().map(|a| (&a.file_name, a.sha256)),
         Some((&first.file_name, first.sha256))
     );
+    let mut file = CaseFile::open(&rig.path("second.tar.gz")).unwrap();
+    let text = all_text(&mut file, &format!("logs/pstore/{dump}"));
+    assert!(text.contains("Kernel panic - not syncing"), "{text}");
+    if journal {
+        let text = all_text(&mut file, "logs/journal/db.service.log");
+        assert!(text.contains("the last words of the service"), "{text}");
+    }
     let count = |file: &str| {
-        let mut file = casefile_review::casefile::CaseFile::open(&rig.path(file)).unwrap();
+        let mut file = CaseFile::open(&rig.path(file)).unwrap();
         let entries = file.recordings(None);
         entries.iter().map(|(_, e)| audit::audit(&mut file.recording(e).unwrap()).unwrap().frames).sum::<u64>()
     };

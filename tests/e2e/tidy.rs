@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "tonic",
         &[
             "agent/src/uplink",
+            "proto/src/codec.rs",
             "collector/src/ingest/",
             "collector/src/admin.rs",
             "collector/src/api/",

@@ -9,7 +9,8 @@ use casefile_proto::time::Window;
 use casefile_review::casefile::CaseFile;
 use casefile_tests::{Rig, host::FakeHost, now, stop};
 
-fn all_text(file: &mut CaseFile, suffix: &str) -> String {
+/// The text of every entry that ends so.
+pub(crate) fn all_text(file: &mut CaseFile, suffix: &str) -> String {
     let entries: Vec<_> =
         file.archive.entries().iter().filter(|e| e.path.as_str().ends_with(suffix)).cloned().collect();
     assert!(!entries.is_empty(), "no entry ends in {suffix}");

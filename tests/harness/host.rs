@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use casefile_proto::time::WallTime;
+use casefile_proto::time::{NANOS_PER_SEC, WallTime};
 
 /// A host root that a test may write to.
 pub struct FakeHost {
@@ -30,8 +30,13 @@ impl FakeHost {
         &self.root
     }
 
-    /// From now on it is in this boot.
-    pub fn boots(&self, id: &str) -> Result<()> {
+    /// From now on it is in this boot, which began then.
+    pub fn boots(&self, id: &str, at: WallTime) -> Result<()> {
+        let stat = self.root.join("proc/stat");
+        let old = String::from_utf8(fs::read(&stat)?)?;
+        let time = |line: &str| line.starts_with("btime ").then(|| format!("btime {}", at.nanos() / NANOS_PER_SEC));
+        let new: Vec<_> = old.lines().map(|line| time(line).unwrap_or_else(|| line.to_owned())).collect();
+        fs::write(stat, new.join("\n") + "\n")?;
         Ok(fs::write(self.root.join("proc/sys/kernel/random/boot_id"), format!("{id}\n"))?)
     }
 

@@ -18,9 +18,11 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::calls::{self, CALL_DEADLINE};
 use super::coalesce::answers_for;
 use super::fleet::Fleet;
 use super::handle::{Command, Incidents, Left, OpenError};
+use super::live::Live;
 use super::machine::{Answer, Incident, IncidentEvent, Member, Saved, Step, settled_as};
 use super::sealing::{self, Sealing};
 use super::{Situation, admit, title_of, view};
@@ -46,9 +48,6 @@ const MAX_WAITING: usize = 1_000;
 
 /// The most nodes of all of them together: each is kept in memory.
 const MAX_WAITING_NODES: usize = 200_000;
-
-/// How long one call to the nodes' side may take. It only hands over; a longer wait means that something hangs.
-const CALL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The longest sleep, so that a stepped wall clock or an injected one is noticed soon.
 const NAP: Duration = Duration::from_secs(1);
@@ -116,23 +115,6 @@ enum Done {
     NotAsked(IncidentId, NodeName),
     Sealed(IncidentId, SealedArchive, Box<(Coverage, Requests)>),
     SealFailed(IncidentId, String),
-}
-
-struct Live {
-    record: Record,
-    machine: Incident,
-    view: watch::Sender<IncidentView>,
-    /// Whether the view is older than the machine; and when it was made.
-    stale: bool,
-    shown: Instant,
-    /// When it was opened, until something of it has come. `None` also when it was taken up again: nobody knows then.
-    empty_since: Option<Instant>,
-    /// When its nodes began to be asked, until it is sealed.
-    gathering_since: Option<Instant>,
-    /// Nodes of which the index does not know yet what the record says.
-    unsaved: BTreeSet<NodeName>,
-    /// When that is to be written; `None`: there is nothing.
-    save_at: Option<Instant>,
 }
 
 struct Gather {
@@ -483,7 +465,7 @@ impl Gather {
             // An amendment for which nothing came is not sealed.
             let fleet = Arc::clone(&self.parts.fleet);
             self.jobs.spawn(async move {
-                cancel_all(&*fleet, cancels).await;
+                calls::cancel_all(&*fleet, cancels).await;
                 Done::Cancelled
             });
         }
@@ -513,25 +495,14 @@ impl Gather {
         }
     }
 
-    /// Keeps the last words of these nodes, all at once: each waits for a thread that writes.
     async fn pin(&self, id: IncidentId, nodes: Vec<NodeName>, clocks: &[NodeStatus]) {
         let Some(live) = self.live.get(&id) else { return };
-        let mut pins = JoinSet::new();
-        for node in nodes {
-            let from = on_clock_of(&node, live.record.ask.window, clocks).window.from();
-            let fleet = Arc::clone(&self.parts.fleet);
-            pins.spawn(async move {
-                match timeout(CALL_DEADLINE, fleet.pin(&node, id, from)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => {
-                        tracing::warn!(incident = %id, %node, error = chain(&error), "last words are not pinned");
-                    }
-                    Err(_) => tracing::warn!(incident = %id, %node, "last words are not pinned in time"),
-                }
-            });
-        }
-        // Each within its deadline.
-        while pins.join_next().await.is_some() {}
+        let window = live.record.ask.window;
+        let pins = nodes.into_iter().map(|node| {
+            let from = on_clock_of(&node, window, clocks).window.from();
+            (node, from)
+        });
+        calls::pin_all(&self.parts.fleet, id, pins).await;
     }
 
     fn ask(&mut self, id: IncidentId, node: NodeName, request: RequestId, now: BootTime, clocks: &[NodeStatus]) {
@@ -605,7 +576,7 @@ impl Gather {
         };
         let (permits, fleet) = (Arc::clone(&self.sealing), Arc::clone(&self.parts.fleet));
         self.jobs.spawn(async move {
-            cancel_all(&*fleet, cancels).await;
+            calls::cancel_all(&*fleet, cancels).await;
             // The semaphore is never closed; without a permit it would only be slower.
             let _permit = permits.acquire_owned().await;
             match sealing::run(job).await {
@@ -618,20 +589,7 @@ impl Gather {
     /// The archive is announced: what it was made of may go.
     async fn release(&self, id: IncidentId) {
         let Some(live) = self.live.get(&id) else { return };
-        let mut unpins = JoinSet::new();
-        for node in live.record.members.keys() {
-            let (node, fleet) = (node.clone(), Arc::clone(&self.parts.fleet));
-            unpins.spawn(async move {
-                match timeout(CALL_DEADLINE, fleet.unpin(&node, id)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => {
-                        tracing::warn!(incident = %id, %node, error = chain(&error), "last words stay pinned");
-                    }
-                    Err(_) => tracing::warn!(incident = %id, %node, "last words were not unpinned in time"),
-                }
-            });
-        }
-        while unpins.join_next().await.is_some() {}
+        calls::unpin_all(&self.parts.fleet, id, live.record.members.keys().cloned()).await;
         let spool = self.parts.data.spool(id);
         let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(spool)).await;
         if let Ok(Err(error)) = removed
@@ -659,50 +617,9 @@ impl Gather {
     }
 }
 
-impl Live {
-    /// What the machine decided of the incident as a whole, as it is kept.
-    fn take_over(&mut self) {
-        self.record.state = self.machine.state();
-        if let Some((newest, earlier)) = self.machine.archives().split_last() {
-            self.record.archive = Some(newest.clone());
-            self.record.earlier = earlier.to_vec();
-        }
-        self.record.over = self.machine.is_over();
-        self.record.failure = self.machine.failure().map(str::to_owned);
-    }
-
-    /// What it decided of these nodes. Where the incident is as it was, so is every other node.
-    fn take_over_nodes<'a>(&mut self, nodes: impl Iterator<Item = &'a NodeName>) {
-        for name in nodes {
-            let Some(member) = self.machine.members().get(name) else { continue };
-            let Some(kept) = self.record.members.get_mut(name) else { continue };
-            let phase = member.kept_phase();
-            if (kept.phase, kept.request, &kept.answer) != (phase, member.request, &member.answer) {
-                (kept.phase, kept.request) = (phase, member.request);
-                kept.answer.clone_from(&member.answer);
-                self.unsaved.insert(name.clone());
-            }
-        }
-    }
-
-    fn show(&mut self) {
-        self.view.send_replace(view::running(&self.record, self.machine.members().iter()));
-        self.stale = false;
-        self.shown = Instant::now();
-    }
-}
-
 /// Whether it holds a spool that grows.
 const fn is_busy(state: IncidentState) -> bool {
     !matches!(state, IncidentState::Failed | IncidentState::Sealed)
-}
-
-async fn cancel_all(fleet: &dyn Fleet, cancels: Vec<(NodeName, RequestId)>) {
-    for (node, request) in cancels {
-        if timeout(CALL_DEADLINE, fleet.cancel(&node, request)).await.is_err() {
-            tracing::warn!(%node, %request, "a request was not cancelled in time");
-        }
-    }
 }
 
 fn items_in(data: &DataDir, record: &Record) -> BTreeMap<NodeName, u64> {

@@ -6,6 +6,8 @@
 //! say.
 
 mod amendment;
+mod step;
+mod waves;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use amendment::Amendment;
 pub use amendment::{AMENDING, MAX_REVISIONS, TOGETHER, is_missing};
+pub use step::{IncidentEvent, Step};
+pub use waves::{WAVE, WAVE_EVERY};
 
 /// How long after the end of a window nodes are asked: a frame is due once a second and may take most of a second to
 /// be measured and written, so the last frame of a window is in the ring by then.
@@ -26,15 +30,6 @@ pub const FRAMES_IN_FLIGHT: Duration = Duration::from_millis(1500);
 
 /// How long to wait before a node that is connected, but could not be asked, is asked again.
 pub const ASK_AGAIN: Duration = Duration::from_secs(1);
-
-/// Nodes that one incident asks together, and the time to the next of them: a whole fleet that begins to read its logs and
-/// to upload in the same moment is a load of its own.
-pub const WAVE: usize = 64;
-/// See [`WAVE`].
-pub const WAVE_EVERY: Duration = Duration::from_millis(250);
-
-/// The part of an incident's patience within which every node is asked, in waves that are larger if need be.
-const ASKED_WITHIN: u32 = 4;
 
 /// How long before sealing that failed is tried again; it doubles up to the most. A full disk is what fails most, and
 /// somebody makes room: sealing reads everything that was gathered, so not every second.
@@ -166,142 +161,6 @@ impl Member {
 
     fn was_heard(&self) -> bool {
         self.items > 0 || self.sources.values().any(|s| s.records > 0)
-    }
-}
-
-/// What happens to an incident.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IncidentEvent {
-    /// It begins, or goes on after a restart; these nodes have a session.
-    Started {
-        /// Nodes with a session now.
-        connected: Vec<NodeName>,
-    },
-    /// Time has passed.
-    Tick,
-    /// A node has a session.
-    Connected {
-        /// Which.
-        node: NodeName,
-    },
-    /// A node's session has ended.
-    Disconnected {
-        /// Which.
-        node: NodeName,
-    },
-    /// The ask could not be handed to the node.
-    NotAsked {
-        /// Which.
-        node: NodeName,
-    },
-    /// A node tells how far a source is.
-    Progress {
-        /// Which node.
-        node: NodeName,
-        /// In answer to which request.
-        request: RequestId,
-        /// Which source.
-        source: String,
-        /// Records so far.
-        records: u64,
-        /// Bytes so far.
-        bytes: u64,
-    },
-    /// An item is whole, checked and on disk.
-    Item {
-        /// Which node.
-        node: NodeName,
-        /// In answer to which request.
-        request: RequestId,
-        /// Its source.
-        source: String,
-        /// Its gaps.
-        gaps: u64,
-    },
-    /// A node says that it is done.
-    Done {
-        /// Which node.
-        node: NodeName,
-        /// In answer to which request.
-        request: RequestId,
-        /// What it says.
-        answer: Answer,
-    },
-    /// The archive lies there, verified.
-    Sealed {
-        /// The archive.
-        archive: SealedArchive,
-        /// What became of each node.
-        nodes: Vec<(NodeName, NodeState)>,
-        /// The requests in whose names nodes that are missing are asked when they come back.
-        requests: BTreeMap<NodeName, RequestId>,
-    },
-    /// The archive could not be written.
-    SealFailed {
-        /// Why, for a person.
-        why: String,
-    },
-}
-
-impl IncidentEvent {
-    /// The one node that it is about; `None`: the incident as a whole.
-    pub const fn node(&self) -> Option<&NodeName> {
-        match self {
-            Self::Connected { node }
-            | Self::Disconnected { node }
-            | Self::NotAsked { node }
-            | Self::Progress { node, .. }
-            | Self::Item { node, .. }
-            | Self::Done { node, .. } => Some(node),
-            Self::Started { .. } | Self::Tick | Self::Sealed { .. } | Self::SealFailed { .. } => None,
-        }
-    }
-}
-
-/// What is to be done, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// Keep the node's last words from the window's begin on until [`Step::Release`].
-    Pin {
-        /// Which node.
-        node: NodeName,
-    },
-    /// Ask the node for the window.
-    Ask {
-        /// Which node.
-        node: NodeName,
-        /// In the name of which request.
-        request: RequestId,
-    },
-    /// Nothing more of this request is wanted; its spool must be at rest before the next step.
-    Cancel {
-        /// Which node.
-        node: NodeName,
-        /// Which request.
-        request: RequestId,
-    },
-    /// Write down the state: a restart goes on from here.
-    Save,
-    /// Write the archive, then say [`IncidentEvent::Sealed`] or [`IncidentEvent::SealFailed`].
-    Seal,
-    /// The archive is announced: the pins and the spool are no longer needed.
-    Release,
-}
-
-impl Step {
-    /// The node whose last words are to be kept.
-    pub const fn pinned(&self) -> Option<&NodeName> {
-        if let Self::Pin { node } = self { Some(node) } else { None }
-    }
-
-    /// The node that is to be asked.
-    pub const fn asked(&self) -> Option<&NodeName> {
-        if let Self::Ask { node, .. } = self { Some(node) } else { None }
-    }
-
-    /// Whether something is wanted of a node, or of what is held of it.
-    pub const fn is_to_a_node(&self) -> bool {
-        matches!(self, Self::Pin { .. } | Self::Ask { .. })
     }
 }
 
@@ -628,37 +487,6 @@ impl Incident {
             IncidentState::Open | IncidentState::Sealing | IncidentState::Failed => return,
         }
         self.ask_those_who_wait(now, steps);
-    }
-
-    /// Asks nodes that are there, no more than a wave of them at a time.
-    fn ask_those_who_wait(&mut self, now: Stamp, steps: &mut Vec<Step>) {
-        if now.boot >= later(self.wave.0, WAVE_EVERY) {
-            self.wave = (now.boot, 0);
-        }
-        let most = self.wave_size();
-        for (node, member) in self.members.iter_mut().filter(|(_, member)| member.is_to_be_asked(now.boot)) {
-            if self.wave.1 >= most {
-                return;
-            }
-            self.wave.1 += 1;
-            member.phase = NodePhase::Asked;
-            member.not_before = None;
-            steps.push(Step::Ask { node: node.clone(), request: member.request });
-        }
-    }
-
-    /// So many that all of them are asked early enough to answer.
-    fn wave_size(&self) -> usize {
-        let waves = self.plan.patience_nanos / u64::from(ASKED_WITHIN) / nanos(WAVE_EVERY);
-        let waves = usize::try_from(waves).unwrap_or(usize::MAX).max(1);
-        self.members.len().div_ceil(waves).max(WAVE)
-    }
-
-    /// When there is room to ask more, if somebody waits for it.
-    fn next_wave(&self) -> Option<BootTime> {
-        let full = self.wave.1 >= self.wave_size();
-        let waits = || self.members.values().any(|m| m.is_to_be_asked(self.wave.0));
-        (full && waits()).then(|| later(self.wave.0, WAVE_EVERY))
     }
 
     fn end_gathering(&mut self, steps: &mut Vec<Step>) {

@@ -3,12 +3,14 @@
 //! Here: which request to open one is accepted (pure). [`machine`] and [`coverage`] decide, [`gather`] and [`seal`] act.
 
 pub mod before;
+mod calls;
 pub mod coalesce;
 pub mod coverage;
 pub mod entries;
 pub mod fleet;
 pub mod gather;
 pub mod handle;
+mod live;
 pub mod machine;
 pub mod recorded;
 pub mod rejoined;
