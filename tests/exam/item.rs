@@ -3,7 +3,9 @@
 use anyhow::Result;
 
 use crate::report::Findings;
-use crate::{damage, dead_node, fleet, floods, hostile, kills, power, restart, simulation, system_calls, truncated};
+use crate::{
+    damage, dead_node, fleet, fleet_wide, floods, hostile, kills, power, restart, simulation, system_calls, truncated,
+};
 
 /// Every item, in the order in which the exam runs them.
 ///
@@ -19,6 +21,7 @@ pub(crate) const ALL: &[Item] = &[
     system_calls::ITEM,
     fleet::ITEM,
     fleet::BENDING,
+    fleet_wide::ITEM,
     hostile::ITEM,
     floods::ITEM,
 ];

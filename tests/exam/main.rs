@@ -11,6 +11,7 @@ mod damage;
 mod dead_node;
 mod dial;
 mod fleet;
+mod fleet_wide;
 mod floods;
 mod frames;
 mod hostile;

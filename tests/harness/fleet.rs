@@ -17,7 +17,9 @@ use casefile_proto::sample::{
     Frame, MetricDef, MetricIndex, MetricKind, Outcome, Reading, Sample, Schema, SeriesDef, SeriesId, SourceDef,
     SourceIndex,
 };
-use casefile_proto::session::{Buffer, ClockAnswer, Ends, FrameBatch, FromAgent, Hello, PROTOCOL, ToAgent};
+use casefile_proto::session::{
+    Buffer, ClockAnswer, CollectionDone, Ends, FrameBatch, FromAgent, Hello, PROTOCOL, ToAgent,
+};
 use casefile_proto::time::{BootTime, Stamp, WallTime};
 use casefile_proto::units::{Scale, Unit};
 use casefile_proto::wire::v1;
@@ -65,6 +67,8 @@ pub struct Seen {
     /// Sessions that ended though nobody wanted it, and why the last one did.
     broken: AtomicU64,
     why: Mutex<String>,
+    /// When an agent was asked to collect something, and answered that it has nothing.
+    asked: Mutex<Vec<Instant>>,
     /// When a frame was sent, and the microseconds until its ack.
     latencies: Mutex<Vec<(Instant, u32)>>,
 }
@@ -83,6 +87,11 @@ impl Seen {
     /// Sessions that ended by themselves, and why the last of them did.
     pub fn broken(&self) -> (u64, String) {
         (self.broken.load(Ordering::Relaxed), self.why.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// When agents were asked to collect something, each time.
+    pub fn asked(&self) -> Vec<Instant> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// This share (0 to 1) of the frames was acknowledged within this time.
@@ -332,6 +341,11 @@ impl Agent {
                     }
                     Some(ToAgent::Probe(token)) => {
                         session.to.send(FromAgent::Clock(ClockAnswer { token, clock: self.clock() }).into()).await?;
+                    }
+                    Some(ToAgent::Collect(ask)) => {
+                        self.seen.asked.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+                        let done = CollectionDone { request: ask.request, sources: Vec::new(), gaps: Vec::new() };
+                        session.to.send(FromAgent::Done(done).into()).await?;
                     }
                     Some(_) => {}
                     None => bail!("the collector closed the session"),
