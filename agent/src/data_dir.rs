@@ -1,8 +1,10 @@
 //! The agent's own directory: made if need be, and refused unless it is ours alone. The ring holds what only root may
 //! read, so nobody else may look in, and nobody else may have put a link there.
 
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use casefile_evidence::directory;
 
 /// What a refusal of the file system means for the evidence, and what to try. Empty where the error says enough.
 fn hint(error: &std::io::Error) -> &'static str {
@@ -75,10 +77,10 @@ impl DataDir {
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
         let failed = |doing| move |source| DataDirError::Io { doing, path: path.to_owned(), source };
         match std::fs::symlink_metadata(path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make"))?;
-            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => directory::make(path).map_err(failed("make"))?,
             Err(e) => return Err(failed("look at")(e)),
+            // Whoever made it may have been killed before its name was on the disk.
+            Ok(meta) if meta.is_dir() => directory::make(path).map_err(failed("sync"))?,
             Ok(_) => {}
         }
         let meta = std::fs::symlink_metadata(path).map_err(failed("look at"))?;

@@ -106,8 +106,8 @@ fn is_empty(item: &SpooledItem) -> io::Result<bool> {
     }
 }
 
-/// The description of every item, in order of run and number. One that is torn is passed over: nothing of an item is
-/// acknowledged before its description was synced.
+/// The description of every item, in order of run and number. One that is torn, or says that an item is whole of which there
+/// is no file, is passed over: nothing of an item is acknowledged before both its names and its description were synced.
 fn metas(dir: &Path) -> io::Result<Vec<(Place, Meta)>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -118,10 +118,10 @@ fn metas(dir: &Path) -> io::Result<Vec<(Place, Meta)>> {
     for entry in entries {
         let entry = entry.map_err(|e| naming("list", dir, e))?;
         if let Some(place) = entry.file_name().to_str().and_then(Place::of) {
-            match Meta::read(&entry.path()) {
+            match Meta::read(place, dir) {
                 Ok(meta) => all.push((place, meta)),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    tracing::error!(%error, "the description of an item is torn: what had come of it is not used");
+                    tracing::error!(%error, "the description of an item is not used: power failed before it counted");
                 }
                 Err(error) => return Err(error),
             }
@@ -132,13 +132,23 @@ fn metas(dir: &Path) -> io::Result<Vec<(Place, Meta)>> {
 }
 
 impl Meta {
-    /// `InvalidData`: it is there and is none.
-    fn read(path: &Path) -> io::Result<Self> {
+    /// `InvalidData`: it is there and is none, or it is of a whole item whose file is not there.
+    fn read(place: Place, dir: &Path) -> io::Result<Self> {
+        let path = &place.meta(dir);
         let file = File::open(path).map_err(|e| naming("open", path, e))?;
-        serde_json::from_reader(BufReader::new(file).take(MAX_META)).map_err(|e| {
+        let meta: Self = serde_json::from_reader(BufReader::new(file).take(MAX_META)).map_err(|e| {
             let why = if e.is_io() { e.into() } else { io::Error::new(io::ErrorKind::InvalidData, e) };
             naming("read", path, why)
-        })
+        })?;
+        // The power may have failed between the two names.
+        if meta.tail.is_some() && !place.chunks(dir).try_exists()? {
+            let why = io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it says that the item is whole, and there is no file of it",
+            );
+            return Err(naming("believe", path, why));
+        }
+        Ok(meta)
     }
 
     fn into_item(self, path: PathBuf) -> SpooledItem {

@@ -165,11 +165,11 @@ impl Spool {
         current.turn += 1;
         let (turn, dir) = (current.turn, &self.shared.dir);
         let path = place.chunks(dir);
-        let (meta, is_new) = match Meta::read(&place.meta(dir)) {
+        let (meta, is_new) = match Meta::read(place, dir) {
             Ok(meta) if meta.head != head => return Err(Refusal::OtherItem),
             Ok(meta) if meta.tail.is_some() => return Ok(Begun::Whole(Box::new(meta.into_item(path)))),
             Ok(meta) => (meta, false),
-            // None, or one that was torn before anything was promised.
+            // None, or one that is of no use, and nothing was promised of it.
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
                 let meta = Meta { number, run, head, tail: None };
                 // Not synced: nothing is promised before the first sync, which includes it.

@@ -300,6 +300,23 @@ fn an_item_that_was_begun_and_has_no_file_yet_is_not_there_and_hinders_no_other(
 }
 
 #[test]
+fn an_item_that_is_said_to_be_whole_and_has_no_file_is_not_there_and_is_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lost, kept) = (sent(&[b"lost"]), sent(&[b"kept"]));
+    let spool = open(dir.path());
+    // The power failed when the new name of the description was on the disk and the name of the file was not.
+    std::fs::remove_file(whole(&spool, 1, "a.log", &lost).path).unwrap();
+    whole(&spool, 2, "b.log", &kept);
+    drop(spool);
+    let paths = |items: Vec<SpooledItem>| items.iter().map(|i| i.head.path.as_str().to_owned()).collect::<Vec<_>>();
+    assert_eq!(paths(read_dir(dir.path()).unwrap()), ["b.log"]);
+    let spool = open(dir.path());
+    assert_eq!(begin(&spool, 1, "a.log").offset(), 0);
+    assert_eq!(plain(&whole(&spool, 1, "a.log", &lost)), b"lost");
+    assert_eq!(paths(read_dir(dir.path()).unwrap()), ["a.log", "b.log"]);
+}
+
+#[test]
 fn a_torn_description_is_none_and_its_item_begins_anew() {
     let dir = tempfile::tempdir().unwrap();
     let place = Place { run: 0, item: ItemNumber(0) };
