@@ -1,4 +1,4 @@
-//! What an admin does from a terminal: tokens are made, listed and revoked through the API of a collector that runs, the
+//! What an admin does from a terminal: tokens are made, listed and revoked, and nodes are, through the API of a collector that runs, the
 //! audit log is read where it lies.
 
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use casefile_proto::wire::v1;
 use casefile_proto::wire::v1::identity_service_client::IdentityServiceClient;
 use casefile_review::display::safe;
 
-use crate::args::{AdminArgs, AuditArgs, CreateArgs, TokenVerb};
+use crate::args::{AdminArgs, AuditArgs, CreateArgs, NodeVerb, TokenVerb};
 use crate::{audit, data};
 
 /// A broken chain was found.
@@ -33,6 +33,20 @@ pub async fn token(verb: TokenVerb) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Revokes what a node has.
+pub async fn node(verb: NodeVerb) -> Result<ExitCode> {
+    let NodeVerb::Revoke { node, admin } = verb;
+    let request = v1::RevokeNodeRequest::from(node.clone());
+    let answer = connect(&admin).await?.revoke_node(request).await.map_err(|s| said(&s))?.into_inner();
+    let known =
+        if answer.is_known { "" } else { "; no node of that name has ever streamed to this collector: is it right?" };
+    let _unheard = writeln!(
+        anstream::stderr(),
+        "what node {node} has to show counts no more; it is back when it joins with a new token{known}"
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn create(args: CreateArgs) -> Result<ExitCode> {

@@ -74,6 +74,12 @@ pub enum Verb {
         #[command(subcommand)]
         verb: TokenVerb,
     },
+    /// Revoke what a node has to show.
+    Node {
+        /// What to do.
+        #[command(subcommand)]
+        verb: NodeVerb,
+    },
     /// Print the audit log, and check that nothing of it was changed.
     Audit(AuditArgs),
     /// Print a completion script for a shell.
@@ -130,6 +136,20 @@ pub enum TokenVerb {
     Revoke {
         /// Its id, as list shows it.
         id: TokenId,
+        /// Which collector.
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+}
+
+/// What to do with nodes.
+#[derive(Subcommand, Debug)]
+pub enum NodeVerb {
+    /// Revoke the certificates and join tokens of a node: its key was stolen, or it is gone for good. Its session ends within
+    /// seconds, and it must join with a new token. What it has told stays.
+    Revoke {
+        /// Its name.
+        node: NodeName,
         /// Which collector.
         #[command(flatten)]
         admin: AdminArgs,

@@ -172,6 +172,7 @@ impl Collector {
             clock: Arc::clone(&config.clock),
             redaction_key: redaction_key.subscribe(),
             session_age: config.session_age,
+            revoked: Arc::clone(identity.revoked()),
             audit: Arc::clone(identity.audit()),
             taking: space.taking(),
             stats: Arc::clone(&stats),

@@ -53,6 +53,7 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Token { verb } => return with_runtime(admin::token(verb)),
+        Verb::Node { verb } => return with_runtime(admin::node(verb)),
         Verb::Audit(args) => return admin::audit(&args),
         Verb::Local(args) => with_runtime(local::run(args, GRACE)),
         Verb::Serve { config } => with_runtime(serve(Config::load(&config)?)),

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
+use casefile_proto::node::Link;
 use casefile_tests::program::{Talking, command, run, said, stdout};
 use casefile_tests::{Rig, host::FakeHost, stop};
 use rustix::process::Signal;
@@ -72,6 +73,59 @@ async fn a_node_joins_with_a_token_renews_its_certificate_and_is_known_after_a_r
     assert!(log.contains("denied  enrol"), "{log}");
     let secret = mine.trim().rsplit('_').next().unwrap();
     assert!(!log.contains(secret), "a token is in no log");
+    stop(collector).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_revoked_is_refused_within_seconds_and_is_back_when_it_joins_anew() {
+    let rig = Rig::new().unwrap();
+    let host = FakeHost::new(rig.path("host")).unwrap();
+    let collector = rig.collector().await.unwrap();
+    let data = rig.path("collector").to_str().unwrap().to_owned();
+    let config = rig.path("agent.toml");
+    let text = format!(
+        "collector = {:?}\nnode = \"n1\"\ndata_dir = {:?}\nhost_root = {:?}\n",
+        rig.url(),
+        rig.path("agent-n1"),
+        host.root()
+    );
+    std::fs::write(&config, text).unwrap();
+    rig.enlist("n1").unwrap();
+    let mut agent =
+        Talking::start(command("casefile-agent").arg("run").arg("--config").arg(&config), rig.path("a.err"));
+    agent.until_it_says("session stands");
+    let mut client = rig.client().await.unwrap();
+    let held = client.recorded("n1", Duration::from_secs(2)).await.last_words.unwrap();
+    let waiting = stdout(&run("casefile-collector", &["token", "create", "--data", &data, "--node", "n1"]));
+
+    let mistyped = run("casefile-collector", &["node", "revoke", "n2", "--data", &data]);
+    assert!(mistyped.status.success() && said(&mistyped).contains("is it right?"), "{}", said(&mistyped));
+    let revoked = run("casefile-collector", &["node", "revoke", "n1", "--data", &data]);
+    assert!(revoked.status.success() && !said(&revoked).contains("is it right?"), "{}", said(&revoked));
+    agent.until_it_says("the certificate of node n1 was revoked: join with a new token");
+    let link = async |client: &mut casefile_tests::client::Client| client.nodes().await.unwrap()[0].link;
+    assert_eq!(link(&mut client).await, Link::Away);
+    // Neither the certificate, nor the token that was made before, nor a restart of the collector brings it back.
+    stop(collector).await;
+    let collector = rig.collector().await.unwrap();
+    let join = |token: &str| {
+        let mut join = command("casefile-agent");
+        join.arg("join").arg("--config").arg(&config).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut join = join.spawn().unwrap();
+        join.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
+        assert!(join.wait().unwrap().success());
+    };
+    join(&waiting);
+    agent.until_it_says("the join token is not known, was used, or has expired");
+    join(&stdout(&run("casefile-collector", &["token", "create", "--data", &data, "--node", "n1"])));
+    agent.until_it_says("joined node=n1");
+    let client = rig.client().await.unwrap();
+    client.recorded("n1", held.duration() + Duration::from_secs(3)).await;
+    agent.stop(Signal::TERM);
+    let audit = casefile_tests::audit::directory(&last_words(&rig)).unwrap();
+    assert!(audit.lost().is_empty(), "what it recorded meanwhile is fetched from its ring: {audit:?}");
+    let log = stdout(&run("casefile-collector", &["audit", "--data", &data]));
+    assert!(log.contains("granted  revoke-node  owner from 127.0.0.1") && log.contains("node n1"), "{log}");
     stop(collector).await;
 }
 

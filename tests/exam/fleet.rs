@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use casefile_tests::fleet::{Fleet, Plan};
 
 use crate::item::{Ask, Item};
+use crate::machine;
 use crate::processes::Usage;
 use crate::recorded::Recorded;
 use crate::report::Findings;
@@ -59,11 +60,22 @@ fn run_item(ask: &Ask) -> Result<Findings> {
 }
 
 fn run_bending(ask: &Ask) -> Result<Findings> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(stream(ask, false))
+    let fit = Ask { times: ask.times.min(fit()), ..*ask };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut findings = runtime.block_on(stream(&fit, false))?;
+    findings.figure("agents that fit the descriptors of this machine", fit.times);
+    Ok(findings)
+}
+
+/// So many agents may have a connection to one collector here: it keeps half of its file descriptors for files, and some for
+/// strangers.
+fn fit() -> u64 {
+    (machine::raise_descriptors() / 2).saturating_sub(600).max(1)
 }
 
 async fn stream(ask: &Ask, judged: bool) -> Result<Findings> {
     let mut findings = Findings::of(ask);
+    machine::raise_descriptors();
     let mut world = World::new(None).await?;
     world.collector.start()?;
     world.answers().await?;

@@ -15,6 +15,7 @@ use casefile_tests::program;
 use crate::dial;
 use crate::incidents::the_last;
 use crate::item::{Ask, Item};
+use crate::machine;
 use crate::processes::Usage;
 use crate::report::Findings;
 use crate::world::World;
@@ -47,6 +48,7 @@ fn run_item(ask: &Ask) -> Result<Findings> {
 
 async fn collect(ask: &Ask) -> Result<Findings> {
     let mut findings = Findings::of(ask);
+    machine::raise_descriptors();
     let mut world = World::new(None).await?;
     world.collector.start()?;
     world.answers().await?;

@@ -20,6 +20,8 @@ pub enum Verb {
     CreateToken,
     /// Revoked a token.
     RevokeToken,
+    /// Revoked the certificates of a node.
+    RevokeNode,
     /// Joined with a token, and got a certificate.
     Enrol,
     /// Claimed to be another node than its certificate says.
@@ -38,6 +40,7 @@ impl Verb {
             Self::DownloadArchive => "download-archive",
             Self::CreateToken => "create-token",
             Self::RevokeToken => "revoke-token",
+            Self::RevokeNode => "revoke-node",
             Self::Enrol => "enrol",
             Self::ClaimNode => "claim-node",
             Self::ReplaceSession => "replace-session",

@@ -55,6 +55,10 @@ impl Authorise {
             (Some(_), Who::Node(holder)) if self.identity.has_expired(holder) => {
                 Err((caller, Status::unauthenticated("the certificate of this connection has expired: renew it")))
             }
+            (Some(_), Who::Node(holder)) if self.identity.revoked().covers(holder) => {
+                let text = format!("the certificate of node {} was revoked: join with a new token", holder.node);
+                Err((caller, Status::unauthenticated(text)))
+            }
             (Some(Need::Agent), Who::Node(_)) => Ok(caller),
             (Some(Need::Role(role)), Who::Person(person)) if person.may(role) => {
                 peer.proven();

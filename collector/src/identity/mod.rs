@@ -6,6 +6,7 @@
 
 pub mod authorise;
 pub mod caller;
+pub mod revoked;
 pub mod routes;
 pub mod service;
 
@@ -29,6 +30,7 @@ use crate::audit::{Audit, AuditError, Entry, Outcome, Sums, Verb};
 use crate::ingest::Clock;
 use crate::store::{StoreError, Tokens};
 use caller::{Caller, Who};
+use revoked::Revoked;
 
 /// How long a certificate of an agent counts when nothing is said. It is renewed at two thirds of it.
 pub const CERTIFICATE_LIFE: Duration = Duration::from_hours(24);
@@ -70,6 +72,9 @@ pub enum Denied {
         "the join token is not known, was used, or has expired: ask for another one with casefile-collector token create"
     )]
     Token,
+    /// The certificate is revoked, or has expired while its connection stood.
+    #[error("the certificate of this connection does not count any more: join with a new token")]
+    NoLonger,
     /// There is neither a token nor a certificate.
     #[error("an enrolment needs a join token, or a connection with the certificate that is to be renewed")]
     NoCredential,
@@ -99,6 +104,7 @@ pub struct Identity {
     shown: Arc<Shown>,
     tokens: Arc<dyn Tokens>,
     people: RwLock<People>,
+    revoked: Arc<Revoked>,
     audit: Arc<Audit>,
     clock: Clock,
     life: Duration,
@@ -117,6 +123,7 @@ impl Identity {
         let now = clock().wall;
         let authority = Authority::load_or_make(keys, now)?;
         let shown = Shown::new(authority.server(now)?);
+        let revoked = Arc::new(Revoked::new(tokens.revoked_nodes()?));
         let mut people: People = tokens.tokens(now)?.into_iter().filter_map(person).collect();
         let path = keys.join("owner.token");
         let written = Token::new(Kind::Api, authority.pin()).and_then(|owner| {
@@ -127,7 +134,8 @@ impl Identity {
         let name = OWNER.parse().unwrap_or_else(|_| unreachable!("it is a name"));
         let everything = Person { name, roles: vec![Role::Admin] };
         people.insert(owner.digest(), (Arc::new(everything), WallTime::MAX));
-        Ok(Self { authority, shown, tokens, people: RwLock::new(people), audit, clock, life, sums: Sums::default() })
+        let (people, sums) = (RwLock::new(people), Sums::default());
+        Ok(Self { authority, shown, tokens, people, revoked, audit, clock, life, sums })
     }
 
     /// What everybody who connects must know.
@@ -166,6 +174,11 @@ impl Identity {
         holder.expires <= (self.clock)().wall
     }
 
+    /// Whose certificates were revoked.
+    pub const fn revoked(&self) -> &Arc<Revoked> {
+        &self.revoked
+    }
+
     /// The person whose token this text is. Does not block.
     pub fn person(&self, text: &str) -> Option<Arc<Person>> {
         let token: Token = text.parse().ok()?;
@@ -196,12 +209,14 @@ impl Identity {
                 };
                 let entry = caller.entry(Verb::Enrol, format!("token {id}"), Outcome::Granted);
                 self.audit.record(Entry { who: format!("node {node}"), ..entry })?;
-                Ok(self.authority.issue(&node, &ask.request, now, self.life)?)
+                Ok(self.issue(&node, &ask.request)?)
+            }
+            // A connection may outlive what it was begun with.
+            (Credential::Certificate, Who::Node(holder)) if self.has_expired(holder) || self.revoked.covers(holder) => {
+                Err(Denied::NoLonger)
             }
             // Of itself, over itself: nothing is granted that was not there.
-            (Credential::Certificate, Who::Node(holder)) => {
-                Ok(self.authority.issue(&holder.node, &ask.request, now, self.life)?)
-            }
+            (Credential::Certificate, Who::Node(holder)) => Ok(self.issue(&holder.node, &ask.request)?),
             (Credential::Certificate, _) => Err(Denied::NoCredential),
         }
     }
@@ -243,9 +258,30 @@ impl Identity {
         removed.map(drop).ok_or_else(|| Denied::NoToken(id.clone()))
     }
 
+    /// Revokes what a node has: its certificates count no more, nor do its join tokens, and it must join anew. Whether a node
+    /// of that name has ever streamed to this collector.
+    pub fn revoke_node(&self, node: &NodeName, caller: &Caller) -> Result<bool, Denied> {
+        self.audit.record(caller.entry(Verb::RevokeNode, format!("node {node}"), Outcome::Granted))?;
+        let now = (self.clock)().wall;
+        let until = revoked::second(now);
+        let is_known = self.tokens.revoke_node(node, until, now.before(self.life))?;
+        self.revoked.add(node.clone(), until);
+        Ok(is_known)
+    }
+
     /// A certificate for the agent in this very process.
     pub fn agent(&self, node: &NodeName) -> Result<Certificate, CertificateError> {
-        self.authority.agent(node, (self.clock)().wall, self.life)
+        self.authority.agent(node, self.issued_at(node), self.life)
+    }
+
+    fn issue(&self, node: &NodeName, request: &[u8]) -> Result<Enrolled, AuthorityError> {
+        self.authority.issue(node, request, self.issued_at(node), self.life)
+    }
+
+    /// Now, or as soon as a new certificate of this node is told from those that were revoked.
+    fn issued_at(&self, node: &NodeName) -> WallTime {
+        let now = (self.clock)().wall;
+        self.revoked.earliest(node).map_or(now, |earliest| earliest.max(now))
     }
 }
 

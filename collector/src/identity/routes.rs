@@ -22,6 +22,7 @@ pub const ALL: &[(&str, Need)] = &[
     ("/casefile.v1.IdentityService/CreateToken", Need::Role(Role::Admin)),
     ("/casefile.v1.IdentityService/ListTokens", Need::Role(Role::Admin)),
     ("/casefile.v1.IdentityService/RevokeToken", Need::Role(Role::Admin)),
+    ("/casefile.v1.IdentityService/RevokeNode", Need::Role(Role::Admin)),
     ("/casefile.v1.AgentService/Session", Need::Agent),
     ("/casefile.v1.AgentService/Upload", Need::Agent),
     ("/casefile.v1.IncidentService/OpenIncident", Need::Role(Role::Requester)),

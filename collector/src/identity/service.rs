@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use casefile_proto::identity::{EnrolAsk, TokenAsk, TokenId};
+use casefile_proto::ids::NodeName;
 use casefile_proto::wire::v1;
 use casefile_proto::wire::v1::identity_service_server::IdentityService;
 use tonic::{Request, Response, Status};
@@ -73,13 +74,23 @@ impl IdentityService for Api {
         self.blocking(move |identity| identity.revoke(&id, &caller)).await?;
         Ok(Response::new(v1::RevokeTokenResponse {}))
     }
+
+    async fn revoke_node(
+        &self,
+        request: Request<v1::RevokeNodeRequest>,
+    ) -> Result<Response<v1::RevokeNodeResponse>, Status> {
+        let caller = caller(&request)?;
+        let node = NodeName::try_from(request.into_inner()).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let is_known = self.blocking(move |identity| identity.revoke_node(&node, &caller)).await?;
+        Ok(Response::new(v1::RevokeNodeResponse { is_known }))
+    }
 }
 
 /// What is ours (paths, what the file system said) stays here; the log has it.
 fn denied(error: &Denied) -> Status {
     let text = error.to_string();
     match error {
-        Denied::Token | Denied::NoCredential => Status::unauthenticated(text),
+        Denied::Token | Denied::NoCredential | Denied::NoLonger => Status::unauthenticated(text),
         Denied::Authority(casefile_identity::authority::AuthorityError::Request) | Denied::TooLong => {
             Status::invalid_argument(text)
         }

@@ -200,7 +200,13 @@ impl Conversation {
                     Vec::new()
                 }
                 // Time passes.
-                _ = ticks.tick() => self.session.tick(self.registry.now()),
+                _ = ticks.tick() => {
+                    let holder = &self.agent.holder;
+                    if self.registry.config.revoked.covers(holder) {
+                        return Err(Refusal::Revoked(holder.node.clone()).into());
+                    }
+                    self.session.tick(self.registry.now())
+                }
                 // It has lasted long enough.
                 () = &mut aged => {
                     self.finish().await?;

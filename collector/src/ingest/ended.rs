@@ -16,6 +16,8 @@ pub enum Ended {
     Stopping,
     /// It lasted as long as it may.
     Age,
+    /// Its certificate was revoked.
+    Revoked,
     /// Nothing was heard for too long.
     Silent,
     /// The agent did not read.
@@ -41,6 +43,7 @@ impl Label for Ended {
         Self::Superseded,
         Self::Stopping,
         Self::Age,
+        Self::Revoked,
         Self::Silent,
         Self::Deaf,
         Self::Protocol,
@@ -57,6 +60,7 @@ impl Label for Ended {
             Self::Superseded => "superseded",
             Self::Stopping => "stopping",
             Self::Age => "age",
+            Self::Revoked => "revoked",
             Self::Silent => "silent",
             Self::Deaf => "deaf",
             Self::Protocol => "protocol",
@@ -90,6 +94,7 @@ impl From<&Refusal> for Ended {
             | Refusal::BeginTwice => Self::Protocol,
             Refusal::Record(_) => Self::Damaged,
             Refusal::Age => Self::Age,
+            Refusal::Revoked(_) => Self::Revoked,
             Refusal::Silent | Refusal::Stalled => Self::Silent,
             Refusal::Deaf => Self::Deaf,
             Refusal::Superseded(_) | Refusal::LastWords(LastWordsError::Superseded(_)) => Self::Superseded,

@@ -34,6 +34,7 @@ pub use refusal::Refusal;
 pub use registry::Heard;
 
 use crate::audit::Audit;
+use crate::identity::revoked::Revoked;
 use crate::last_words::LastWords;
 use crate::space::Taking;
 use crate::spool::SpooledItem;
@@ -57,6 +58,8 @@ pub struct IngestConfig {
     pub redaction_key: watch::Receiver<RedactionKey>,
     /// How long a session may last; then the agent dials again, and shows the certificate that it has by then.
     pub session_age: Duration,
+    /// Whose certificates do not count any more: their sessions end.
+    pub revoked: Arc<Revoked>,
     /// What is told of agents that are not who they say, or who are two.
     pub audit: Arc<Audit>,
     /// Whether evidence is taken. While it is not, sessions and uploads stand and nothing more is read of them.

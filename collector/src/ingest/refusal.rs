@@ -56,6 +56,9 @@ pub enum Refusal {
     /// The session has lasted long enough, or its certificate ends: another one begins at once.
     #[error("the session is as old as it may get: dial again")]
     Age,
+    /// The certificate of the session was revoked.
+    #[error("the certificate of node {0} was revoked: join with a new token")]
+    Revoked(NodeName),
     /// A record does not decode.
     #[error("refuse a record")]
     Record(#[source] DecodeError),
@@ -142,7 +145,7 @@ impl Refusal {
             Self::Silent | Self::Deaf | Self::Stalled => Code::DeadlineExceeded,
             Self::Superseded(_) | Self::LastWords(LastWordsError::Superseded(_)) => Code::Aborted,
             Self::Age | Self::Stopping | Self::LastWords(_) | Self::Short(_) => Code::Unavailable,
-            Self::Token => Code::Unauthenticated,
+            Self::Token | Self::Revoked(_) => Code::Unauthenticated,
             Self::Request(_) => Code::NotFound,
             Self::CutShort => Code::Cancelled,
             Self::Spool(refusal) => match refusal {

@@ -187,6 +187,11 @@ pub trait Tokens: Send + Sync {
     fn tokens(&self, now: WallTime) -> Result<Vec<(Digest, TokenInfo)>, StoreError>;
     /// Forgets a token, and says whose it was. `None`: there is none.
     fn remove_token(&self, id: &TokenId) -> Result<Option<Subject>, StoreError>;
+    /// Certificates of this node that were issued until then are revoked, and its join tokens are gone; what was revoked
+    /// until `forget` is forgotten. Whether a node of that name is known.
+    fn revoke_node(&self, node: &NodeName, until: WallTime, forget: WallTime) -> Result<bool, StoreError>;
+    /// The nodes whose certificates are revoked, and until when.
+    fn revoked_nodes(&self) -> Result<Vec<(NodeName, WallTime)>, StoreError>;
 }
 
 /// Makes a call to the index on a thread that may block.

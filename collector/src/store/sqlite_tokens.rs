@@ -1,6 +1,7 @@
 //! Tokens in the index: the digest of each secret, never the secret. A join token is gone when it was used.
 
 use casefile_proto::identity::{Subject, TokenId, TokenInfo};
+use casefile_proto::ids::NodeName;
 use casefile_proto::item::Digest;
 use casefile_proto::time::WallTime;
 use rusqlite::{OptionalExtension, Row, params};
@@ -18,6 +19,10 @@ CREATE TABLE IF NOT EXISTS tokens (
     subject TEXT NOT NULL,
     created INTEGER NOT NULL,
     expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS revoked (
+    node  TEXT PRIMARY KEY,
+    until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
 
@@ -64,6 +69,40 @@ impl Tokens for SqliteStore {
         let connection = self.lock();
         let removed = connection.query_row(sql, [id.as_str()], |row| json_at(row, 0));
         removed.optional().map_err(database("write"))
+    }
+
+    fn revoke_node(&self, node: &NodeName, until: WallTime, forget: WallTime) -> Result<bool, StoreError> {
+        let mut connection = self.lock();
+        let subject = json(&Subject::Node(node.clone()))?;
+        let mut revoke = || -> rusqlite::Result<bool> {
+            let tx = connection.transaction()?;
+            tx.execute("DELETE FROM revoked WHERE until <= ?1", [forget.nanos()])?;
+            tx.execute(
+                "INSERT OR REPLACE INTO revoked (node, until) VALUES (?1, ?2)",
+                params![node.as_str(), until.nanos()],
+            )?;
+            tx.execute("DELETE FROM tokens WHERE subject = ?1", [subject.as_str()])?;
+            let known = tx.query_row("SELECT 1 FROM nodes WHERE name = ?1", [node.as_str()], |_| Ok(())).optional()?;
+            tx.commit()?;
+            Ok(known.is_some())
+        };
+        revoke().map_err(database("write"))
+    }
+
+    fn revoked_nodes(&self) -> Result<Vec<(NodeName, WallTime)>, StoreError> {
+        let connection = self.lock();
+        let all = || {
+            let mut query = connection.prepare_cached("SELECT node, until FROM revoked")?;
+            let row = |row: &Row<'_>| {
+                let name: String = row.get(0)?;
+                let node = name.parse().map_err(|e: casefile_proto::ids::InvalidId| {
+                    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, e.into())
+                })?;
+                Ok((node, WallTime::from_nanos(row.get(1)?)))
+            };
+            query.query_map([], row)?.collect::<rusqlite::Result<_>>()
+        };
+        all().map_err(database("read"))
     }
 }
 
@@ -120,6 +159,22 @@ mod tests {
         assert_eq!(store.remove_token(&made.id).unwrap(), Some(person()));
         assert_eq!(store.remove_token(&made.id).unwrap(), None);
         assert!(store.tokens(WallTime::from_secs(1)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_node_is_revoked_with_its_tokens_until_no_certificate_of_before_can_count() {
+        let store = SqliteStore::in_memory();
+        let (a, b) = (Digest([1; 32]), Digest([2; 32]));
+        let name = |name: &str| -> NodeName { name.parse().unwrap() };
+        store.add_token(&a, &kept(&a, Subject::Node(name("n")), 0, 10)).unwrap();
+        store.add_token(&b, &kept(&b, Subject::Node(name("nn")), 0, 10)).unwrap();
+        assert!(!store.revoke_node(&name("n"), WallTime::from_secs(3), WallTime::from_secs(-1)).unwrap());
+        assert_eq!(store.spend_token(&a, WallTime::from_secs(4)).unwrap(), None);
+        assert!(store.spend_token(&b, WallTime::from_secs(4)).unwrap().is_some(), "another node's");
+        assert_eq!(store.revoked_nodes().unwrap(), [(name("n"), WallTime::from_secs(3))]);
+        crate::last_words::NodeNumbers::number(&store, &name("m")).unwrap();
+        assert!(store.revoke_node(&name("m"), WallTime::from_secs(9), WallTime::from_secs(3)).unwrap());
+        assert_eq!(store.revoked_nodes().unwrap(), [(name("m"), WallTime::from_secs(9))]);
     }
 
     #[test]

@@ -68,6 +68,7 @@ impl Server {
             clock: Arc::new(casefile_collector::clock::now),
             redaction_key: redaction_key.subscribe(),
             session_age,
+            revoked: Arc::clone(identity.revoked()),
             audit: Arc::clone(&audit),
             taking: taking.subscribe(),
             stats: Arc::clone(&stats),

@@ -5,6 +5,7 @@ use super::{ConvertError, Fields, Problem, into_list, number_of};
 use crate::identity::{
     Credential, EnrolAsk, Enrolled, MAX_LIFE, NewToken, Person, Role, Subject, TokenAsk, TokenId, TokenInfo,
 };
+use crate::ids::NodeName;
 use crate::time::WallTime;
 use crate::wire::v1;
 
@@ -195,6 +196,19 @@ impl TryFrom<v1::RevokeTokenRequest> for TokenId {
     type Error = ConvertError;
     fn try_from(r: v1::RevokeTokenRequest) -> Result<Self, ConvertError> {
         Fields("RevokeTokenRequest").parsed("id", &r.id)
+    }
+}
+
+impl TryFrom<v1::RevokeNodeRequest> for NodeName {
+    type Error = ConvertError;
+    fn try_from(r: v1::RevokeNodeRequest) -> Result<Self, ConvertError> {
+        Fields("RevokeNodeRequest").parsed("node", &r.node)
+    }
+}
+
+impl From<NodeName> for v1::RevokeNodeRequest {
+    fn from(node: NodeName) -> Self {
+        Self { node: node.as_str().to_owned() }
     }
 }
 

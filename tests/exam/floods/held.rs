@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use casefile_identity::COLLECTOR;
 use casefile_identity::dial::{Me, client};
 use casefile_identity::token::Token;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
@@ -17,6 +16,7 @@ use tokio_rustls::TlsConnector;
 
 use super::http2::PREFACE;
 use crate::dial::Door;
+use crate::machine;
 use crate::report::Findings;
 
 /// A way to be there.
@@ -54,10 +54,7 @@ const PER_ADDRESS: usize = 1_000;
 
 /// How many connections this process can hold, at most as many as were asked for; said when it is fewer.
 pub(super) fn most(asked: usize, findings: &mut Findings) -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    // Where it may not be raised, fewer are opened.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    let now = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+    let now = usize::try_from(machine::raise_descriptors()).unwrap_or(usize::MAX);
     let most = asked.min(now.saturating_sub(200));
     findings.figure("connections held", most);
     if most < asked {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use casefile_collector::audit::Verb;
 use casefile_identity::authority::Authority;
+use casefile_identity::certificate::Certificate;
 use casefile_identity::dial::{Address, Api, Me, dial, dial_as};
 use casefile_identity::token::{Pin, Token};
 use casefile_proto::identity::{NewToken, Person, Role, Subject, TokenAsk};
@@ -144,10 +145,19 @@ impl Site {
 
     /// A connection of an agent.
     pub(super) async fn agent(&self, node: &NodeName) -> Result<Channel> {
-        let certificate = self.authority.agent(node, casefile_tests::now(), Duration::from_hours(1))?;
-        dial(&self.address, &Me::Agent(certificate), |endpoint| endpoint)
-            .await
-            .with_context(|| format!("connect as {node}"))
+        self.showing(self.certificate(node)?).await
+    }
+
+    /// A certificate as the collector gives them.
+    pub(super) fn certificate(&self, node: &NodeName) -> Result<Certificate> {
+        Ok(self.authority.agent(node, casefile_tests::now(), Duration::from_hours(1))?)
+    }
+
+    /// A connection that shows this certificate.
+    pub(super) async fn showing(&self, certificate: Certificate) -> Result<Channel> {
+        let node = certificate.node().clone();
+        let channel = dial(&self.address, &Me::Agent(certificate), |endpoint| endpoint).await;
+        channel.with_context(|| format!("connect as {node}"))
     }
 }
 

@@ -2,17 +2,22 @@
 
 use anyhow::{Context, Result};
 use casefile_collector::audit::Verb;
+use casefile_proto::ids::NodeName;
+use casefile_proto::wire::v1;
+use casefile_proto::wire::v1::identity_service_client::IdentityServiceClient;
 use tonic::codegen::http::Request;
 use tonic::transport::Channel;
 
 use super::case::{Answer, Case, Variant};
-use super::raw::{call, send, whole};
+use super::certificates::request;
+use super::raw::{call, judged, send, whole};
 
 /// A caller, and the methods that are not his, below `/casefile.v1.`.
 const PEOPLES: &[&str] = &[
     "IdentityService/CreateToken",
     "IdentityService/ListTokens",
     "IdentityService/RevokeToken",
+    "IdentityService/RevokeNode",
     "IncidentService/OpenIncident",
     "IncidentService/GetIncident",
     "IncidentService/ListIncidents",
@@ -21,7 +26,12 @@ const PEOPLES: &[&str] = &[
     "NodeService/ListNodes",
 ];
 const AGENTS: &[&str] = &["AgentService/Session", "AgentService/Upload"];
-const TOKENS: &[&str] = &["IdentityService/CreateToken", "IdentityService/ListTokens", "IdentityService/RevokeToken"];
+const TOKENS: &[&str] = &[
+    "IdentityService/CreateToken",
+    "IdentityService/ListTokens",
+    "IdentityService/RevokeToken",
+    "IdentityService/RevokeNode",
+];
 
 pub(super) const ALL: &[Variant] = &[
     Variant {
@@ -31,6 +41,42 @@ pub(super) const ALL: &[Variant] = &[
                 let node = c.node()?;
                 c.audited(format!("node {node}"), Verb::Call);
                 each(&c.site.agent(&node).await?, &[], PEOPLES).await
+            })
+        },
+    },
+    Variant {
+        name: "an agent whose certificate was revoked, on the connection on which it was good",
+        tried: |c| {
+            Box::pin(async move {
+                let node = c.node()?;
+                let channel = c.site.agent(&node).await?;
+                revoke(&c, &node).await?;
+                c.audited(format!("node {node}"), Verb::Call);
+                each(&channel, &[], AGENTS).await
+            })
+        },
+    },
+    Variant {
+        name: "an agent whose certificate was revoked, on another connection",
+        tried: |c| {
+            Box::pin(async move {
+                let node = c.node()?;
+                let stolen = c.site.certificate(&node)?;
+                revoke(&c, &node).await?;
+                c.audited(format!("node {node}"), Verb::Call);
+                each(&c.site.showing(stolen).await?, &[], AGENTS).await
+            })
+        },
+    },
+    Variant {
+        name: "a certificate that was revoked renews itself",
+        tried: |c| {
+            Box::pin(async move {
+                let node = c.node()?;
+                let channel = c.site.agent(&node).await?;
+                revoke(&c, &node).await?;
+                let ask = v1::EnrolRequest { certificate_request: request(&[])?, credential: None };
+                Ok(judged(IdentityServiceClient::new(channel).enrol(ask).await))
             })
         },
     },
@@ -152,6 +198,12 @@ pub(super) const ALL: &[Variant] = &[
         tried: |c| Box::pin(async move { verb(&c, "POST", "application/json").await }),
     },
 ];
+
+async fn revoke(case: &Case, node: &NodeName) -> Result<()> {
+    let mut owner = IdentityServiceClient::new(case.site.as_owner().await?);
+    owner.revoke_node(v1::RevokeNodeRequest::from(node.clone())).await?;
+    Ok(())
+}
 
 async fn role(case: &Case, role: &'static str, methods: &[&str]) -> Result<Answer> {
     case.audited(role, Verb::Call);
