@@ -195,10 +195,10 @@ fn open<'t>(
     let mut dir = Dir::base(host, &log.dir).map_err(|e| gap(&e))?;
     let names = listed.names(&mut dir, log, gaps).map_err(|e| gap(&e))?;
     let place = |name: &OsStr| rotated_name(&log.name, name);
-    let (found, refused) = gather_from(&mut dir, place, names).map_err(|e| gap(&e))?;
-    gaps.extend(refused);
+    let mut gathered = gather_from(&mut dir, place, names).map_err(|e| gap(&e))?;
+    gaps.extend(std::mem::take(&mut gathered.gaps));
     let mut before = None;
-    let mut history = History::survey(found, |sample, file, place| {
+    let mut history = History::survey(gathered, |sample, file, place| {
         let recognised = recognise(sample, file, place.packed, zone, &times.declared, before);
         match recognised {
             Ok(recognised) => {

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow::{Break, Continue};
+use std::os::unix::fs::MetadataExt as _;
 
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::time::{WallTime, Window};
@@ -12,7 +13,7 @@ use casefile_proto::units::Bytes;
 use super::inflate::{GzipFeed, INFLATED_CAP, head};
 use super::lines::{Lines, PlainFeed, WRITTEN_ANEW, begins_with};
 use super::open::LogFile;
-use super::rotation::{Age, Found, Place};
+use super::rotation::{Age, Found, Gathered, Place};
 use super::sink::{Flow, Item};
 use super::window::{
     Approach, Begin, Ended, Grammar, Order, SLACK, begin, estimate, is_before, nothing_follows, read_up_to, scan,
@@ -54,27 +55,51 @@ impl<F> History<F> {
     /// Looks at the beginning of every file. `recognise` is given the sample, the file and its place; files that it cannot make
     /// sense of are left out, and it says itself what that means.
     pub(super) fn survey(
-        found: Vec<Found>,
+        gathered: Gathered,
         mut recognise: impl FnMut(&[u8], &LogFile, &Place) -> Option<Recognised<F>>,
     ) -> Self {
         let mut sample = vec![0; SAMPLE];
         let mut pieces: Vec<Piece<F>> = Vec::new();
-        for Found { place, file } in found {
-            if let Some(before) = pieces.last()
-                && is_copy(&before.file, &before.place, &file, &place)
-            {
-                pieces.pop();
-            }
+        for Found { place, file } in gathered.found {
             let read = if place.packed {
                 head(&file.file, &mut sample)
             } else {
                 // An error is met again, and told, when the file is read.
                 read_up_to(&file.file, &mut sample, 0).unwrap_or(0)
             };
+            // By the very bytes that say later whether the file was written anew: the copy is left out only for what it holds.
+            if let Some(before) = pieces.last()
+                && is_copy(&before.file, &before.place, &file, &place, &sample[..read])
+            {
+                pieces.pop();
+            }
             if let Some(recognised) = recognise(&sample[..read], &file, &place) {
                 let mark = sample[..read.min(MARK)].to_vec();
                 pieces.push(Piece { file, place, recognised, begin: None, mark });
             }
+        }
+        if !gathered.still {
+            // What the files hold knows their order better than their names.
+            for group in pieces.chunk_by_mut(|a, b| a.place.group == b.place.group) {
+                // One without a whole line has just been begun.
+                let first = |piece: &Piece<F>| match piece.recognised.first {
+                    None if piece.file.facts.size == 0 || piece.place.age == Age::Current => Some(WallTime::MAX),
+                    first => first,
+                };
+                if group.iter().all(|piece| first(piece).is_some()) {
+                    group.sort_by_key(first);
+                }
+            }
+            // A file that was opened under its old name and has been compressed and removed since is there twice.
+            pieces.dedup_by(|later, earlier| {
+                is_packed_twin(earlier, later) || {
+                    let twin = is_packed_twin(later, earlier);
+                    if twin {
+                        std::mem::swap(earlier, later);
+                    }
+                    twin
+                }
+            });
         }
         Self { pieces }
     }
@@ -223,21 +248,34 @@ impl<F> History<F> {
     }
 }
 
+/// Whether `packed` is what a plain file became that is still held open.
+fn is_packed_twin<F>(plain: &Piece<F>, packed: &Piece<F>) -> bool {
+    let removed = || plain.file.file.metadata().is_ok_and(|meta| meta.nlink() == 0);
+    packed.place.packed
+        && !plain.place.packed
+        && plain.place.group == packed.place.group
+        && plain.recognised.first.is_some()
+        && plain.recognised.first == packed.recognised.first
+        && removed()
+}
+
 /// Whether a rotated file is a copy of the current one: what `copytruncate` leaves between copying and truncating. Then
-/// the current file holds it all.
-fn is_copy(file: &LogFile, place: &Place, current: &LogFile, at: &Place) -> bool {
+/// the current file, which begins with `head`, holds it all.
+fn is_copy(file: &LogFile, place: &Place, current: &LogFile, at: &Place, head: &[u8]) -> bool {
     let may_be = !place.packed && at.age == Age::Current && place.group == at.group && file.facts.size > 0;
     if !may_be || file.facts.size > current.facts.size {
         return false;
     }
-    let mut blocks = [vec![0; NEAR_COPY], vec![0; NEAR_COPY]];
-    // As much at the beginning, and as much at the end of what was copied: two files of one log differ in their times.
-    let same = |at: u64, [a, b]: &mut [Vec<u8>; 2]| {
-        let length = usize::try_from(file.facts.size - at).unwrap_or(NEAR_COPY).min(NEAR_COPY);
-        let read = |file: &File, block: &mut [u8]| matches!(read_up_to(file, block, at), Ok(n) if n == block.len());
-        read(&file.file, &mut a[..length]) && read(&current.file, &mut b[..length]) && a[..length] == b[..length]
+    let length = usize::try_from(file.facts.size).unwrap_or(NEAR_COPY).min(NEAR_COPY);
+    let block = |file: &File, at: u64| {
+        let mut block = vec![0; length];
+        matches!(read_up_to(file, &mut block, at), Ok(read) if read == length).then_some(block)
     };
-    same(0, &mut blocks) && same(file.facts.size.saturating_sub(NEAR_COPY as u64), &mut blocks)
+    // As much at the beginning, and as much at the end of what was copied: two files of one log differ in their times.
+    let end = file.facts.size - length as u64;
+    head.len() >= length
+        && block(&file.file, 0).is_some_and(|copied| copied == head[..length])
+        && block(&file.file, end).is_some_and(|copied| block(&current.file, end).is_some_and(|now| now == copied))
 }
 
 /// As much of two files is compared to find that one is a copy of the other.
@@ -278,20 +316,14 @@ fn read_piece<G: Grammar>(
         Ok(size) => size,
         Err(e) => return told(Ended::Broken(e), piece, order, next, item),
     };
-    let (begin, size, mark) = if size < file.facts.size || !is_same(piece) {
-        // Truncated since it was looked at: what it holds now is new, and where to begin is not known of it.
+    // What was written since it was looked at is not part of what was asked, nor was it recognised.
+    if size < file.facts.size || !is_same(piece) {
         item.gap(truncated(piece, order, next, item));
-        let mut mark = vec![0; MARK];
-        match read_up_to(&file.file, &mut mark, 0) {
-            Ok(read) => mark.truncate(read),
-            Err(e) => return told(Ended::Broken(e), piece, order, next, item),
-        }
-        (Begin { offset: 0, ..begin }, size, mark)
-    } else {
-        // What was written since then is not part of what was asked, nor was it recognised.
-        (begin, file.facts.size, piece.mark.clone())
-    };
-    let mut lines = Lines::new(PlainFeed::marked(&file.file, begin.offset, mark), begin.offset, size);
+        return grammar.break_off(item);
+    }
+    let size = file.facts.size;
+    let feed = PlainFeed::marked(&file.file, begin.offset, piece.mark.clone());
+    let mut lines = Lines::new(feed, begin.offset, size);
     let mut ended = scan(&mut lines, Approach::Line, order, grammar, item);
     if let Ended::Past = ended {
         // One line that is past may lie: a few looks ahead must agree before the rest is left alone.
@@ -308,6 +340,13 @@ fn read_piece<G: Grammar>(
     let anew = matches!(&ended, Ended::Broken(e) if e.kind() == WRITTEN_ANEW);
     if anew || (matches!(ended, Ended::AtEnd) && lines.offset() < size) || !is_same(piece) {
         item.gap(truncated(piece, order, next, item));
+    }
+    if matches!(ended, Ended::AtEnd)
+        && lines.cut_short()
+        && let Some(interval) = between(order.latest().or(piece.recognised.first), None, item.window())
+    {
+        let why = format!("the last line of /{} had no end yet when it was read", file.path.display());
+        item.gap(Gap::new(GapReason::NotRecorded, why).counting(1).over(interval));
     }
     if anew {
         // What is there now is of another reading; a record that had begun has no end.

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, BufRead as _};
 use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
 
 use rustix::fs::SeekFrom;
 
@@ -28,6 +29,22 @@ const PATIENCE: u64 = 8 << 20;
 pub(super) trait Feed {
     /// Reads on. At the end: no bytes.
     fn feed(&mut self, into: &mut [u8]) -> io::Result<Fed>;
+
+    /// The end was reached in the middle of a line. Waits a little where somebody may be writing just now; says what came of it.
+    fn wait(&mut self) -> Wait {
+        Wait::Static
+    }
+}
+
+/// What waiting for the rest of a line came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// There may be more by now.
+    Again,
+    /// Nobody is writing: the line is as it is.
+    Static,
+    /// Somebody has written a moment ago, and the rest did not come.
+    InVain,
 }
 
 /// What was read.
@@ -47,7 +64,17 @@ pub(super) struct PlainFeed<'f> {
     in_zeros: bool,
     /// What the file begins with; empty: it is not looked at.
     mark: Vec<u8>,
+    /// How often the rest of a line was waited for.
+    waited: u32,
 }
+
+/// A file that was written to so lately may be in the middle of a line.
+const LATELY: Duration = Duration::from_secs(2);
+
+/// The rest of a line is looked for so often, so far apart: a writer that is interrupted goes on within milliseconds, one that
+/// writes when its buffer is full may take as long as it likes.
+const WAITS: u32 = 20;
+const A_MOMENT: Duration = Duration::from_millis(10);
 
 /// The error of a file that does not begin any more with what it began with: it was cut off and written anew. A truncation
 /// has no other trace once the file is as long as it was, and what was read in one go may be of both.
@@ -62,7 +89,7 @@ impl<'f> PlainFeed<'f> {
     /// From this byte on, as long as the file begins with this: else reading fails with [`WRITTEN_ANEW`], and gives nothing
     /// of what it read last.
     pub(super) fn marked(file: &'f File, at: u64, mark: Vec<u8>) -> Self {
-        Self { file, at, in_zeros: false, mark }
+        Self { file, at, in_zeros: false, mark, waited: 0 }
     }
 }
 
@@ -93,6 +120,20 @@ impl Feed for PlainFeed<'_> {
         self.at += bytes as u64;
         self.in_zeros = bytes == into.len() && into.iter().all(|b| *b == 0);
         Ok(Fed { bytes, hole })
+    }
+
+    fn wait(&mut self) -> Wait {
+        let written = self.file.metadata().and_then(|meta| meta.modified()).ok();
+        // A time to come is as good as none.
+        if written.and_then(|at| at.elapsed().ok()).is_none_or(|ago| ago > LATELY) {
+            return Wait::Static;
+        }
+        if self.waited == WAITS {
+            return Wait::InVain;
+        }
+        self.waited += 1;
+        std::thread::park_timeout(A_MOMENT);
+        Wait::Again
     }
 }
 
@@ -150,6 +191,8 @@ pub(super) struct Lines<F> {
     failed: Option<io::Error>,
     /// Lines that begin before this offset may have been passed over.
     leapt: u64,
+    /// Whether the last line ends where its writer had got to.
+    cut_short: bool,
 }
 
 impl<F: Feed> Lines<F> {
@@ -170,7 +213,13 @@ impl<F: Feed> Lines<F> {
             ended: false,
             failed: None,
             leapt: 0,
+            cut_short: false,
         }
+    }
+
+    /// Whether the last line that was given has no end, though somebody was writing it: the rest did not come.
+    pub(super) fn cut_short(&self) -> bool {
+        self.cut_short
     }
 
     /// Where the next line begins; at the end, how far the feed went.
@@ -230,7 +279,17 @@ impl<F: Feed> Lines<F> {
             }
             self.searched = self.end - self.start;
             if self.ended {
-                return Ok(if self.searched == 0 && self.zeros == 0 { Next::End } else { self.give(self.searched, 0) });
+                if self.searched == 0 {
+                    return Ok(if self.zeros == 0 { Next::End } else { self.give(0, 0) });
+                }
+                match self.feed.wait() {
+                    Wait::Again => {
+                        self.fill()?;
+                        continue;
+                    }
+                    waited => self.cut_short = waited == Wait::InVain,
+                }
+                return Ok(self.give(self.searched, 0));
             }
             if self.since_line >= PATIENCE {
                 self.since_line = 0;
@@ -299,6 +358,30 @@ fn last_line_feed(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_rest_of_a_line_that_is_being_written_is_waited_for_and_of_an_old_one_it_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let first = |file: &File| {
+            let mut lines = Lines::new(PlainFeed::new(file, 0), 0, 100);
+            let Next::Line(line) = lines.next().unwrap() else { panic!("no line") };
+            let bytes = line.bytes.to_vec();
+            (bytes, lines.cut_short())
+        };
+        std::fs::write(&path, "half").unwrap();
+        let file = File::open(&path).unwrap();
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| first(&file));
+            std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b" and half\nmore\n").unwrap();
+            assert_eq!(reader.join().unwrap(), (b"half and half".to_vec(), false));
+        });
+        std::fs::write(&path, "half").unwrap();
+        assert_eq!(first(&file), (b"half".to_vec(), true), "and it is told when it does not come");
+        let old = std::time::SystemTime::now() - 2 * LATELY;
+        File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        assert_eq!(first(&file), (b"half".to_vec(), false));
+    }
+
     #[test]
     fn nothing_is_given_of_a_file_that_was_written_anew_behind_what_was_read() {
         use std::io::Write as _;

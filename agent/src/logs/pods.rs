@@ -176,12 +176,13 @@ fn select_pod(name: &OsStr, select: &Selection) -> Chosen {
 
 fn open(base: &Dir, log: &Log) -> Result<(History<()>, Vec<Gap>), Gap> {
     let mut dir = base.dir(&log.pod).and_then(|d| d.dir(&log.container)).map_err(|e| gap(&e))?;
-    let (found, gaps) = gather(&mut dir, container_log).map_err(|e| gap(&e))?;
+    let mut gathered = gather(&mut dir, container_log).map_err(|e| gap(&e))?;
+    let gaps = std::mem::take(&mut gathered.gaps);
     let recognise = |sample: &[u8], _: &_, _: &_| {
         let mut cri = Cri::default();
         Some(Recognised { form: (), first: sample.split(|b| *b == b'\n').find_map(|line| cri.stamp(line)) })
     };
-    Ok((History::survey(found, recognise), gaps))
+    Ok((History::survey(gathered, recognise), gaps))
 }
 
 fn give(base: &Dir, log: &Log, giving: &mut Giving<'_>) {

@@ -97,11 +97,19 @@ fn is_date(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'T' | b'_'))
 }
 
-/// Opens every file of a directory to which `place` gives a place, oldest first, and says what could not be opened.
-pub(super) fn gather(
-    dir: &mut Dir,
-    place: impl Fn(&OsStr) -> Option<Place>,
-) -> Result<(Vec<Found>, Vec<Gap>), HostError> {
+/// The files of a log.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    /// Oldest first, as far as their names say it.
+    pub(super) found: Vec<Found>,
+    /// Whether no name changed while they were looked at. Else some were looked at before, and some after they had moved on.
+    pub(super) still: bool,
+    /// What could not be opened.
+    pub(super) gaps: Vec<Gap>,
+}
+
+/// Opens every file of a directory to which `place` gives a place.
+pub(super) fn gather(dir: &mut Dir, place: impl Fn(&OsStr) -> Option<Place>) -> Result<Gathered, HostError> {
     gather_from(dir, place, None)
 }
 
@@ -110,13 +118,13 @@ pub(super) fn gather_from(
     dir: &mut Dir,
     place: impl Fn(&OsStr) -> Option<Place>,
     mut listed: Option<(Vec<&OsStr>, Version)>,
-) -> Result<(Vec<Found>, Vec<Gap>), HostError> {
+) -> Result<Gathered, HostError> {
     let mut found: Vec<Found> = Vec::new();
     let mut gaps = Vec::new();
     let mut told: Vec<OsString> = Vec::new();
     // Names that were listed and gone when their turn came.
     let mut gone: Vec<Place> = Vec::new();
-    let mut settled = false;
+    let (mut settled, mut still) = (false, false);
     for _ in 0..ROUNDS {
         let (names, version) = match listed.take().filter(|(_, version)| dir.is_still(*version)) {
             Some((names, version)) => (names.into_iter().map(OsStr::to_owned).collect(), version),
@@ -174,7 +182,8 @@ pub(super) fn gather_from(
                 }
             }
         }
-        if !news || dir.is_still(version) {
+        still = dir.is_still(version);
+        if !news || still {
             settled = true;
             break;
         }
@@ -188,7 +197,7 @@ pub(super) fn gather_from(
         let why = format!("files of /{} were removed before they could be opened", dir.path().display());
         gaps.push(Gap::new(GapReason::RotatedAway, why));
     }
-    Ok((found, gaps))
+    Ok(Gathered { found, still, gaps })
 }
 
 /// Whether one of the names that were gone stood for a file that was not found under another name either. While the oldest
@@ -235,7 +244,7 @@ mod tests {
             }
             container_log(name)
         };
-        let (found, gaps) = gather(&mut dir, place).unwrap();
+        let Gathered { found, gaps, .. } = gather(&mut dir, place).unwrap();
         (found.iter().map(|f| std::io::read_to_string(&f.file.file).unwrap()).collect(), gaps)
     }
 
@@ -258,7 +267,7 @@ mod tests {
             let _it_may_be_gone = fs::remove_file(logs.join("0.log.20261123-000002.gz"));
             container_log(name)
         };
-        let (found, gaps) = gather(&mut dir, place).unwrap();
+        let Gathered { found, gaps, .. } = gather(&mut dir, place).unwrap();
         assert_eq!((found.len(), gaps.len()), (3, 1));
         assert_eq!(gaps[0].reason, GapReason::RotatedAway);
         assert!(gaps[0].detail.contains("removed before they could be opened"), "{gaps:?}");
