@@ -285,7 +285,7 @@ pub struct Sample {
     pub process: Option<String>,
 }
 
-/// `gpu.toml`.
+/// `packs/gpu.toml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SignatureFile {
@@ -349,7 +349,7 @@ fn built_in() -> Result<Catalogue, toml::de::Error> {
     Ok(Catalogue {
         xid: toml::from_str(include_str!("xid.toml"))?,
         sxid: toml::from_str(include_str!("sxid.toml"))?,
-        signatures: toml::from_str::<SignatureFile>(include_str!("gpu.toml"))?.signature,
+        signatures: toml::from_str::<SignatureFile>(include_str!("packs/gpu.toml"))?.signature,
     })
 }
 
