@@ -98,7 +98,7 @@ fn a_code_that_is_in_no_catalogue_is_said_to_be_unknown_with_what_is_known() {
 }
 
 /// A second in which a GPU is lost, as `dmesg` prints it, with lines that are no business of the driver's and one that is forged.
-const KERNEL_LOG: &[u8] = b"[12345.000001] eth0: link up
+const KERNEL_LOG: &[u8] = b"[12345.000001] eth0: renamed from veth1f2e3d4c
 [12345.100000] NVRM: Xid (PCI:0000:84:00): 62, pid=77, name=train, 0000(0000) 00000000 00000000
 [12345.900000] NVRM: Xid (PCI:0000:84:00): 45, pid=77, name=train, Ch 00000010
 [12345.900001] NVRM: Xid (PCI:0000:84:00): 45, pid=77, name=tr\x1b[2Jain, Ch 00000011
@@ -129,7 +129,9 @@ fn lines_that_are_known_are_explained_once_and_the_others_are_counted() {
 
 #[test]
 fn where_nothing_is_explained_it_ends_with_1() {
-    for lines in [&b""[..], b"eth0: link up\n", b"NVRM: Xid (PCI:0000:84:00): 999, new\n", &[0xff; 100_000]] {
+    for lines in
+        [&b""[..], b"eth0: renamed from veth1f2e3d4c\n", b"NVRM: Xid (PCI:0000:84:00): 999, new\n", &[0xff; 100_000]]
+    {
         let output = explain(&[], lines);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert!(!output.stderr.is_empty());

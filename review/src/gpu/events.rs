@@ -109,7 +109,7 @@ fn of_line(event: &Event, from: From, line: &NvidiaLine<'_>) -> GpuEvent {
         NvidiaKind::SXid { .. } => Some("SXid"),
         NvidiaKind::ApiMismatch { .. } => None,
     };
-    let title = || catalogue().signature(line).map(|s| s.title.as_str());
+    let title = || catalogue().signatures.of_driver(line).map(|s| s.title.as_str());
     GpuEvent {
         numbered,
         code: line.code().map(u64::from),

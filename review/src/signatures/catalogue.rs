@@ -1,4 +1,4 @@
-//! The catalogues that are built in: Xid and SXid codes, and the signatures of the kernel log.
+//! The catalogues that are built in: Xid and SXid codes, and the signatures of `packs/`.
 //!
 //! They are constants of ours, read once. The tests hold them to what is said at their heads.
 
@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::LazyLock;
 
-use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::xid::{NvidiaKind, NvidiaLine};
+use super::set::Signatures;
+use super::xid::NvidiaKind;
 
 /// How bad a thing is in somebody's opinion, to see where opinions differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -17,11 +17,11 @@ use super::xid::{NvidiaKind, NvidiaLine};
 pub enum Weight {
     /// Nothing is asked.
     Info,
-    /// A program is concerned, not the GPU.
+    /// A program is concerned, or something that may get worse: the device and the machine can be used.
     Warning,
     /// People are asked to look.
     Error,
-    /// The GPU or the machine cannot be used as it is.
+    /// The device or the machine cannot be used as it is.
     Fatal,
 }
 
@@ -221,114 +221,6 @@ impl SXidCatalogue {
     }
 }
 
-/// What a record of the driver is when it has no number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Event {
-    FallenOffBus,
-    ApiMismatch,
-}
-
-/// One signature.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Signature {
-    /// Its id: lower case, stable.
-    pub id: String,
-    /// What it is, in a few words.
-    pub title: String,
-    #[serde(default)]
-    xids: Vec<u32>,
-    #[serde(default)]
-    any_xid: bool,
-    #[serde(default)]
-    sxid: bool,
-    event: Option<Event>,
-    #[serde(default, deserialize_with = "anchored")]
-    regex: Option<Regex>,
-    /// What it means, where no code says so.
-    pub meaning: Option<String>,
-    /// What to do, likewise.
-    pub now: Option<String>,
-    /// How bad that is in our reading, likewise.
-    pub weight: Option<Weight>,
-    /// Where that comes from.
-    pub source: Option<String>,
-    /// As of when.
-    pub as_of: Option<String>,
-    /// Names under which others know it.
-    #[serde(default)]
-    pub aliases: Vec<String>,
-    /// What else to look at.
-    pub look_at: Vec<String>,
-    /// What it does not prove.
-    pub not_proof: Vec<String>,
-    /// Records that it must recognise.
-    pub positive: Vec<Sample>,
-    /// Records that nothing may recognise.
-    pub negative: Vec<String>,
-}
-
-/// A record and its parts, as they must be found.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sample {
-    /// The text of the record.
-    pub line: String,
-    /// The device, in one form.
-    pub pci: Option<String>,
-    /// The number.
-    pub code: Option<u32>,
-    /// The process's id.
-    pub pid: Option<u32>,
-    /// The process's name.
-    pub process: Option<String>,
-}
-
-/// `packs/gpu.toml`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SignatureFile {
-    signature: Vec<Signature>,
-}
-
-fn anchored<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Regex>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    if !text.starts_with('^') {
-        return Err(serde::de::Error::custom("a regular expression begins with ^"));
-    }
-    Regex::new(&text).map(Some).map_err(serde::de::Error::custom)
-}
-
-impl Signature {
-    /// Whether a record of the driver is one of this signature.
-    pub fn is_of(&self, line: &NvidiaLine<'_>) -> bool {
-        match line.kind {
-            NvidiaKind::Xid { code, .. } => self.is_of_xid(code),
-            NvidiaKind::SXid { .. } => self.sxid,
-            NvidiaKind::FallenOffBus => self.event == Some(Event::FallenOffBus),
-            NvidiaKind::ApiMismatch { .. } => self.event == Some(Event::ApiMismatch),
-        }
-    }
-
-    /// Whether an Xid of this code is one of this signature.
-    pub fn is_of_xid(&self, code: u32) -> bool {
-        self.any_xid || self.xids.contains(&code)
-    }
-
-    /// Whether it is every SXid.
-    pub fn is_of_sxid(&self) -> bool {
-        self.sxid
-    }
-
-    /// The process and its pid, where the text is one of this signature by its regular expression.
-    pub fn captures<'a>(&self, text: &'a str) -> Option<(Option<&'a str>, Option<u32>)> {
-        let found = self.regex.as_ref()?.captures(text)?;
-        let process = found.name("process").map(|m| m.as_str());
-        Some((process, found.name("pid").and_then(|m| m.as_str().parse().ok())))
-    }
-}
-
 /// Everything that is built in.
 #[derive(Debug)]
 pub struct Catalogue {
@@ -336,8 +228,8 @@ pub struct Catalogue {
     pub xid: XidCatalogue,
     /// SXid codes.
     pub sxid: SXidCatalogue,
-    /// Signatures, in the order in which they are tried.
-    pub signatures: Vec<Signature>,
+    /// Signatures.
+    pub signatures: Signatures,
 }
 
 static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
@@ -345,11 +237,12 @@ static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
     built_in().expect("the built-in catalogues are sound")
 });
 
-fn built_in() -> Result<Catalogue, toml::de::Error> {
+fn built_in() -> Result<Catalogue, Vec<String>> {
+    let wrong = |e: toml::de::Error| vec![e.to_string()];
     Ok(Catalogue {
-        xid: toml::from_str(include_str!("xid.toml"))?,
-        sxid: toml::from_str(include_str!("sxid.toml"))?,
-        signatures: toml::from_str::<SignatureFile>(include_str!("packs/gpu.toml"))?.signature,
+        xid: toml::from_str(include_str!("xid.toml")).map_err(wrong)?,
+        sxid: toml::from_str(include_str!("sxid.toml")).map_err(wrong)?,
+        signatures: Signatures::built_in()?,
     })
 }
 
@@ -359,11 +252,6 @@ pub fn catalogue() -> &'static Catalogue {
 }
 
 impl Catalogue {
-    /// The signature of a record of the driver: the first that says so.
-    pub fn signature(&self, line: &NvidiaLine<'_>) -> Option<&Signature> {
-        self.signatures.iter().find(|s| s.is_of(line))
-    }
-
     /// What a code of the driver is called: the catalogue's name of an Xid, the driver's words for an SXid.
     pub fn name(&self, kind: &NvidiaKind<'_>) -> Option<&str> {
         match kind {

@@ -1,26 +1,27 @@
-//! What a code or a record of the kernel log means, for a person at three in the morning: what to do, whose opinion that is and as of
+//! What a code or a record of a log means, for a person at three in the morning: what to do, whose opinion that is and as of
 //! when, where opinions differ, what else to look at, and what it does not prove.
 //!
-//! Offline: everything comes from the built-in catalogues.
+//! Offline: everything comes from the built-in catalogues, and from an operator's own packs where there are any.
 
 use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::catalogue::{Catalogue, Opinion, Signature, Source, Weight, XidEntry, catalogue};
+use super::catalogue::{Catalogue, Opinion, Source, Weight, XidEntry, catalogue};
+use super::signature::{Log, Signature};
 
 /// What is explained.
 #[derive(Debug, Clone, Copy)]
-pub enum Subject {
+pub enum Subject<'c> {
     /// An Xid code.
     Xid(u32),
     /// An SXid code.
     SXid(u32),
-    /// A record without a number.
-    Signature(&'static Signature),
+    /// A record without a number, or a signature by its name.
+    Signature(&'c Signature),
 }
 
-impl PartialEq for Subject {
+impl PartialEq for Subject<'_> {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Xid(a), Self::Xid(b)) | (Self::SXid(a), Self::SXid(b)) => a == b,
@@ -56,7 +57,7 @@ pub struct Said {
 /// What a code or a record means.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// `Xid 79`, or the signature's title.
+    /// `Xid 79`, or the signature's id.
     pub subject: String,
     /// What it is in a few words.
     pub title: String,
@@ -74,12 +75,20 @@ pub struct Explanation {
     pub affects: Option<String>,
     /// What a reader should know besides.
     pub note: Option<String>,
+    /// In which logs its records stand.
+    pub streams: Vec<Log>,
+    /// When it is over, in words.
+    pub over_when: Option<String>,
+    /// Whose records say that it is over: ids.
+    pub recovers_with: Vec<String>,
     /// Who says so, first of all; then others.
     pub opinions: Vec<Said>,
-    /// Where opinions differ in whether the GPU can be used: who counts it as what.
+    /// Where opinions differ in whether the GPU or the machine can be used: who counts it as what.
     pub differ: Option<String>,
     /// What else to look at.
     pub look_at: Vec<String>,
+    /// What often stands beside it: ids.
+    pub see_also: Vec<String>,
     /// What it does not prove.
     pub not_proof: Vec<String>,
     /// Names under which others know it.
@@ -87,12 +96,12 @@ pub struct Explanation {
 }
 
 /// What a subject means; `None` for a code that no catalogue has.
-pub fn explain(subject: Subject) -> Option<Explanation> {
+pub fn explain(subject: Subject<'_>) -> Option<Explanation> {
     let all = catalogue();
     match subject {
         Subject::Xid(code) => xid(all, code),
         Subject::SXid(code) => sxid(all, code),
-        Subject::Signature(signature) => Some(by_itself(signature)),
+        Subject::Signature(signature) => Some(by_itself(all, signature)),
     }
 }
 
@@ -161,18 +170,30 @@ fn sxid(all: &Catalogue, code: u32) -> Option<Explanation> {
     Some(out)
 }
 
-fn by_itself(signature: &Signature) -> Explanation {
+fn by_itself(all: &Catalogue, signature: &Signature) -> Explanation {
     let mut out = blank(signature);
-    out.subject.clone_from(&signature.title);
-    out.meaning = signature.meaning.clone().unwrap_or_default();
+    out.subject.clone_from(&signature.id);
+    out.meaning = signature.meaning.clone().unwrap_or_else(|| by_numbers(all, signature));
     out.now = signature.now.clone().map(|text| Advice { word: None, text });
-    let read = (&signature.source, &signature.as_of, signature.weight);
-    if let (Some(source), Some(as_of), Some(weight)) = read {
-        let by =
-            Source { who: "Casefile's reading of the source".to_owned(), as_of: as_of.clone(), source: source.clone() };
-        out.opinions.push(Said { by, weight: Some(weight), says: None });
-    }
+    let said = signature.opinions.iter().cloned();
+    out.opinions.extend(said.map(|j| Said { by: j.by, weight: Some(j.weight), says: j.says }));
+    out.differ = differ(&out.opinions);
     out
+}
+
+/// What a signature of numbers means as a whole: which those are.
+fn by_numbers(all: &Catalogue, signature: &Signature) -> String {
+    if signature.driver.sxid {
+        return "Every SXid, an error of an NVSwitch: casefile explain sxid NUMBER says what the number means."
+            .to_owned();
+    }
+    if signature.driver.any_xid {
+        return "Every Xid that no other signature is about: casefile explain xid NUMBER says what the number means."
+            .to_owned();
+    }
+    let named = |code: &u32| all.xid_name(*code).map_or_else(|| code.to_string(), |name| format!("{code} ({name})"));
+    let codes: Vec<_> = signature.driver.xids.iter().map(named).collect();
+    format!("One of these Xids, each with a meaning of its own (casefile explain xid NUMBER): {}.", codes.join(", "))
 }
 
 /// An explanation with what the signature says.
@@ -187,15 +208,19 @@ fn blank(signature: &Signature) -> Explanation {
         then: None,
         affects: None,
         note: None,
+        streams: signature.logs.clone(),
+        over_when: signature.over_when.clone(),
+        recovers_with: signature.recovers_with.clone(),
         opinions: Vec::new(),
         differ: None,
         look_at: signature.look_at.clone(),
+        see_also: signature.see_also.clone(),
         not_proof: signature.not_proof.clone(),
         aliases: signature.aliases.clone(),
     }
 }
 
-/// Who counts it as what, where one says that the GPU cannot be used and another that it can.
+/// Who counts it as what, where one says that the GPU or the machine cannot be used and another that it can.
 fn differ(opinions: &[Said]) -> Option<String> {
     let of = |weight| -> Vec<_> {
         opinions.iter().filter(|o| o.weight == Some(weight)).map(|o| o.by.who.as_str()).collect()
@@ -218,7 +243,7 @@ fn differ(opinions: &[Said]) -> Option<String> {
 }
 
 /// What is said of a code that no catalogue has: which ones there are.
-pub fn unknown(subject: Subject) -> String {
+pub fn unknown(subject: Subject<'_>) -> String {
     let all = catalogue();
     match subject {
         Subject::Xid(code) => format!(

@@ -1,7 +1,8 @@
-//! A line of a log of the kernel, as the many tools print it: what the kernel's record said, and who wrote it where the line says so.
+//! A line of a log of the kernel or of the journal, as the many tools print it: what the record said, and who wrote it in which log,
+//! where the line says so.
 //!
 //! A line counts as the kernel's only when it has the form that `dmesg`, `journalctl -k`, a syslog file, `/dev/kmsg` or our own
-//! `kernel.log` give it; a program whose log line has the driver's words further on is not taken for it. Messages of the driver
+//! `kernel.log` give it; a program whose log line has the kernel's words further on is not taken for it. Messages of NVIDIA's driver
 //! that are spread over several lines are put together.
 
 use serde::Serialize;
@@ -28,17 +29,65 @@ impl Author {
     }
 }
 
-/// The kernel's text in a line, and who wrote it.
-pub fn message(line: &str) -> (&str, Author) {
-    let line = line.trim_end_matches(['\n', '\r']);
-    of_our_log(line)
-        .or_else(|| of_kmsg(line))
-        .or_else(|| of_syslog(line))
-        .or_else(|| of_dmesg(line))
-        .unwrap_or((line, Author::Unknown))
+/// Which log a line is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream<'a> {
+    /// The kernel's.
+    Kernel,
+    /// The journal's, of this unit: `kubelet.service`. Where the line has no unit, of the program that it names, and a program
+    /// may call itself what it likes.
+    Journal(&'a str),
+    /// The line does not say.
+    Unknown,
 }
 
-/// Reads the lines of a log one after the other.
+impl Stream<'_> {
+    /// `kernel` or `journal:kubelet.service`; `None` where the line does not say.
+    pub fn name(self) -> Option<String> {
+        match self {
+            Self::Kernel => Some("kernel".to_owned()),
+            Self::Journal(name) => Some(format!("journal:{name}")),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// A line of a log, without what the tool that printed it put before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written<'a> {
+    /// What the record said.
+    pub text: &'a str,
+    /// Who wrote it.
+    pub author: Author,
+    /// In which log it stands.
+    pub stream: Stream<'a>,
+}
+
+/// What a line says, who wrote it, and in which log.
+pub fn written(line: &str) -> Written<'_> {
+    let line = line.trim_end_matches(['\n', '\r']);
+    if let Some((text, author)) = of_kernel(line) {
+        return Written { text, author, stream: Stream::Kernel };
+    }
+    match of_journal(line) {
+        // The kernel's records as journald has them.
+        Some(("kernel", text)) => Written { text, author: Author::Unknown, stream: Stream::Kernel },
+        Some((name, text)) => Written { text, author: Author::Unknown, stream: Stream::Journal(name) },
+        None => Written { text: line, author: Author::Unknown, stream: Stream::Unknown },
+    }
+}
+
+/// The kernel's text in a line, and who wrote it; a line of any other log is all text.
+pub fn message(line: &str) -> (&str, Author) {
+    let line = line.trim_end_matches(['\n', '\r']);
+    of_kernel(line).unwrap_or((line, Author::Unknown))
+}
+
+fn of_kernel(line: &str) -> Option<(&str, Author)> {
+    of_our_log(line).or_else(|| of_kmsg(line)).or_else(|| of_syslog(line)).or_else(|| of_dmesg(line))
+}
+
+/// Reads the records of a kernel's log one after the other.
 #[derive(Debug, Default)]
 pub struct Reader {
     /// The device of a message that began in an earlier line, and for how many lines it may go on.
@@ -49,13 +98,7 @@ pub struct Reader {
 const GOES_ON: u8 = 3;
 
 impl Reader {
-    /// What a line reports, if it is one of the NVIDIA driver, and who wrote it.
-    pub fn line<'a>(&mut self, line: &'a str) -> Option<(NvidiaLine<'a>, Author)> {
-        let (text, author) = message(line);
-        Some((self.record(text)?, author))
-    }
-
-    /// The same of the text of a record, with nothing before it.
+    /// What the text of a record reports, with nothing before it, if it is one of the NVIDIA driver.
     pub fn record<'a>(&mut self, text: &'a str) -> Option<NvidiaLine<'a>> {
         let began = self.began.take();
         // Further lines of one record are indented by whoever prints them: only there may blanks stand before the driver's words.
@@ -153,6 +196,51 @@ fn of_dmesg(line: &str) -> Option<(&str, Author)> {
     Some((text.strip_prefix(' ')?, author))
 }
 
+/// A line of the journal: the unit, or where the line has none the program, and the text.
+///
+/// `TIME NODE kubelet.service <3> kubelet[812]: TEXT` as `casefile logs` prints it, `TIME <3> kubelet[812]: TEXT` as a case file has it,
+/// and `Nov 23 03:11:42 gpu-17 kubelet[812]: TEXT` (or with an RFC 3339 time) as `journalctl` and syslog files have it.
+fn of_journal(line: &str) -> Option<(&str, &str)> {
+    let (first, rest) = line.split_once(' ')?;
+    if !is_rfc3339(first) {
+        // Month, day, clock, host.
+        let (day, rest) = rest.trim_start().split_once(' ')?;
+        let (clock, rest) = rest.split_once(' ')?;
+        let (_host, rest) = rest.split_once(' ')?;
+        let sound = first.len() == 3 && day.bytes().all(|b| b.is_ascii_digit()) && is_clock(clock);
+        return if sound { program(rest) } else { None };
+    }
+    if let Some(rest) = behind_priority(rest) {
+        return program(rest);
+    }
+    let (_node, rest) = rest.split_once(' ')?;
+    let rest = rest.trim_start();
+    match rest.split_once(' ').and_then(|(unit, rest)| Some((unit, program(behind_priority(rest)?)?))) {
+        // What stands in a pod's or a file's log is no record of the journal, whatever it looks like.
+        Some((unit, _)) if unit.contains('/') => None,
+        Some((unit, (_, text))) => Some((unit, text)),
+        None => program(rest),
+    }
+}
+
+/// What stands behind `<3> `.
+fn behind_priority(text: &str) -> Option<&str> {
+    let (priority, rest) = text.strip_prefix('<')?.split_once("> ")?;
+    matches!(priority.as_bytes(), [b'0'..=b'7']).then_some(rest)
+}
+
+/// `kubelet[812]: TEXT` or `kubelet: TEXT`.
+fn program(text: &str) -> Option<(&str, &str)> {
+    let (name, text) = text.split_once(": ")?;
+    let name = match name.split_once('[') {
+        Some((name, pid)) if pid.strip_suffix(']')?.bytes().all(|b| b.is_ascii_digit()) => name,
+        Some(_) => return None,
+        None => name,
+    };
+    let sound = !name.is_empty() && !name.contains([' ', '"', '/']);
+    sound.then_some((name, text))
+}
+
 /// `03:11:42`.
 fn is_clock(text: &str) -> bool {
     let mut parts = text.split(':');
@@ -172,6 +260,10 @@ mod tests {
     use proptest::prelude::*;
 
     const SAYS: &str = "NVRM: Xid (PCI:0000:84:00): 79, pid=1234, name=python, GPU has fallen off the bus.";
+
+    fn read<'a>(reader: &mut Reader, line: &'a str) -> Option<NvidiaLine<'a>> {
+        reader.record(written(line).text)
+    }
 
     #[test]
     fn a_line_is_understood_as_whatever_tool_printed_it() {
@@ -200,8 +292,10 @@ mod tests {
         ] {
             let line = format!("{before}{SAYS}\n");
             assert_eq!(message(&line), (SAYS, author), "{line}");
-            let (found, by) = Reader::default().line(&line).unwrap_or_else(|| panic!("{line}"));
-            assert_eq!((found.code(), found.pid, by), (Some(79), Some(1234), author), "{line}");
+            let stream = if before.is_empty() { Stream::Unknown } else { Stream::Kernel };
+            assert_eq!(written(&line), Written { text: SAYS, author, stream }, "{line}");
+            let found = read(&mut Reader::default(), &line).unwrap_or_else(|| panic!("{line}"));
+            assert_eq!((found.code(), found.pid), (Some(79), Some(1234)), "{line}");
         }
     }
 
@@ -222,7 +316,43 @@ mod tests {
             "    ",
         ] {
             let line = format!("{before}{SAYS}");
-            assert!(Reader::default().line(&line).is_none(), "{line}");
+            let written = written(&line);
+            assert!(written.stream != Stream::Kernel, "{line}: {written:?}");
+            let quoted =
+                matches!(written.stream, Stream::Journal(_)) || Reader::default().record(written.text).is_none();
+            assert!(quoted, "{line}: {written:?}");
+            assert!(Reader::default().record(message(&line).0).is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_the_journal_is_of_its_unit_or_else_of_the_program_that_it_names() {
+        let says = "E1123 03:11:42.000001    812 kubelet.go:2412] \"x: y\"";
+        for (before, stream) in [
+            ("Nov 23 03:11:42 gpu-17 kubelet[812]: ", Stream::Journal("kubelet")),
+            ("Nov  3 03:11:42 gpu-17 kubelet: ", Stream::Journal("kubelet")),
+            ("2026-11-23T03:11:42.118000+0000 gpu-17 kubelet[812]: ", Stream::Journal("kubelet")),
+            ("2026-11-23T03:11:42.118000Z <3> kubelet[812]: ", Stream::Journal("kubelet")),
+            (
+                "2026-11-23T03:11:42.118000Z gpu-17    kubelet.service <3> k8s[812]: ",
+                Stream::Journal("kubelet.service"),
+            ),
+            ("2026-11-23T03:11:42.118000Z gpu-17 kernel <3> kernel: ", Stream::Kernel),
+            ("2026-11-23T03:11:42.118000Z <3> kernel: ", Stream::Kernel),
+        ] {
+            let line = format!("{before}{says}\n");
+            assert_eq!(written(&line), Written { text: says, author: Author::Unknown, stream }, "{line}");
+        }
+        for before in [
+            "2026-11-23T03:11:42.118000Z gpu-17 shop/api-0/main <3> kubelet[812]: ",
+            "2026-11-23T03:11:42.118000Z gpu-17 /var/log/x Nov 23 03:11:42 gpu-17 kubelet[812]: ",
+            "2026-11-23T03:11:42.118000Z stdout F kubelet[812]: ",
+            "kubelet[812]: ",
+            "[12345.678901x] kubelet[812]: ",
+        ] {
+            let line = format!("{before}{says}");
+            assert_eq!(written(&line).stream, Stream::Unknown, "{line}");
+            assert_eq!(written(&line).text, line);
         }
     }
 
@@ -234,20 +364,20 @@ mod tests {
             "               NVRM: (PCI ID: 10de:26b5) installed in this system has",
             "               NVRM: fallen off the bus and is not responding to commands.",
         ];
-        let found: Vec<_> = lines.iter().filter_map(|line| reader.line(line)).collect();
-        let [(found, _)] = found.as_slice() else { panic!("{found:?}") };
+        let found: Vec<_> = lines.iter().filter_map(|line| read(&mut reader, line)).collect();
+        let [found] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((found.code(), found.pci.as_ref().unwrap().to_string().as_str()), (Some(79), "0000:b3:00.0"));
         // Alone, its last line says that one fell off, and not which.
-        let (alone, _) =
-            reader.line("[ 1900.000000] NVRM: fallen off the bus and is not responding to commands.").unwrap();
+        let last = "[ 1900.000000] NVRM: fallen off the bus and is not responding to commands.";
+        let alone = read(&mut reader, last).unwrap();
         assert!(alone.pci.is_none(), "{alone:?}");
         // What came in between was another message.
-        reader.line(lines[0]);
-        reader.line("[ 1901.000000] eth0: link up");
-        assert!(reader.line(lines[2]).is_none());
+        read(&mut reader, lines[0]);
+        read(&mut reader, "[ 1901.000000] eth0: link up");
+        assert!(read(&mut reader, lines[2]).is_none());
         // Nor does an indented line of anything else count.
-        reader.line(lines[0]);
-        assert!(reader.line("   NVRM: Xid (PCI:0000:b3:00): 48, x").is_none());
+        read(&mut reader, lines[0]);
+        assert!(read(&mut reader, "   NVRM: Xid (PCI:0000:b3:00): 48, x").is_none());
     }
 
     #[test]
@@ -258,7 +388,7 @@ mod tests {
             "[12345.900000] NVRM: Xid (PCI:0000:84:00): 45, pid=77, name=train, Ch 00000010",
         ]
         .iter()
-        .filter_map(|line| reader.line(line)?.0.code())
+        .filter_map(|line| read(&mut reader, line)?.code())
         .collect();
         assert_eq!(codes, [62, 45]);
     }
@@ -268,13 +398,14 @@ mod tests {
         fn no_line_ends_it(lines in prop::collection::vec(any::<String>(), 0..8)) {
             let mut reader = Reader::default();
             for line in &lines {
-                let _any = reader.line(line);
+                let _any = read(&mut reader, line);
             }
         }
 
         #[test]
         fn the_text_of_a_line_is_its_end(line in "[ -~]{0,80}") {
             prop_assert!(line.ends_with(message(&line).0));
+            prop_assert!(line.ends_with(written(&line).text));
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Texts of a record are the node's and are made safe here.
 
-use super::catalogue::Source;
-use super::explain::{Advice, Explanation};
+use super::catalogue::{Source, Weight};
+use super::explain::{Advice, Explanation, Said};
 use super::logged::Author;
 use super::record::Record;
 use crate::display::safe;
@@ -16,8 +16,11 @@ const WIDTH: usize = 110;
 pub fn text(explanation: &Explanation) -> String {
     let mut out = format!("{}: {}\n", explanation.subject, explanation.title);
     let mut say = |label: &str, what: &str| paragraph(&mut out, label, what);
-    let named = explanation.mnemonic.iter().chain([&explanation.id]).cloned().collect::<Vec<_>>().join(" · ");
-    say("name", &named);
+    let id = Some(&explanation.id).filter(|id| **id != explanation.subject);
+    let named = explanation.mnemonic.iter().chain(id).cloned().collect::<Vec<_>>().join(" · ");
+    if !named.is_empty() {
+        say("name", &named);
+    }
     say("means", &explanation.meaning);
     let advice = |a: &Advice| a.word.as_ref().map_or_else(|| a.text.clone(), |word| format!("{word}: {}", a.text));
     for (label, what) in [("do now", &explanation.now), ("then", &explanation.then)] {
@@ -25,6 +28,11 @@ pub fn text(explanation: &Explanation) -> String {
     }
     explanation.affects.iter().for_each(|a| say("affects", a));
     explanation.note.iter().for_each(|n| say("note", n));
+    explanation.over_when.iter().for_each(|over| say("is over", over));
+    let severity = severity(&explanation.opinions);
+    if !severity.is_empty() {
+        say("severity", &severity);
+    }
     let mut others = ["others say"].into_iter();
     for said in &explanation.opinions {
         let Source { who, as_of, source } = &said.by;
@@ -34,18 +42,35 @@ pub fn text(explanation: &Explanation) -> String {
         }
     }
     explanation.differ.iter().for_each(|d| say("they differ", d));
-    for (label, items) in
-        [("look at", &explanation.look_at), ("no proof", &explanation.not_proof), ("also called", &explanation.aliases)]
-    {
+    for (label, items) in [
+        ("ended by", &explanation.recovers_with),
+        ("look at", &explanation.look_at),
+        ("see also", &explanation.see_also),
+        ("no proof", &explanation.not_proof),
+        ("also called", &explanation.aliases),
+    ] {
         for (n, item) in items.iter().enumerate() {
             say(if n == 0 { label } else { "" }, item);
         }
     }
+    let streams: Vec<_> = explanation.streams.iter().map(ToString::to_string).collect();
+    say("in the log", &streams.join(", "));
     out
 }
 
+/// How bad it is, the worst opinion first, each with whose it is.
+fn severity(opinions: &[Said]) -> String {
+    let words =
+        [(Weight::Fatal, "fatal"), (Weight::Error, "error"), (Weight::Warning, "warning"), (Weight::Info, "no action")];
+    let groups = words.into_iter().filter_map(|(weight, word)| {
+        let who: Vec<_> = opinions.iter().filter(|o| o.weight == Some(weight)).map(|o| o.by.who.as_str()).collect();
+        (!who.is_empty()).then(|| format!("{word}: {}", who.join(", ")))
+    });
+    groups.collect::<Vec<_>>().join("; ")
+}
+
 /// What a record says, above its explanation: the line, device and process, what the driver adds, and who wrote it where that matters.
-pub fn record_text(record: &Record) -> String {
+pub fn record_text(record: &Record<'_>) -> String {
     let mut out = String::new();
     let mut say = |label: &str, what: &str| paragraph(&mut out, label, what);
     say("line", &safe(&record.text));
@@ -54,6 +79,7 @@ pub fn record_text(record: &Record) -> String {
     let parts: Vec<_> = pci
         .chain(record.pid.map(|pid| format!("pid {pid}")))
         .chain(process)
+        .chain(record.parts.iter().map(|(name, value)| format!("{} {}", name.replace('_', " "), safe(value))))
         .chain(record.details.iter().map(|d| safe(d)))
         .collect();
     if !parts.is_empty() {
@@ -110,15 +136,16 @@ mod tests {
         let all = catalogue();
         let xids = all.xid.range().filter_map(|code| explain(Subject::Xid(code)));
         let sxids = all.sxid.sxid.iter().filter_map(|x| explain(Subject::SXid(x.code)));
-        let own = all.signatures.iter().filter(|s| s.meaning.is_some());
-        let signatures = own.filter_map(|s| explain(Subject::Signature(s)));
+        let signatures = all.signatures.iter().filter_map(|s| explain(Subject::Signature(s)));
         let mut count = 0;
         for explained in xids.chain(sxids).chain(signatures) {
             count += 1;
             let text = text(&explained);
-            assert!(!explained.opinions.is_empty() && explained.meaning.ends_with('.'), "{text}");
+            let numbered = explained.id == explained.subject && explained.now.is_none();
+            assert!(numbered || !explained.opinions.is_empty(), "{text}");
+            assert!(explained.meaning.ends_with('.'), "{text}");
             assert!(text.lines().all(|l| l.chars().count() <= WIDTH || l.contains("https://")), "{text}");
         }
-        assert_eq!(count, 176 + all.sxid.sxid.len() + 3);
+        assert_eq!(count, 176 + all.sxid.sxid.len() + all.signatures.iter().count());
     }
 }

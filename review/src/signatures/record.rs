@@ -1,22 +1,27 @@
-//! A line of the kernel log that is recognised: by which signature, about which device and process, and what the driver adds.
+//! A line of a log that is recognised: by which signature, what it is about, and what the driver adds.
 
+use std::collections::BTreeMap;
+
+use regex::{Captures, Regex};
 use serde::Serialize;
 
-use super::catalogue::{Signature, catalogue};
+use super::catalogue::catalogue;
 use super::explain::Subject;
-use super::logged::{Author, Reader, message};
+use super::logged::{Author, Reader, Stream, Written, written};
 use super::pci::PciAddress;
+use super::set::Signatures;
+use super::signature::Signature;
 use super::xid::{NvidiaKind, NvidiaLine, SwitchSeverity, nvidia_line};
 
-/// A record of the kernel log that is recognised.
+/// A record that is recognised. Texts are the node's: escape them before showing.
 #[derive(Debug, Serialize)]
-pub struct Record {
+pub struct Record<'c> {
     /// By which signature.
     #[serde(serialize_with = "id")]
-    pub signature: &'static Signature,
+    pub signature: &'c Signature,
     /// What is to be explained.
     #[serde(skip)]
-    pub subject: Subject,
+    pub subject: Subject<'c>,
     /// The device.
     pub pci: Option<PciAddress>,
     /// The number of an Xid or SXid.
@@ -25,42 +30,66 @@ pub struct Record {
     pub pid: Option<u32>,
     /// Its name, which it chose itself.
     pub process: Option<String>,
+    /// What else the record names, by the names that the signature gives it: `dev`, `cpu`, `cgroup`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<String, String>,
     /// What the driver says besides, in our words.
     pub details: Vec<String>,
+    /// In which log the line says that it stands: `kernel`, `journal:kubelet.service`; `None`: it does not say.
+    pub log: Option<String>,
     /// Who wrote it.
     pub author: Author,
     /// The record's text.
     pub text: String,
 }
 
-fn id<S: serde::Serializer>(signature: &&'static Signature, serializer: S) -> Result<S::Ok, S::Error> {
+fn id<S: serde::Serializer>(signature: &&Signature, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&signature.id)
 }
 
 /// Recognises the lines of a log one after the other.
-#[derive(Debug, Default)]
-pub struct Lines(Reader);
+#[derive(Debug)]
+pub struct Lines<'c> {
+    signatures: &'c Signatures,
+    reader: Reader,
+}
 
-impl Lines {
+/// By what is built in.
+impl Default for Lines<'static> {
+    fn default() -> Self {
+        Self::new(&catalogue().signatures)
+    }
+}
+
+impl<'c> Lines<'c> {
+    /// By these signatures.
+    pub fn new(signatures: &'c Signatures) -> Self {
+        Self { signatures, reader: Reader::default() }
+    }
+
     /// What a line is, if it is known.
-    pub fn line(&mut self, line: &str) -> Option<Record> {
-        let (text, author) = message(line);
-        match self.0.line(line) {
-            Some((found, author)) => of_driver(&found, text, author),
-            None => of_pattern(text, author),
+    pub fn line(&mut self, line: &str) -> Option<Record<'c>> {
+        let written = written(line);
+        let of_driver = match written.stream {
+            Stream::Kernel | Stream::Unknown => self.reader.record(written.text),
+            Stream::Journal(_) => None,
+        };
+        match of_driver {
+            Some(found) => by_driver(self.signatures, &found, &written),
+            None => by_pattern(self.signatures, &written),
         }
     }
 }
 
-/// What the text of one record is, if it is known.
-pub fn record(text: &str) -> Option<Record> {
-    nvidia_line(text)
-        .and_then(|line| of_driver(&line, text, Author::Unknown))
-        .or_else(|| of_pattern(text, Author::Unknown))
+/// What the text of one record of this stream is, if it is known.
+pub(super) fn of_text<'c>(signatures: &'c Signatures, text: &str, stream: Stream<'_>) -> Option<Record<'c>> {
+    let written = Written { text, author: Author::Unknown, stream };
+    let of_driver = if matches!(stream, Stream::Journal(_)) { None } else { nvidia_line(text) };
+    of_driver.and_then(|line| by_driver(signatures, &line, &written)).or_else(|| by_pattern(signatures, &written))
 }
 
-fn of_driver(line: &NvidiaLine<'_>, text: &str, author: Author) -> Option<Record> {
-    let signature = catalogue().signature(line)?;
+fn by_driver<'c>(signatures: &'c Signatures, line: &NvidiaLine<'_>, written: &Written<'_>) -> Option<Record<'c>> {
+    let signature = signatures.of_driver(line)?;
     let subject = match (&line.kind, line.code()) {
         (NvidiaKind::SXid { code, .. }, _) => Subject::SXid(*code),
         (_, Some(code)) => Subject::Xid(code),
@@ -73,25 +102,60 @@ fn of_driver(line: &NvidiaLine<'_>, text: &str, author: Author) -> Option<Record
         code: line.code(),
         pid: line.pid,
         process: line.process.map(str::to_owned),
+        parts: BTreeMap::new(),
         details: details(line),
-        author,
-        text: text.to_owned(),
+        log: written.stream.name(),
+        author: written.author,
+        text: written.text.to_owned(),
     })
 }
 
-fn of_pattern(text: &str, author: Author) -> Option<Record> {
-    let (signature, (process, pid)) = catalogue().signatures.iter().find_map(|s| Some((s, s.captures(text)?)))?;
+fn by_pattern<'c>(signatures: &'c Signatures, written: &Written<'_>) -> Option<Record<'c>> {
+    let (signature, regex, found) = signatures.of_text(written.text, written.stream)?;
+    let mut parts = named(regex, &found);
+    // What is no address or no number stays a text.
+    let pci = parts.get("pci").and_then(|pci| PciAddress::parse(pci));
+    let pid = parts.get("pid").and_then(|pid| pid.parse().ok());
+    if pci.is_some() {
+        parts.remove("pci");
+    }
+    if pid.is_some() {
+        parts.remove("pid");
+    }
     Some(Record {
         signature,
         subject: Subject::Signature(signature),
-        pci: None,
+        pci,
         code: None,
         pid,
-        process: process.map(str::to_owned),
+        process: parts.remove("process"),
+        parts,
         details: Vec::new(),
-        author,
-        text: text.to_owned(),
+        log: written.stream.name(),
+        author: written.author,
+        text: written.text.to_owned(),
     })
+}
+
+/// What the groups of an expression found, by name.
+fn named(regex: &Regex, found: &Captures<'_>) -> BTreeMap<String, String> {
+    let groups = regex.capture_names().flatten();
+    groups.filter_map(|name| Some((name.to_owned(), found.name(name)?.as_str().to_owned()))).collect()
+}
+
+impl Record<'_> {
+    /// All parts by name, as samples write them.
+    pub(super) fn named(&self) -> BTreeMap<String, String> {
+        let mut all = self.parts.clone();
+        let own = [
+            ("pci", self.pci.as_ref().map(ToString::to_string)),
+            ("code", self.code.map(|code| code.to_string())),
+            ("pid", self.pid.map(|pid| pid.to_string())),
+            ("process", self.process.clone()),
+        ];
+        all.extend(own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+        all
+    }
 }
 
 /// What the driver says besides number, device and process.
@@ -131,6 +195,10 @@ fn details(line: &NvidiaLine<'_>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn record(text: &str) -> Option<Record<'static>> {
+        of_text(&catalogue().signatures, text, Stream::Unknown)
+    }
 
     #[test]
     fn what_the_driver_asks_for_stands_beside_the_line() {

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Ended> {
     }
 }
 
-fn code_of(subject: Subject, format: Format) -> Result<Ended> {
+fn code_of(subject: Subject<'_>, format: Format) -> Result<Ended> {
     let Some(explained) = explain::explain(subject) else {
         bail!(unknown(subject));
     };
@@ -35,7 +35,7 @@ fn code_of(subject: Subject, format: Format) -> Result<Ended> {
 /// One line that was recognised.
 #[derive(Serialize)]
 struct Explained<'a> {
-    record: &'a Record,
+    record: &'a Record<'a>,
     /// `null`: its code is in no catalogue.
     explanation: Option<&'a Explanation>,
 }
@@ -46,7 +46,7 @@ fn lines(format: Format) -> Result<Ended> {
     }
     let mut out = output::Stream::new(format);
     let mut known = Lines::default();
-    let mut said: Vec<Subject> = Vec::new();
+    let mut said: Vec<Subject<'_>> = Vec::new();
     let (mut explained, mut unexplained, mut other) = (0_u64, 0_u64, 0_u64);
     let (mut input, mut line) = (std::io::stdin().lock(), Vec::new());
     loop {
