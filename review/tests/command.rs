@@ -137,3 +137,135 @@ fn where_nothing_is_explained_it_ends_with_1() {
         assert!(!output.stderr.is_empty());
     }
 }
+
+#[test]
+fn a_signature_is_explained_by_its_id_by_the_beginning_of_ids_and_by_what_others_call_it() {
+    for (name, golden) in [
+        ("mem.oom.memcg", "explain-mem.oom.memcg.txt"),
+        ("disk.io_error", "explain-disk.io_error.txt"),
+        ("gpu.xid.needs_reset", "explain-gpu.xid.needs_reset.txt"),
+    ] {
+        let output = explain(&[name], b"");
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{output:?}");
+        golden_text(golden, &output.stdout);
+    }
+    let ids = |args: &[&str]| -> Vec<String> {
+        let found: serde_json::Value = serde_json::from_slice(&explain(args, b"").stdout).unwrap();
+        found.as_array().unwrap().iter().map(|e| e["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids(&["OOMKilling", "-o", "json"]), ["mem.oom.memcg", "mem.oom.system", "mem.oom.killed"]);
+    assert_eq!(ids(&["fs.nfs", "-o", "json"]), ["fs.nfs.stall", "fs.nfs.ok"]);
+    assert_eq!(ids(&["NvidiaXID79Error", "-o", "json"]), ["gpu.xid.79.fallen_off_bus"]);
+    let text = String::from_utf8(explain(&["OOMKilling"], b"").stdout).unwrap();
+    assert_eq!(text.matches("\n\nmem.oom.").count(), 2, "{text}");
+}
+
+#[test]
+fn of_a_name_that_nobody_has_the_nearest_are_named() {
+    let output = explain(&["mem.oom.mmcg"], b"");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{told}");
+    assert!(told.contains("nothing is known of mem.oom.mmcg; near it: mem.oom.memcg"), "{told}");
+    let told = String::from_utf8_lossy(&explain(&["zzzzzzzzzzzzzzzz"], b"").stderr).into_owned();
+    assert!(told.contains("--list has all ids") && !told.contains("near it"), "{told}");
+    for wrong in [&["mem.oom.memcg", "5"][..], &["--list", "xid", "79"], &[""]] {
+        assert_eq!(explain(wrong, b"").status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn every_id_is_listed_with_what_it_is() {
+    let text = String::from_utf8(explain(&["--list"], b"").stdout).unwrap();
+    assert!(text.lines().skip(1).is_sorted() && text.lines().count() > 60, "{text}");
+    let line = text.lines().find(|l| l.starts_with("kernel.hung_task ")).unwrap();
+    assert!(line.ends_with("A task has been waiting for something that does not come"), "{line}");
+    let lines = String::from_utf8(explain(&["--list", "-o", "jsonl"], b"").stdout).unwrap();
+    let one: serde_json::Value = lines
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .find(|l: &serde_json::Value| l["id"] == "k8s.kubelet.pleg")
+        .unwrap();
+    assert_eq!(one["streams"][0], "journal:kubelet");
+}
+
+/// One minute of a node, as `casefile logs` prints it.
+const NODE_LOG: &[u8] = br#"2026-11-23T03:11:42.000000Z n-a kernel facility=0 level=6 seq=1 user=false yes invoked oom-killer: gfp_mask=0x500cc2(GFP_HIGHUSER|__GFP_ACCOUNT), order=0, oom_score_adj=1
+2026-11-23T03:11:42.000001Z n-a kernel facility=0 level=6 seq=2 user=false oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=1b2d,mems_allowed=0,oom_memcg=/kubepods/burstable/podcf1a6d3a-58d1-412c-8c53-5c727cc1bb85,task_memcg=/kubepods/burstable/podcf1a6d3a-58d1-412c-8c53-5c727cc1bb85/1b2d,task=sh,pid=11293,uid=0
+2026-11-23T03:11:42.000002Z n-a kernel facility=1 level=3 seq=3 user=true EXT4-fs (md0): Remounting filesystem read-only
+2026-11-23T03:11:43.000000Z n-a kubelet.service <3> kubelet[812]: E1123 03:11:43.118000     812 kubelet.go:2412] "Skipping pod synchronization" err="PLEG is not healthy: pleg was last seen active 3m5.123s ago; threshold is 3m0s"
+2026-11-23T03:11:43.000001Z n-a shop/api-0/main nf_conntrack: table full, dropping packet
+2026-11-23T03:11:43.000002Z n-a train.service <6> train[77]: nf_conntrack: table full, dropping packet
+"#;
+
+#[test]
+fn lines_of_the_kernel_and_of_the_journal_are_recognised_in_their_own_logs_only() {
+    let output = explain(&["-o", "json"], NODE_LOG);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("2 line(s) are not among those that are known"), "{told}");
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let of =
+        |n: usize| (found[n]["record"]["signature"].as_str().unwrap(), found[n]["record"]["author"].as_str().unwrap());
+    assert_eq!(found.as_array().unwrap().len(), 4);
+    assert_eq!([of(0), of(1)], [("mem.oom.invoked", "kernel"), ("mem.oom.memcg", "kernel")]);
+    assert_eq!([of(2), of(3)], [("fs.readonly", "program"), ("k8s.kubelet.pleg", "unknown")]);
+    assert_eq!(
+        (&found[0]["record"]["log"], &found[3]["record"]["log"]),
+        (&serde_json::json!("kernel"), &serde_json::json!("journal:kubelet.service"))
+    );
+    let parts = &found[1]["record"]["parts"];
+    assert_eq!(parts["pod_uid"], "cf1a6d3a-58d1-412c-8c53-5c727cc1bb85");
+    assert_eq!(
+        (&found[1]["record"]["pid"], &found[1]["record"]["process"]),
+        (&serde_json::json!(11293), &serde_json::json!("sh"))
+    );
+    golden_text("explain-node.txt", &explain(&[], NODE_LOG).stdout);
+}
+
+#[test]
+fn signatures_of_an_operator_are_taken_as_a_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ours.toml");
+    let pack = r#"
+        [sources.us]
+        who = "the storage team"
+        as_of = "2026-11-01"
+        source = "runbook 12"
+
+        [[signature]]
+        id = "disk.array.slow"
+        title = "The array is slow"
+        match = ['^ourarray (?P<dev>[a-z0-9]+): slow']
+        meaning = "The array says that it is slow."
+        now = "ask the storage team"
+        opinions = [{ by = "us", weight = "warning" }]
+        aliases = ["ArraySlow (ours)"]
+        positive = [{ line = "ourarray a1: slow", dev = "a1" }]
+        negative = ["ourarray a1: fast"]
+    "#;
+    std::fs::write(&file, pack).unwrap();
+    let path = file.to_str().unwrap();
+    let text = String::from_utf8(explain(&["--pack", path, "arrayslow"], b"").stdout).unwrap();
+    assert!(
+        text.starts_with("disk.array.slow: The array is slow\n") && text.contains("warning: the storage team"),
+        "{text}"
+    );
+    let lines =
+        explain(&["--pack", path], b"[12345.678901] ourarray a1: slow\n[12345.678902] VFS: file-max limit 7 reached\n");
+    assert!(lines.status.success(), "{lines:?}");
+    let lines = String::from_utf8(lines.stdout).unwrap();
+    assert!(lines.contains("disk.array.slow") && lines.contains("limits.files"), "{lines}");
+
+    std::fs::write(&file, pack.replace("'^our", "'our").replace("now =", "nwo =").replace("a1: fast", "a1: slow"))
+        .unwrap();
+    let output = explain(&["--pack", path, "--list"], b"");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{told}");
+    for part in ["begins with ^", "nwo is not known here", "now is missing"] {
+        assert!(
+            told.contains(&format!("{path}: signature \"disk.array.slow\": ")) && told.contains(part),
+            "{part}: {told}"
+        );
+    }
+    let none = explain(&["--pack", "/no/such/file", "--list"], b"");
+    assert!(String::from_utf8_lossy(&none.stderr).contains("/no/such/file"), "{none:?}");
+}

@@ -19,7 +19,7 @@ Examples:
   casefile logs FILE --grep 'oom|segfault'       all logs of all nodes, in the order in which it happened
   casefile series FILE node_load1                one metric over the window
   casefile gpu FILE --at 03:11:40Z               the GPUs then, as nvidia-smi would have shown them
-  casefile explain xid 79                        what an NVIDIA driver error means, and whose opinion that is
+  casefile explain mem.oom.memcg                 what a record of the kernel means, and whose opinion that is; also: xid 79
   casefile redact --explain < app.log            what would the agents mask in this text?
   casefile replay /var/lib/casefile/agent/ring   a node's own recording, with everything else down
 
@@ -86,28 +86,55 @@ pub(crate) struct GpuArgs {
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
+  casefile explain mem.oom.memcg                            a signature by its id
+  casefile explain OOMKilling                               by what others call it: node-problem-detector, EKS, gpud, DCGM
+  casefile explain mem.oom                                  every signature of which the id begins so
   casefile explain xid 79                                   GPU has fallen off the bus: and now?
   casefile explain sxid 20034                               an error of an NVSwitch
   dmesg | casefile explain                                  every line that is known, once
-  casefile logs FILE --source kernel | casefile explain     the same from a case file";
+  casefile logs FILE --source kernel | casefile explain     the same from a case file
+  casefile explain --list                                   every id, with what it is
+  casefile explain --pack ours.toml --list                  with signatures of your own, which are checked as a whole";
 
-/// What is numbered.
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Numbered {
-    /// An error of a GPU: `NVRM: Xid (PCI:0000:84:00): 79, …`.
+/// What is to be explained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// An error of a GPU, by number: `NVRM: Xid (PCI:0000:84:00): 79, …`.
     Xid,
-    /// An error of an NVSwitch: `nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 20034, …`.
+    /// An error of an NVSwitch, by number: `nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 20034, …`.
     Sxid,
+    /// A signature, by id or by what others call it.
+    Name(String),
+}
+
+fn what(text: &str) -> Result<What, String> {
+    match text {
+        "xid" => Ok(What::Xid),
+        "sxid" => Ok(What::Sxid),
+        "" => Err("it is empty".to_owned()),
+        number if number.bytes().all(|b| b.is_ascii_digit()) => {
+            Err(format!("a number of what? `xid {number}` is an error of a GPU, `sxid {number}` one of an NVSwitch"))
+        }
+        name => Ok(What::Name(name.to_owned())),
+    }
 }
 
 /// What `explain` is told.
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
-    /// What the number is.
-    #[arg(value_enum, requires = "code")]
-    pub(crate) what: Option<Numbered>,
-    /// The number.
+    /// A signature's id or the beginning of ids, what others call it, or `xid` or `sxid` with a number behind it. Without it,
+    /// lines of a log are read from standard input. As JSON a name gives a list: others may call several things so.
+    #[arg(value_parser = what, requires_ifs = [("xid", "code"), ("sxid", "code")])]
+    pub(crate) what: Option<What>,
+    /// The number of an Xid or SXid.
+    #[arg(value_name = "NUMBER")]
     pub(crate) code: Option<u32>,
+    /// List all ids instead.
+    #[arg(long, conflicts_with = "what")]
+    pub(crate) list: bool,
+    /// A file of signatures of your own, in the form of ours; they are tried before ours. May be given again.
+    #[arg(long = "pack", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) packs: Vec<PathBuf>,
     /// How to print.
     #[command(flatten)]
     pub(crate) output: Output,
@@ -255,8 +282,8 @@ pub(crate) enum Verb {
     /// Exits with 5 when the instant, or a part of it, was not read.
     #[command(after_help = GPU_EXAMPLES)]
     Gpu(GpuArgs),
-    /// What an error number of the NVIDIA driver means, or lines of the kernel log: offline, with what to do, whose opinion that is
-    /// and as of when. Without a number it reads lines from standard input. Exits with 1 when nothing was explained.
+    /// What a record of the kernel, of NVIDIA's driver or of the kubelet means: offline, with what to do, whose opinion that is and
+    /// as of when. Without a name it reads lines from standard input. Exits with 1 when nothing was explained.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
     /// Mask the secrets in a text, as the agents do: standard input to standard output. Rules are tried here before a

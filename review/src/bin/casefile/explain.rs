@@ -1,27 +1,91 @@
-//! `casefile explain`: what an Xid, an SXid or a line of the kernel log means. Offline: it opens no file and no connection.
+//! `casefile explain`: what a signature, an Xid, an SXid or a line of a log means. Offline: it opens no connection, and no file but an
+//! operator's own packs.
 
 use std::io::{BufRead, IsTerminal, Read};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use casefile_review::signatures::catalogue::catalogue;
 use casefile_review::signatures::explain::{self, Explanation, Subject, unknown};
+use casefile_review::signatures::names;
+use casefile_review::signatures::pack::MAX_FILE;
 use casefile_review::signatures::page::{record_text, text};
 use casefile_review::signatures::record::{Lines, Record};
+use casefile_review::signatures::set::Signatures;
+use casefile_review::signatures::signature::{Log, Signature};
+use clap::CommandFactory;
+use clap::error::ErrorKind;
 use serde::Serialize;
 
 use crate::Ended;
-use crate::args::{ExplainArgs, Format, Numbered};
+use crate::args::{Cli, ExplainArgs, Format, What};
 use crate::output::{self, talk};
 
 /// A longer line comes in pieces: no record of the kernel is as long.
 const MAX_LINE: u64 = 64 << 10;
 
-/// One code, or the lines of standard input.
+/// One code, what has a name, all that is known, or the lines of standard input.
 pub(crate) fn run(args: &ExplainArgs) -> Result<Ended> {
-    match (args.what, args.code) {
-        (Some(Numbered::Xid), Some(code)) => code_of(Subject::Xid(code), args.output.format),
-        (Some(Numbered::Sxid), Some(code)) => code_of(Subject::SXid(code), args.output.format),
-        _ => lines(args.output.format),
+    let own;
+    let signatures = if args.packs.is_empty() {
+        &catalogue().signatures
+    } else {
+        own = load(&args.packs)?;
+        &own
+    };
+    let format = args.output.format;
+    match (&args.what, args.code) {
+        _ if args.list => list(signatures, format),
+        (Some(What::Xid), Some(code)) => code_of(Subject::Xid(code), format),
+        (Some(What::Sxid), Some(code)) => code_of(Subject::SXid(code), format),
+        (Some(What::Name(name)), None) => named(signatures, name, format),
+        (Some(What::Name(name)), Some(code)) => Cli::command()
+            .error(
+                ErrorKind::ArgumentConflict,
+                format!("{name} has no number: only xid and sxid have, and {code} is one"),
+            )
+            .exit(),
+        _ => lines(signatures, format),
     }
+}
+
+fn load(files: &[PathBuf]) -> Result<Signatures> {
+    let texts: Vec<_> =
+        files.iter().map(|file| Ok((file.display().to_string(), read(file)?))).collect::<Result<_>>()?;
+    match Signatures::with(&texts) {
+        Ok(signatures) => Ok(signatures),
+        Err(problems) => bail!("the signatures cannot be used:\n  {}", problems.join("\n  ")),
+    }
+}
+
+fn read(file: &Path) -> Result<String> {
+    let mut text = String::new();
+    let open = std::fs::File::open(file).with_context(|| format!("open {}", file.display()))?;
+    // What is longer is read so far that its length is seen.
+    open.take(MAX_FILE as u64 + 1).read_to_string(&mut text).with_context(|| format!("read {}", file.display()))?;
+    Ok(text)
+}
+
+/// One line of `--list`.
+#[derive(Serialize)]
+struct Listed<'a> {
+    id: &'a str,
+    title: &'a str,
+    streams: &'a [Log],
+    aliases: &'a [String],
+}
+
+impl<'a> From<&'a Signature> for Listed<'a> {
+    fn from(s: &'a Signature) -> Self {
+        Self { id: &s.id, title: &s.title, streams: &s.logs, aliases: &s.aliases }
+    }
+}
+
+fn list(signatures: &Signatures, format: Format) -> Result<Ended> {
+    let mut all: Vec<_> = signatures.iter().map(Listed::from).collect();
+    all.sort_unstable_by_key(|s| s.id);
+    output::list(format, &["ID", "WHAT IT IS"], &all, |s| vec![s.id.to_owned(), s.title.to_owned()])?;
+    Ok(Ended::Done)
 }
 
 fn code_of(subject: Subject<'_>, format: Format) -> Result<Ended> {
@@ -29,6 +93,24 @@ fn code_of(subject: Subject<'_>, format: Format) -> Result<Ended> {
         bail!(unknown(subject));
     };
     output::one(format, &explained, || text(&explained))?;
+    Ok(Ended::Done)
+}
+
+/// A name may be that of several things: they come one after the other, and as JSON always in a list.
+fn named(signatures: &Signatures, name: &str, format: Format) -> Result<Ended> {
+    let found = names::find(signatures, name);
+    let explained: Vec<_> = found.into_iter().filter_map(explain::explain).collect();
+    if explained.is_empty() {
+        let near = names::nearest(signatures, name).join(", ");
+        let near = if near.is_empty() { near } else { format!("; near it: {near}") };
+        bail!("nothing is known of {name}{near} (casefile explain --list has all ids)");
+    }
+    let mut out = output::Stream::new(format);
+    for (n, one) in explained.iter().enumerate() {
+        let before = if n == 0 { "" } else { "\n" };
+        out.push(one, || format!("{before}{}", text(one)).trim_end_matches('\n').to_owned())?;
+    }
+    out.finish()?;
     Ok(Ended::Done)
 }
 
@@ -40,12 +122,14 @@ struct Explained<'a> {
     explanation: Option<&'a Explanation>,
 }
 
-fn lines(format: Format) -> Result<Ended> {
+fn lines(signatures: &Signatures, format: Format) -> Result<Ended> {
     if std::io::stdin().is_terminal() {
-        talk!("reading lines of the kernel log from standard input (casefile explain xid 79 explains a number)");
+        talk!(
+            "reading lines of a log from standard input (casefile explain xid 79 explains a number, casefile explain ID a signature)"
+        );
     }
     let mut out = output::Stream::new(format);
-    let mut known = Lines::default();
+    let mut known = Lines::new(signatures);
     let mut said: Vec<Subject<'_>> = Vec::new();
     let (mut explained, mut unexplained, mut other) = (0_u64, 0_u64, 0_u64);
     let (mut input, mut line) = (std::io::stdin().lock(), Vec::new());
