@@ -29,7 +29,7 @@ pub const ALL: &[Target] = &[
     targets::text::TARGET,
     targets::pods::TARGET,
     targets::kmsg::TARGET,
-    targets::nvidia::TARGET,
+    targets::signatures::TARGET,
     targets::journal::TARGET,
     targets::redact::TARGET,
     targets::gzip::TARGET,

@@ -67,10 +67,10 @@ fn run_bending(ask: &Ask) -> Result<Findings> {
     Ok(findings)
 }
 
-/// So many agents may have a connection to one collector here: it keeps half of its file descriptors for files, and some for
-/// strangers.
+/// So many agents may have a connection to one collector here: it keeps two thirds of its file descriptors for files, and some
+/// for strangers.
 fn fit() -> u64 {
-    (machine::raise_descriptors() / 2).saturating_sub(600).max(1)
+    (machine::raise_descriptors() / 3).saturating_sub(600).max(1)
 }
 
 async fn stream(ask: &Ask, judged: bool) -> Result<Findings> {

@@ -75,10 +75,11 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// No more connections than leave half of the file descriptors for files.
+    /// No more connections than leave two thirds of the file descriptors for files: a node whose last words are written has two
+    /// of them open.
     fn within_descriptors(mut self) -> Self {
         if let Some(most) = getrlimit(Resource::Nofile).current.and_then(|most| usize::try_from(most).ok()) {
-            let room = (most / 2).saturating_sub(32).max(8);
+            let room = (most / 3).saturating_sub(32).max(8);
             self.strangers = self.strangers.min(room / 4);
             self.connections = self.connections.min(room - self.strangers);
         }

@@ -202,36 +202,11 @@ proptest! {
 }
 
 /// What a kernel says when all is well.
-const ORDINARY: &str = r#"[    0.000000] Linux version 6.18.44 (build@host) (gcc (GCC) 13.2.0, GNU ld (GNU Binutils) 2.41) #1 SMP PREEMPT_DYNAMIC
-[    0.000000] BIOS-e820: [mem 0x0000000000100000-0x000000007fffffff] usable
-[    0.014201] CPU topo: Allowing 2 present CPUs plus 0 hotplug CPUs
-[    0.120311] smpboot: CPU0: Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz (family: 0x6, model: 0x8f, stepping: 0x8)
-[    0.402190] pci 0000:00:1f.2: [8086:2922] type 00 class 0x010601 conventional PCI endpoint
-[    1.201755] nvme nvme0: 12/0/0 default/read/poll queues
-[    1.310022] EXT4-fs (nvme0n1p1): mounted filesystem 5a1b2c3d-0000-4000-8000-0123456789ab r/w with ordered data mode. Quota mode: none.
-[    2.001237] systemd[1]: Inserted module 'autofs4'
-[    2.417700] mlx5_core 0000:41:00.0: firmware version: 28.39.1002
-[   33.120001] cni0: port 1(veth8a1b2c3d) entered forwarding state
-[   33.120144] eth0: renamed from veth1f2e3d4c
-[   35.771200] IPv6: ADDRCONF(NETDEV_CHANGE): veth8a1b2c3d: link becomes ready
-[  712.004417] audit: type=1400 audit(1763867502.118:71): apparmor="DENIED" operation="open" profile="cri-containerd.apparmor.d" name="/proc/1/stat" pid=4711 comm="ps"
-[ 1204.500310] overlayfs: fs on '/var/lib/containerd/l/AB' does not support file handles, falling back to xino=off.
-[ 6860.815440]  do_syscall_64+0x71/0x280
-[ 6860.815534] RIP: 0033:0x47b7a0
-"#;
-
-/// What a log costs in which nothing is known, as almost all is: `cargo test --release … -- --ignored --nocapture`.
 #[test]
-#[ignore = "a measurement, of a release build"]
-fn a_log_without_a_record_that_is_known_passes_at_100_mb_a_second() {
-    let log = ORDINARY.repeat((64 << 20) / ORDINARY.len());
+fn nothing_of_an_ordinary_log_is_known() {
     let mut lines = Lines::default();
-    assert!(ORDINARY.lines().all(|line| lines.line(line).is_none()));
-    let began = std::time::Instant::now();
-    let found = log.lines().filter(|line| lines.line(line).is_some()).count();
-    let speed = log.len() as f64 / 1e6 / began.elapsed().as_secs_f64();
-    println!("{} MB of {} lines, {found} known: {speed:.0} MB/s", log.len() / 1_000_000, log.lines().count());
-    assert!(speed > 100.0, "{speed}");
+    let known: Vec<_> = include_str!("ordinary.log").lines().filter_map(|line| lines.line(line)).collect();
+    assert!(known.is_empty(), "{known:?}");
 }
 
 #[test]

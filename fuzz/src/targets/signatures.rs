@@ -9,8 +9,12 @@ use casefile_review::signatures::xid::nvidia_line;
 
 use crate::{Target, none};
 
-pub(crate) const TARGET: Target =
-    Target { name: "nvidia", about: "Records of the NVIDIA driver, in lines of a kernel log", run, seeds: none };
+pub(crate) const TARGET: Target = Target {
+    name: "signatures",
+    about: "Lines of a kernel log, the NVIDIA driver's among them, and what is known of them",
+    run,
+    seeds: none,
+};
 
 fn run(bytes: &[u8]) {
     let all = String::from_utf8_lossy(bytes);
