@@ -31,15 +31,8 @@ fn serve_and_agent_run_end_on_a_signal_and_say_what_they_did() {
         let rig = Rig::new().unwrap();
         let host = FakeHost::new(rig.path("host")).unwrap();
         let listen = rig.url().trim_start_matches("https://").to_owned();
-        let (server, agent) = (rig.path("c.toml"), rig.path("a.toml"));
+        let (server, agent) = (rig.path("c.toml"), rig.agent_config("n1", host.root()).unwrap());
         std::fs::write(&server, format!("listen = {listen:?}\ndata_dir = {:?}\n", rig.path("collector"))).unwrap();
-        let text = format!(
-            "collector = {:?}\nnode = \"n1\"\ndata_dir = {:?}\nhost_root = {:?}\n",
-            rig.url(),
-            rig.path("agent-n1"),
-            host.root()
-        );
-        std::fs::write(&agent, text).unwrap();
         rig.enlist("n1").unwrap();
         let with = |name: &str, verb: &str, config: &Path| {
             let mut command = command(name);

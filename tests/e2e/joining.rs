@@ -16,11 +16,7 @@ async fn a_node_joins_with_a_token_renews_its_certificate_and_is_known_after_a_r
     // So short that it is renewed, and that sessions end and begin, many times within the test.
     let collector = rig.collector_with(|config| config.certificate_life = Duration::from_secs(9)).await.unwrap();
     let data = rig.path("collector").to_str().unwrap().to_owned();
-    let (config, ring) = (rig.path("agent.toml"), rig.path("agent-n1"));
-    let text =
-        format!("collector = {:?}\nnode = \"n1\"\ndata_dir = {ring:?}\nhost_root = {:?}\n", rig.url(), host.root());
-    std::fs::write(&config, text).unwrap();
-    let config = config.to_str().unwrap().to_owned();
+    let config = rig.agent_config("n1", host.root()).unwrap().to_str().unwrap().to_owned();
     let agent = || Talking::start(command("casefile-agent").args(["run", "--config", &config]), rig.path("agent.err"));
     let join = |token: &str| {
         let mut join = command("casefile-agent");
@@ -61,7 +57,7 @@ async fn a_node_joins_with_a_token_renews_its_certificate_and_is_known_after_a_r
     assert!(again.stop(Signal::TERM).0.success());
     let audit = casefile_tests::audit::directory(&last_words(&rig)).unwrap();
     assert!(audit.lost().is_empty(), "no frame is lost to a change of certificates: {audit:?}");
-    std::fs::remove_file(ring.join("identity.json")).unwrap();
+    std::fs::remove_file(rig.path("agent-n1/identity.json")).unwrap();
     let mut thief = agent();
     thief.until_it_says("the join token is not known, was used, or has expired");
     thief.stop(Signal::TERM);
@@ -82,14 +78,7 @@ async fn a_node_that_is_revoked_is_refused_within_seconds_and_is_back_when_it_jo
     let host = FakeHost::new(rig.path("host")).unwrap();
     let collector = rig.collector().await.unwrap();
     let data = rig.path("collector").to_str().unwrap().to_owned();
-    let config = rig.path("agent.toml");
-    let text = format!(
-        "collector = {:?}\nnode = \"n1\"\ndata_dir = {:?}\nhost_root = {:?}\n",
-        rig.url(),
-        rig.path("agent-n1"),
-        host.root()
-    );
-    std::fs::write(&config, text).unwrap();
+    let config = rig.agent_config("n1", host.root()).unwrap();
     rig.enlist("n1").unwrap();
     let mut agent =
         Talking::start(command("casefile-agent").arg("run").arg("--config").arg(&config), rig.path("a.err"));

@@ -12,14 +12,7 @@ async fn an_agent_killed_in_mid_stream_leaves_no_frame_twice_and_no_undeclared_h
     let host = FakeHost::new(rig.path("host")).unwrap();
     let collector = rig.collector().await.unwrap();
     let client = rig.client().await.unwrap();
-    let config = rig.path("agent.toml");
-    let text = format!(
-        "collector = {:?}\nnode = \"n1\"\ndata_dir = {:?}\nhost_root = {:?}\n",
-        rig.url(),
-        rig.path("agent-n1"),
-        host.root()
-    );
-    std::fs::write(&config, text).unwrap();
+    let config = rig.agent_config("n1", host.root()).unwrap();
     rig.enlist("n1").unwrap();
     let start = || Running::start(command("casefile-agent").arg("run").arg("--config").arg(&config));
 

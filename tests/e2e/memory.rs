@@ -51,15 +51,8 @@ async fn a_log_of_300_mib_goes_through_agent_and_collector_in_little_memory() {
     drop(out);
 
     let listen = rig.url().trim_start_matches("https://").to_owned();
-    let (server, agent) = (rig.path("c.toml"), rig.path("a.toml"));
+    let (server, agent) = (rig.path("c.toml"), rig.agent_config("n1", host.root()).unwrap());
     fs::write(&server, format!("listen = {listen:?}\ndata_dir = {:?}\n", rig.path("collector"))).unwrap();
-    let text = format!(
-        "collector = {:?}\nnode = \"n1\"\ndata_dir = {:?}\nhost_root = {:?}\n",
-        rig.url(),
-        rig.path("agent-n1"),
-        host.root()
-    );
-    fs::write(&agent, text).unwrap();
     rig.enlist("n1").unwrap();
     let mut server =
         Talking::start(command("casefile-collector").arg("serve").arg("--config").arg(&server), rig.path("c.err"));

@@ -43,14 +43,7 @@ async fn a_node_that_was_killed_amends_its_incident_when_it_is_back_in_another_b
     let host = FakeHost::new(rig.path("host")).unwrap();
     let collector = rig.collector().await.unwrap();
     rig.enlist("n1").unwrap();
-    let config = rig.path("agent.toml");
-    let text = format!(
-        "collector = {:?}\nnode = \"n1\"\ndata_dir = {:?}\nhost_root = {:?}\n",
-        rig.url(),
-        rig.path("agent-n1"),
-        host.root()
-    );
-    std::fs::write(&config, text).unwrap();
+    let config = rig.agent_config("n1", host.root()).unwrap();
     let dying = agent(&rig, &config, "first.err");
     let mut client = rig.client().await.unwrap();
     let held = client.recorded("n1", Duration::from_secs(2)).await;

@@ -134,6 +134,15 @@ impl Rig {
         Agent::start(&config, Setup { every, ..Setup::default() }).context("start the agent")
     }
 
+    /// Writes the configuration of an agent that is run as a program; where it lies.
+    pub fn agent_config(&self, node: &str, host: &Path) -> Result<PathBuf> {
+        let (path, data) = (self.path(&format!("{node}.toml")), self.path(&format!("agent-{node}")));
+        let text =
+            format!("collector = {:?}\nnode = {node:?}\ndata_dir = {data:?}\nhost_root = {host:?}\n", self.url());
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        Ok(path)
+    }
+
     /// The agent's ring.
     pub fn ring(&self, node: &str) -> PathBuf {
         self.path(&format!("agent-{node}/ring"))
