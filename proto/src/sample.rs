@@ -157,9 +157,9 @@ pub enum Outcome {
         /// Nanoseconds since it began.
         after_nanos: u64,
     },
-    /// Not due at this tick, or switched off.
+    /// Not due at this tick, left out of it, or switched off.
     Skipped {
-        /// `not due` ([`Outcome::NOT_DUE`]), or why it was switched off.
+        /// `not due` ([`Outcome::NOT_DUE`]), [`Outcome::SAVED`], or why it was switched off.
         why: String,
     },
 }
@@ -167,6 +167,19 @@ pub enum Outcome {
 impl Outcome {
     /// The `why` of a source with a slower cadence at a tick between two measurements: no gap.
     pub const NOT_DUE: &'static str = "not due";
+
+    /// The `why` of a source that is due and is measured less often, to spare the node: a gap like a budget that is used up.
+    pub const SAVED: &'static str = "measured less often, because measuring takes more of this node's CPU than it may";
+
+    /// A source that is not measured at this tick to spare the node.
+    pub fn saved() -> Self {
+        Self::Skipped { why: Self::SAVED.to_owned() }
+    }
+
+    /// Whether this is [`Outcome::saved`].
+    pub fn is_saved(&self) -> bool {
+        matches!(self, Self::Skipped { why } if why == Self::SAVED)
+    }
 
     /// A source that is not measured at this tick because its cadence is slower.
     pub fn not_due() -> Self {

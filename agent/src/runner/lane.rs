@@ -31,9 +31,6 @@ pub(super) const NO_TURN: &str = "its turn did not come within the tick";
 pub(super) const SWITCHED_OFF: &str =
     "switched off: it is blocked, and as many threads as are allowed are blocked already";
 
-/// `why` of the outcome of a source that would be due and is measured less often.
-pub(super) const SAVED: &str = "measured less often, because measuring takes more of this node's CPU than it may";
-
 /// Where a source is.
 pub(super) enum Place {
     /// Here, to be measured.
@@ -103,7 +100,7 @@ impl Lane {
         let since = match &self.place {
             Place::Away => return Plan::Wait,
             _ if !due && self.times > 1 && turn.saturating_sub(self.last_due).is_multiple_of(self.period) => {
-                return Plan::Say(Outcome::Skipped { why: SAVED.to_owned() });
+                return Plan::Say(Outcome::saved());
             }
             _ if !due => return Plan::Say(Outcome::not_due()),
             Place::Here(_) => {
@@ -305,7 +302,7 @@ mod tests {
                 .filter_map(|(turn, plan)| match plan {
                     Plan::Measure => Some((turn, "measured")),
                     Plan::Say(outcome) if outcome.is_not_due() => None,
-                    Plan::Say(Outcome::Skipped { why }) if why == SAVED => Some((turn, "saved")),
+                    Plan::Say(outcome) if outcome.is_saved() => Some((turn, "saved")),
                     other => panic!("{other:?}"),
                 })
                 .collect()

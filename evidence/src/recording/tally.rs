@@ -25,8 +25,14 @@ struct Row {
     every_nanos: i64,
     /// What was missing at the measurement before: which gap it is in `coverage`.
     open: HashMap<(GapReason, String), usize>,
+    /// The gap of measurements that were left out to spare the node, between others that were made.
+    saved: Option<usize>,
     left_out: u64,
 }
+
+/// A source is never measured less often than so many times its cadence: measurements that were left out farther apart are
+/// of two times at which the node was spared.
+const SAVED_APART: i64 = 32;
 
 impl Tally {
     pub(crate) fn new(window: Window) -> Self {
@@ -98,7 +104,7 @@ impl Row {
             cost: Cost::default(),
             redaction: None,
         };
-        Self { coverage, every_nanos: 1, open: HashMap::new(), left_out: 0 }
+        Self { coverage, every_nanos: 1, open: HashMap::new(), saved: None, left_out: 0 }
     }
 
     fn count(&mut self, sample: &TickSample, at: Window) {
@@ -127,8 +133,28 @@ impl Row {
                 let why = "measuring took longer than the deadline of the source";
                 self.miss(&before, Gap::new(GapReason::TimedOut, why), at);
             }
+            outcome if outcome.is_saved() => self.save(at),
             // Its time came and it was not read: it was still busy, or others were. What is switched off says so.
             Outcome::Skipped { why } => self.miss(&before, Gap::new(GapReason::TimedOut, why), at),
+        }
+    }
+
+    /// One measurement was left out to spare the node. Others between them were made, and it is one gap all the same.
+    fn save(&mut self, at: Window) {
+        let apart = SAVED_APART * self.every_nanos;
+        let gaps = &mut self.coverage.gaps;
+        if let Some(gap) = self.saved.and_then(|index| gaps.get_mut(index))
+            && let Some(interval) = gap.interval
+            && at.from().nanos_since(interval.until()) < apart
+        {
+            gap.count = gap.count.map(|n| n.saturating_add(1));
+            let whole = Window::new(interval.from().min(at.from()), interval.until().max(at.until()));
+            gap.interval = Some(whole.unwrap_or(interval));
+        } else if gaps.len() < MAX_GAPS {
+            self.saved = Some(gaps.len());
+            gaps.push(Gap::new(GapReason::Budget, Outcome::SAVED).over(at).counting(1));
+        } else {
+            self.left_out += 1;
         }
     }
 
@@ -185,5 +211,45 @@ fn cover(covered: &mut Vec<Window>, more: Window, slack: i64) {
         *last = Window::new(last.from(), last.until().max(more.until())).unwrap_or(*last);
     } else {
         covered.push(more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use casefile_proto::time::WallTime;
+
+    use super::*;
+
+    fn seconds(from: i64, until: i64) -> Window {
+        Window::new(WallTime::from_secs(from), WallTime::from_secs(until)).unwrap()
+    }
+
+    #[test]
+    fn measurements_left_out_to_spare_the_node_are_one_gap_with_their_number() {
+        let source = SourceDef {
+            name: "process".to_owned(),
+            about: String::new(),
+            every_nanos: 1_000_000_000,
+            deadline_nanos: 1_000_000_000,
+            metrics: Vec::new(),
+        };
+        let mut row = Row::new(&source, seconds(0, 1_000));
+        row.every_nanos = 1_000_000_000;
+        let mut say = |at: i64, outcome: Outcome| {
+            let sample = TickSample { outcome, ..TickSample::default() };
+            row.count(&sample, seconds(at, at + 1));
+        };
+        // Every second one, then every fourth; and once more, long after.
+        for at in 0..40 {
+            let left_out = if at < 20 { at % 2 == 1 } else { at % 4 != 0 };
+            say(at, if left_out { Outcome::saved() } else { Outcome::Complete });
+        }
+        (40..200).for_each(|at| say(at, Outcome::Complete));
+        say(200, Outcome::saved());
+        let coverage = row.finish();
+        let gaps: Vec<_> = coverage.gaps.iter().map(|g| (g.reason, g.interval.unwrap(), g.count)).collect();
+        let expected = [(seconds(1, 40), Some(25)), (seconds(200, 201), Some(1))];
+        assert_eq!(gaps, expected.map(|(interval, count)| (GapReason::Budget, interval, count)));
+        assert_eq!((coverage.outcomes.skipped, coverage.outcomes.complete), (26, 175));
     }
 }
