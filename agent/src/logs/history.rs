@@ -83,7 +83,7 @@ impl<F> History<F> {
             for group in pieces.chunk_by_mut(|a, b| a.place.group == b.place.group) {
                 // One without a whole line has just been begun.
                 let first = |piece: &Piece<F>| match piece.recognised.first {
-                    None if piece.file.facts.size == 0 || piece.place.age == Age::Current => Some(WallTime::MAX),
+                    None if piece.place.age == Age::Current => Some(WallTime::MAX),
                     first => first,
                 };
                 if group.iter().all(|piece| first(piece).is_some()) {

@@ -102,7 +102,7 @@ fn is_date(text: &str) -> bool {
 pub(super) struct Gathered {
     /// Oldest first, as far as their names say it.
     pub(super) found: Vec<Found>,
-    /// Whether no name changed while they were looked at. Else some were looked at before, and some after they had moved on.
+    /// Whether the names are those of one moment. Else some were looked at before, and some after they had moved on.
     pub(super) still: bool,
     /// What could not be opened.
     pub(super) gaps: Vec<Gap>,
@@ -192,12 +192,29 @@ pub(super) fn gather_from(
         let why = format!("the names in /{} changed faster than they were listed", dir.path().display());
         gaps.push(Gap::new(GapReason::RotatedAway, why));
     }
+    still = still || is_as_found(dir, &place, &found);
     found.sort_by(|a, b| a.place.cmp(&b.place));
     if is_lost(&gone, &found) {
         let why = format!("files of /{} were removed before they could be opened", dir.path().display());
         gaps.push(Gap::new(GapReason::RotatedAway, why));
     }
     Ok(Gathered { found, still, gaps })
+}
+
+/// Whether every file that was found still has the name by which its place was known.
+fn is_as_found(dir: &mut Dir, place: &impl Fn(&OsStr) -> Option<Place>, found: &[Found]) -> bool {
+    let Ok(names) = dir.names(|name| place(name).is_some()) else { return false };
+    let mut as_found = 0;
+    for (name, _) in names.entries {
+        let (Some(place), Ok(facts)) = (place(&name), dir.stat(&name)) else { return false };
+        match found.iter().find(|f| f.file.facts.identity == facts.identity) {
+            Some(known) if known.place == place => as_found += 1,
+            Some(_) => return false,
+            // One that nobody wanted, or that is new.
+            None => {}
+        }
+    }
+    as_found == found.len()
 }
 
 /// Whether one of the names that were gone stood for a file that was not found under another name either. While the oldest
