@@ -135,11 +135,11 @@ fn seconds(time: Duration) -> f64 {
     round(time.as_secs_f64())
 }
 
-fn millis(time: Duration) -> f64 {
+pub(crate) fn millis(time: Duration) -> f64 {
     round(time.as_secs_f64() * 1e3)
 }
 
 /// Three digits behind the point: more would be noise.
-fn round(value: f64) -> f64 {
+pub(crate) fn round(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }

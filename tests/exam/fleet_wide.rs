@@ -13,6 +13,7 @@ use casefile_tests::fleet::{Fleet, Plan};
 use casefile_tests::program;
 
 use crate::dial;
+use crate::fleet::{millis, round};
 use crate::incidents::the_last;
 use crate::item::{Ask, Item};
 use crate::machine;
@@ -110,13 +111,4 @@ async fn collect(ask: &Ask) -> Result<Findings> {
 
 fn cpu(world: &World) -> Result<Duration> {
     Ok(Usage::of(world.collector.pid().context("the collector runs")?)?.cpu)
-}
-
-fn millis(time: Duration) -> f64 {
-    round(time.as_secs_f64() * 1e3)
-}
-
-/// Three digits behind the point: more would be noise.
-fn round(value: f64) -> f64 {
-    (value * 1e3).round() / 1e3
 }

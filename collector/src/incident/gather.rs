@@ -601,7 +601,8 @@ impl Gather {
 
     async fn drain(&mut self, deadline: Instant) -> Left {
         self.stopping = true;
-        for id in self.live.keys().copied().collect::<Vec<_>>() {
+        let unsaved = self.live.iter().filter(|(_, live)| live.save_at.is_some() || !live.unsaved.is_empty());
+        for id in unsaved.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.save(id).await;
         }
         let sealing = |this: &Self| this.live.values().any(|l| l.machine.state() == IncidentState::Sealing);
