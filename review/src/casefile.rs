@@ -1,21 +1,33 @@
-//! An opened case file: its archive, what was asked, and what its coverage says.
+//! An opened case file: its entries, what was asked, and what its coverage says. A directory of segments (an agent's ring, a
+//! collector's last words) is read as the case file of its node that a person would cut out of it.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use casefile_evidence::archive::layout::{self, IncidentFile};
+use casefile_evidence::archive::layout::{self, IncidentFile, NodeClock};
 use casefile_evidence::archive::limits::Limits;
 use casefile_evidence::archive::reader::{Archive, OpenError};
 use casefile_evidence::recording::reader::{ReadError, Recording};
-use casefile_proto::coverage::Coverage;
+use casefile_proto::coverage::{Coverage, NodeCoverage, NodeState};
 use casefile_proto::ids::NodeName;
+use casefile_proto::incident::{Severity, Trigger};
 use casefile_proto::item::EntryPath;
+use casefile_proto::scope::Scope;
+use casefile_proto::time::{ClockOffset, Window};
 use casefile_proto::units::Bytes;
+
+use crate::entries::{Entries, OneEntry};
+use crate::replay;
 
 /// The most that a document (`incident.json`, `coverage.json`) may have: 10,000 nodes × 40 sources fit.
 const MAX_DOCUMENT: Bytes = Bytes::mib(256);
 
 /// The most that one node's recording may have: a week at 1 Hz of a large node is below it.
 const MAX_RECORDING: Bytes = Bytes::mib(1024);
+
+/// How much of a directory of segments is looked at, back from its end, when nobody says which part.
+pub const LATEST: Duration = Duration::from_secs(6 * 3600);
 
 /// Why a case file cannot be understood.
 #[derive(Debug, thiserror::Error)]
@@ -32,9 +44,24 @@ pub enum CaseFileError {
         #[source]
         source: serde_json::Error,
     },
+    /// A directory of segments holds nothing that could be looked at.
+    #[error("nothing is recorded in {0}")]
+    Nothing(PathBuf),
+    /// A directory of segments cannot be read.
+    #[error("read the recording in {}", path.display())]
+    Directory {
+        /// Which directory.
+        path: PathBuf,
+        /// What happened.
+        #[source]
+        source: ReadError,
+    },
+    /// What was cut out of a directory of segments could not be kept.
+    #[error("keep what is cut out of the recording in {} (TMPDIR names another directory)", std::env::temp_dir().display())]
+    Cut(#[source] io::Error),
     /// What does not fit into memory could not be kept on disk while it was sorted.
     #[error("sort the records in {} (TMPDIR names another directory)", std::env::temp_dir().display())]
-    Sort(#[source] std::io::Error),
+    Sort(#[source] io::Error),
     /// A recording in it cannot be read.
     #[error("read the recording {entry}")]
     Recording {
@@ -48,8 +75,8 @@ pub enum CaseFileError {
 
 /// An opened case file.
 pub struct CaseFile {
-    /// The archive.
-    pub archive: Archive,
+    /// Its entries.
+    pub entries: Box<dyn Entries>,
     /// What was asked.
     pub incident: IncidentFile,
     /// What is there and what is missing.
@@ -57,12 +84,78 @@ pub struct CaseFile {
 }
 
 impl CaseFile {
-    /// Opens an archive and reads its two documents.
+    /// Opens an archive and reads its two documents; of a directory of segments the [`LATEST`] part.
     pub fn open(path: &Path) -> Result<Self, CaseFileError> {
+        if path.is_dir() {
+            return Self::of_recording(path, None);
+        }
         let mut archive = Archive::open(path, Limits::default())?;
         let incident = document(&mut archive, layout::INCIDENT)?;
         let coverage = document(&mut archive, layout::COVERAGE)?;
-        Ok(Self { archive, incident, coverage })
+        Ok(Self { entries: Box::new(archive), incident, coverage })
+    }
+
+    /// What a directory of segments holds of a window; of the [`LATEST`] part of it when there is none.
+    pub fn of_recording(dir: &Path, window: Option<Window>) -> Result<Self, CaseFileError> {
+        let failed = |source| CaseFileError::Directory { path: dir.to_owned(), source };
+        let mut recording = Recording::open_dir(dir).map_err(failed)?;
+        let overview = replay::overview(&mut recording, None).map_err(failed)?;
+        let nothing = || CaseFileError::Nothing(dir.to_owned());
+        let (Some(node), Some(first), Some(last)) = (overview.node, overview.boots.first(), overview.boots.last())
+        else {
+            return Err(nothing());
+        };
+        // The last frame belongs to it: the window is half-open.
+        let until = last.last.after(Duration::from_nanos(1));
+        let window = match window {
+            Some(window) => window,
+            None => Window::new(first.first.max(until.before(LATEST)), until).map_err(|_| nothing())?,
+        };
+        let mut file = io::BufWriter::new(tempfile::tempfile().map_err(CaseFileError::Cut)?);
+        let cut = recording.cut(window, &mut file).map_err(failed)?;
+        let file = file.into_inner().map_err(|e| CaseFileError::Cut(e.into_error()))?;
+        let path = layout::node_item(&node, &layout::path(layout::RECORDING_ITEM)).map_err(|_| nothing())?;
+        let row = NodeCoverage {
+            node: node.clone(),
+            state: NodeState::Answered,
+            clock: None,
+            sources: cut.sources,
+            gaps: cut.gaps,
+            amended: None,
+        };
+        let incident = IncidentFile {
+            format: IncidentFile::FORMAT,
+            id: None,
+            title: format!("recording of {node}"),
+            severity: Severity::Sev4,
+            trigger: Trigger::Extract,
+            runbook: None,
+            window,
+            requested_by: String::new(),
+            requested_by_verified: false,
+            reason: String::new(),
+            asked_nodes: vec![node.clone()],
+            scope: Scope::default(),
+            expected_nodes: vec![node.clone()],
+            clocks: vec![NodeClock { node, offset: None }],
+            sealed_by: "not sealed: read from a directory of segments".to_owned(),
+            sealed_at: until,
+            signing_key: None,
+            amends: None,
+        };
+        let entries = OneEntry::new(path, file).map_err(CaseFileError::Cut)?;
+        let coverage = Coverage { window, nodes: vec![row], scope: Scope::default() };
+        Ok(Self { entries: Box::new(entries), incident, coverage })
+    }
+
+    /// The row of a node in the coverage.
+    pub fn node(&self, node: &NodeName) -> Option<&NodeCoverage> {
+        self.coverage.nodes.iter().find(|row| row.node == *node)
+    }
+
+    /// The clock of a node against the collector's; `None`: it was never measured.
+    pub fn clock(&self, node: &NodeName) -> Option<ClockOffset> {
+        self.node(node).and_then(|row| row.clock)
     }
 
     /// The recordings in it: node and entry, in order of node. Only this node's, when one is named. A node that was cut
@@ -79,7 +172,7 @@ impl CaseFile {
         &self,
         only: Option<&NodeName>,
     ) -> impl Iterator<Item = (NodeName, EntryPath, EntryPath)> {
-        self.archive.entries().iter().filter_map(move |entry| {
+        self.entries.list().iter().filter_map(move |entry| {
             let (node, item) = layout::split_node_item(&entry.path)?;
             only.is_none_or(|o| *o == node).then(|| (node, entry.path.clone(), item))
         })
@@ -87,7 +180,7 @@ impl CaseFile {
 
     /// Opens one of [`Self::recordings`].
     pub fn recording(&mut self, entry: &EntryPath) -> Result<Recording, CaseFileError> {
-        let mut read = self.archive.entry(entry)?;
+        let mut read = self.entries.entry(entry)?;
         Recording::from_segment(&mut read, MAX_RECORDING)
             .map_err(|source| CaseFileError::Recording { entry: entry.to_string(), source })
     }

@@ -5,10 +5,13 @@
 
 pub mod casefile;
 pub mod display;
+pub mod entries;
+pub mod finding;
 pub mod gpu;
 pub mod logs;
 pub mod replay;
 pub mod series;
+pub mod seriesset;
 pub mod signatures;
 pub mod summary;
 pub mod when;

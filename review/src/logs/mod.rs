@@ -136,7 +136,7 @@ pub fn merged(
 }
 
 /// A time of a node on the collector's clock.
-fn corrected(at: WallTime, clock: Option<ClockOffset>) -> WallTime {
+pub(crate) fn corrected(at: WallTime, clock: Option<ClockOffset>) -> WallTime {
     match clock.and_then(ClockOffset::apart) {
         Some(ahead) => at.offset(ahead.saturating_neg()),
         None => at,
@@ -194,10 +194,10 @@ impl Gather<'_> {
         }
         let mut all = BTreeMap::new();
         let Ok(list) = layout::node_item(node, &layout::path(layout::ITEMS_ITEM)) else { return all };
-        if casefile.archive.find(&list).is_none() {
+        if casefile.entries.find(&list).is_none() {
             return all;
         }
-        let mut read = match casefile.archive.entry(&list) {
+        let mut read = match casefile.entries.entry(&list) {
             Ok(read) => BufReader::new(read),
             Err(error) => {
                 self.told.damaged.push((list, error.to_string()));
@@ -223,7 +223,7 @@ impl Gather<'_> {
     }
 
     fn one(&mut self, casefile: &mut CaseFile, log: &Log, number: usize) -> Result<(), CaseFileError> {
-        let mut read = match casefile.archive.entry(&log.entry) {
+        let mut read = match casefile.entries.entry(&log.entry) {
             Ok(read) => BufReader::with_capacity(SAMPLE, read),
             Err(error) => {
                 self.told.damaged.push((log.entry.clone(), crate::casefile::chain(&error)));

@@ -62,10 +62,10 @@ pub(crate) fn run(args: &LogsArgs) -> Result<Ended> {
     failed.map_or(Ok(()), Err)?;
     printer.finish()?;
     say(&told, &args.file);
-    let whole = casefile.archive.indexed() && told.damaged.is_empty();
-    if casefile.archive.truncated() {
+    let whole = casefile.entries.indexed() && told.damaged.is_empty();
+    if casefile.entries.truncated() {
         talk!("this file ends early: records may be missing from here on, and whole logs");
-    } else if !casefile.archive.indexed() {
+    } else if !casefile.entries.indexed() {
         talk!("the index of this file is damaged: logs behind the damage may be missing (casefile verify says more)");
     }
     Ok(if whole { Ended::Done } else { Ended::Damage })

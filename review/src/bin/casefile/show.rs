@@ -14,10 +14,10 @@ pub(crate) fn run(file: &Path, format: Format) -> Result<Ended> {
     let casefile = open(file)?;
     let (incident, coverage) = (&casefile.incident, &casefile.coverage);
     let both =
-        serde_json::json!({ "incident": incident, "coverage": coverage, "truncated": casefile.archive.truncated() });
+        serde_json::json!({ "incident": incident, "coverage": coverage, "truncated": casefile.entries.truncated() });
     output::one(format, &both, || {
         let mut text = summary::render(incident, coverage);
-        if casefile.archive.truncated() {
+        if casefile.entries.truncated() {
             text.insert_str(0, "THIS FILE ENDS EARLY: what is listed may not all be in it.\n\n");
         }
         text
