@@ -67,10 +67,10 @@ pub struct Finding {
     pub count: u64,
     /// The pod that it is about.
     pub pod: Option<Pod>,
-    /// The id of the finding that it follows from, in the order of time and by what it is about: an I/O error after a controller
-    /// that went away.
+    /// The id of the finding that leads the group to which it belongs: of the same node and the same kind of thing, such as an I/O
+    /// error beside a controller that went away. Left out: it leads, or stands alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub follows: Option<String>,
+    pub part_of: Option<String>,
     /// What it rests on; never empty.
     pub evidence: Vec<Evidence>,
 }

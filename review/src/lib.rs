@@ -4,14 +4,19 @@
 //! down. Derivations (rates, ratios) belong here and nowhere else.
 
 pub mod casefile;
+pub mod checks;
 pub mod display;
 pub mod entries;
 pub mod finding;
 pub mod gpu;
 pub mod logs;
 pub mod replay;
+pub mod review;
 pub mod series;
 pub mod seriesset;
 pub mod signatures;
 pub mod summary;
+pub mod timeline;
+pub mod told;
+pub mod verdict;
 pub mod when;

@@ -112,6 +112,8 @@ pub struct Record<'a> {
     pub at: Option<WallTime>,
     /// Its first line, from 1.
     pub line: u64,
+    /// Where that line begins in the log, in bytes.
+    pub offset: u64,
     /// Which stream, where the log says it.
     pub stream: Option<Stream>,
     /// Its text, without the time where the agent wrote the time, and without the last line end.
@@ -128,9 +130,12 @@ pub fn records(
 ) -> io::Result<ControlFlow<()>> {
     let mut gathered = Gathered::default();
     let (mut line, mut number, mut at_line_begin) = (Vec::new(), 0, true);
+    let mut next = 0;
     loop {
         line.clear();
         let read = read_line(from, &mut line);
+        let offset = next;
+        next += line.len() as u64;
         if line.is_empty() {
             let flow = gathered.give(each);
             return read.map(|()| flow);
@@ -144,7 +149,7 @@ pub fn records(
                 if gathered.give(each).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
-                gathered.begin(number, stamp);
+                gathered.begin(number, offset, stamp);
             }
         }
         if gathered.add(&line, each).is_break() {
@@ -186,6 +191,7 @@ fn read_line(from: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<()> {
 struct Gathered {
     at: Option<WallTime>,
     line: u64,
+    offset: u64,
     stream: Option<Stream>,
     /// What is before the text in the first line.
     skip: usize,
@@ -194,9 +200,9 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn begin(&mut self, line: u64, stamp: Option<(WallTime, usize, Option<Stream>)>) {
+    fn begin(&mut self, line: u64, offset: u64, stamp: Option<(WallTime, usize, Option<Stream>)>) {
         let (at, skip, stream) = stamp.map_or((None, 0, None), |(at, skip, stream)| (Some(at), skip, stream));
-        *self = Self { at, line, stream, skip, bytes: std::mem::take(&mut self.bytes), continues: false };
+        *self = Self { at, line, offset, stream, skip, bytes: std::mem::take(&mut self.bytes), continues: false };
         self.bytes.clear();
     }
 
@@ -218,6 +224,7 @@ impl Gathered {
         let record = Record {
             at: self.at,
             line: self.line,
+            offset: self.offset,
             stream: self.stream,
             text: text.get(self.skip..).unwrap_or_default(),
             continues: self.continues,
@@ -244,6 +251,17 @@ mod tests {
         let flow = records(&mut read, &mut grammar, &mut |r| {
             let at = r.at.map_or("-".to_owned(), |at| at.to_string());
             out.push((at, r.line, r.stream, String::from_utf8_lossy(r.text).into_owned()));
+            ControlFlow::Continue(())
+        });
+        assert!(flow.unwrap().is_continue());
+        out
+    }
+
+    fn lines_at(source: &str, times: Option<&str>, mut log: &[u8]) -> Vec<(usize, usize)> {
+        let mut grammar = Grammar::new(source, times, log, window());
+        let mut out = Vec::new();
+        let flow = records(&mut log, &mut grammar, &mut |r| {
+            out.push((usize::try_from(r.line).unwrap(), usize::try_from(r.offset).unwrap()));
             ControlFlow::Continue(())
         });
         assert!(flow.unwrap().is_continue());
@@ -319,6 +337,10 @@ mod tests {
             for (source, times) in [("pods", None), ("kernel", None), ("files", None), ("files", Some("syslog lead=none zone=+01:00")), (JOURNAL_ENTRIES, None)] {
                 let given = of(source, times, &bytes);
                 assert!(given.is_sorted_by(|a, b| a.1 < b.1), "{given:?}");
+                assert!(lines_at(source, times, &bytes).iter().all(|(line, offset)| {
+                    bytes[..*offset].iter().filter(|b| **b == b'\n').count() + 1 == *line
+                        && (*offset == 0 || bytes[*offset - 1] == b'\n')
+                }));
                 let lines = bytes.split_inclusive(|b| *b == b'\n').count() as u64;
                 assert!(given.last().is_none_or(|last| last.1 <= lines), "{given:?}");
                 // Nothing but the times that the agent wrote is left out.

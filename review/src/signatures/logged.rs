@@ -127,16 +127,33 @@ fn of_our_log(line: &str) -> Option<(&str, Author)> {
     if !is_rfc3339(time) {
         return None;
     }
-    let mut rest = if rest.starts_with("facility=") { rest } else { rest.split_once(" kernel ")?.1 };
+    let rest = if rest.starts_with("facility=") { rest } else { rest.split_once(" kernel ")?.1 };
+    let record = of_our_record(rest)?;
+    Some((record.text, record.author))
+}
+
+/// A record of `kernel.log` without its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelRecord<'a> {
+    /// What it says.
+    pub text: &'a str,
+    /// Who wrote it.
+    pub author: Author,
+    /// The syslog level, 0 (emergency) to 7 (debug).
+    pub level: u8,
+}
+
+/// `facility=F level=L seq=N … user=B TEXT`, as the lines of `kernel.log` have it behind the time.
+pub fn of_our_record(record: &str) -> Option<KernelRecord<'_>> {
+    let mut rest = record;
     let facility = word(&mut rest, "facility=")?.parse().ok()?;
-    for known in ["level=", "seq="] {
-        word(&mut rest, known)?;
-    }
+    let level = word(&mut rest, "level=")?.parse().ok()?;
+    word(&mut rest, "seq=")?;
     for known in ["caller=", "fragment="] {
         word(&mut rest, known);
     }
     word(&mut rest, "user=")?;
-    Some((rest, Author::of_facility(facility)))
+    Some(KernelRecord { text: rest, author: Author::of_facility(facility), level })
 }
 
 /// Takes the value of a leading `name=value `.
@@ -224,6 +241,13 @@ fn of_journal(line: &str) -> Option<(&str, &str)> {
 }
 
 /// What stands behind `<3> `.
+/// The text of a record of the journal behind `<3> kubelet[812]: `, as the logs of units have it behind the time; all of it
+/// where it has no such head.
+pub fn of_our_journal(record: &str) -> &str {
+    let rest = behind_priority(record).unwrap_or(record);
+    program(rest).map_or(rest, |(_, text)| text)
+}
+
 fn behind_priority(text: &str) -> Option<&str> {
     let (priority, rest) = text.strip_prefix('<')?.split_once("> ")?;
     matches!(priority.as_bytes(), [b'0'..=b'7']).then_some(rest)

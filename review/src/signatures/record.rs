@@ -69,7 +69,11 @@ impl<'c> Lines<'c> {
 
     /// What a line is, if it is known.
     pub fn line(&mut self, line: &str) -> Option<Record<'c>> {
-        let written = written(line);
+        self.record(written(line))
+    }
+
+    /// What a record is of which it is known what it says, who wrote it and where, if it is known.
+    pub fn record(&mut self, written: Written<'_>) -> Option<Record<'c>> {
         let of_driver = match written.stream {
             Stream::Kernel | Stream::Unknown => self.reader.record(written.text),
             Stream::Journal(_) => None,

@@ -1,5 +1,7 @@
 //! The command line: every verb, flag and example. Help, completions and man pages all come from here.
 
+pub(crate) mod review;
+
 use std::path::PathBuf;
 
 use casefile_proto::convert::MAX_SOURCE_NAME;
@@ -19,11 +21,13 @@ Examples:
   casefile logs FILE --grep 'oom|segfault'       all logs of all nodes, in the order in which it happened
   casefile series FILE node_load1                one metric over the window
   casefile gpu FILE --at 03:11:40Z               the GPUs then, as nvidia-smi would have shown them
+  casefile check INC-000123_….tar.gz             every check: what was found, and what nobody can tell
+  casefile timeline FILE --around 03:12Z±90s     what happened then, of all nodes, on one clock
   casefile explain mem.oom.memcg                 what a record of the kernel means, and whose opinion that is; also: xid 79
   casefile redact --explain < app.log            what would the agents mask in this text?
   casefile replay /var/lib/casefile/agent/ring   a node's own recording, with everything else down
 
-Exit codes: 0 done · 1 error · 2 usage · 3 damage found · 5 done, but evidence is missing";
+Exit codes: 0 done · 1 error · 2 usage · 3 damage or errors found · 4 warnings only · 5 done, but evidence is missing";
 
 /// Opens incidents, fetches their case files, and reads them: also offline, with every server down.
 #[derive(Parser, Debug)]
@@ -165,6 +169,8 @@ pub(crate) struct CollectorArgs {
     pub(crate) data: PathBuf,
 }
 
+use review::{CheckArgs, CiteArgs, FindingsArgs, TimelineArgs};
+
 /// What can be done.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
@@ -286,6 +292,18 @@ pub(crate) enum Verb {
     /// as of when. Without a name it reads lines from standard input. Exits with 1 when nothing was explained.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
+    /// Run every check over a case file: what was found, what was not there, what nobody can tell.
+    #[command(after_help = review::CHECK_EXAMPLES)]
+    Check(CheckArgs),
+    /// The findings of a case file, worst first, each with what it rests on.
+    #[command(after_help = review::FINDINGS_EXAMPLES)]
+    Findings(FindingsArgs),
+    /// What happened, in the order of time: records, events, findings, gaps, people.
+    #[command(after_help = review::TIMELINE_EXAMPLES)]
+    Timeline(TimelineArgs),
+    /// A line that cites a piece of evidence, for a chat or a post-mortem.
+    #[command(after_help = review::CITE_EXAMPLES)]
+    Cite(CiteArgs),
     /// Mask the secrets in a text, as the agents do: standard input to standard output. Rules are tried here before a
     /// cluster's agents get them.
     #[command(after_help = REDACT_EXAMPLES)]

@@ -49,7 +49,8 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Ended> {
     }
 }
 
-fn load(files: &[PathBuf]) -> Result<Signatures> {
+/// The signatures of an operator's own files, before ours.
+pub(crate) fn load(files: &[PathBuf]) -> Result<Signatures> {
     let texts: Vec<_> =
         files.iter().map(|file| Ok((file.display().to_string(), read(file)?))).collect::<Result<_>>()?;
     match Signatures::with(&texts) {

@@ -1,6 +1,7 @@
 //! `casefile`: opens incidents and reads case files. This file picks the verb; each verb has a file.
 
 mod args;
+mod check;
 mod client;
 mod collect;
 mod contents;
@@ -30,8 +31,10 @@ use clap::Parser;
 pub(crate) enum Ended {
     /// Everything that was asked for.
     Done,
-    /// Damage was found.
+    /// Damage, or errors, were found.
     Damage,
+    /// Warnings were found, and nothing worse.
+    Warnings,
     /// Done, but evidence is missing.
     Partial,
 }
@@ -41,6 +44,7 @@ impl From<Ended> for ExitCode {
         match ended {
             Ended::Done => Self::SUCCESS,
             Ended::Damage => Self::from(3),
+            Ended::Warnings => Self::from(4),
             Ended::Partial => Self::from(5),
         }
     }
@@ -78,6 +82,10 @@ fn run(cli: Cli) -> Result<Ended> {
         Verb::Logs(args) => logs::run(&args),
         Verb::Gpu(args) => gpu::run(&args),
         Verb::Explain(args) => explain::run(&args),
+        Verb::Check(args) => check::check(&args),
+        Verb::Findings(args) => check::findings(&args),
+        Verb::Timeline(args) => check::timeline(&args),
+        Verb::Cite(args) => check::cite(&args),
         Verb::Redact { list: true, rules, output, .. } => redact::list(&rules, output.format),
         Verb::Redact { explain, rules, pseudonyms, output, .. } => {
             redact::run(explain, &rules, &pseudonyms, output.format)

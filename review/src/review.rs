@@ -1,0 +1,331 @@
+//! A case file looked at as a whole: every check of every node, the findings in order, the timeline, the verdict. And the three
+//! documents that an archive has of it: `review.json`, `findings.jsonl`, `timeline.jsonl`.
+//!
+//! Made when an archive is sealed, and made again from it whenever somebody wants today's checks (`casefile check`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufRead, BufReader, Read};
+
+use casefile_evidence::archive::layout::{self, ItemLine};
+use casefile_proto::ids::NodeName;
+use casefile_proto::item::{Digest, EntryPath};
+use casefile_proto::units::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::casefile::{CaseFile, CaseFileError};
+use crate::checks::facts::{Need, NodeFacts};
+use crate::checks::{self, Said, fleet};
+use crate::finding::Finding;
+use crate::signatures::set::Signatures;
+use crate::timeline::{self, Row};
+use crate::verdict::{self, Verdict};
+
+/// What the checks said: [`Document`].
+pub const REVIEW: &str = "data/review.json";
+/// The findings, one a line.
+pub const FINDINGS: &str = "data/findings.jsonl";
+/// The timeline, one row a line.
+pub const TIMELINE: &str = "data/timeline.jsonl";
+
+/// The most that one of the three documents may have when it is read again.
+const MAX_DOCUMENT: Bytes = Bytes::mib(256);
+
+/// The most bytes of recordings and logs that are looked at when an archive is sealed: sealing must not wait for the checks of a
+/// whole fleet. By bytes and not by time, so that the same evidence gives the same documents.
+pub const SEALING_BUDGET: Bytes = Bytes::mib(512);
+
+/// How a check went, of all nodes of which it says the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckRow {
+    /// The check.
+    pub id: String,
+    /// What it looks for.
+    pub title: String,
+    /// `clear`, `found`, `cannot-tell`.
+    pub verdict: CheckVerdict,
+    /// The nodes; empty: it is about the whole.
+    pub nodes: Vec<NodeName>,
+    /// What was missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+    /// The ids of what it found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
+}
+
+/// What a check says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckVerdict {
+    /// It was there.
+    Found,
+    /// Nothing was found, which means nothing.
+    CannotTell,
+    /// It was not there.
+    Clear,
+}
+
+/// `data/review.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Document {
+    /// The version of this form: 1.
+    pub format: u32,
+    /// Whose checks they are: `casefile 0.1.0`.
+    pub by: String,
+    /// What is on top.
+    pub verdict: Verdict,
+    /// Every check.
+    pub checks: Vec<CheckRow>,
+}
+
+/// A case file looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Review {
+    /// What is said of it.
+    pub document: Document,
+    /// The findings, in the order of rank.
+    pub findings: Vec<Finding>,
+    /// What happened, in the order of time.
+    pub timeline: Vec<Row>,
+}
+
+impl Document {
+    /// The form that this version writes.
+    pub const FORMAT: u32 = 1;
+}
+
+/// Whose checks these are.
+pub const BY: &str = concat!("casefile ", env!("CARGO_PKG_VERSION"));
+
+impl Review {
+    /// Looks at a case file. Nodes beyond the budget (bytes of recordings and logs) are not looked at, and every check says so.
+    ///
+    /// # Errors
+    /// Never for what is damaged or missing in the case file: that is told.
+    pub fn of(casefile: &mut CaseFile, signatures: &Signatures, budget: Option<Bytes>) -> Result<Self, CaseFileError> {
+        let mut rows = Rows::default();
+        let (mut findings, mut timeline, mut digests) = (Vec::new(), Vec::new(), Vec::new());
+        let mut left = budget.map_or(u64::MAX, |budget| budget.0);
+        let mut unsure = BTreeSet::new();
+        let nodes = casefile.coverage.nodes.clone();
+        for node in &nodes {
+            let size = to_read(casefile, &node.node);
+            if size > left {
+                left = 0;
+                for check in checks::all() {
+                    unsure.insert(check.id);
+                    rows.add(
+                        check.id,
+                        check.title,
+                        CheckVerdict::CannotTell,
+                        &node.node,
+                        vec![NOT_LOOKED_AT.to_owned()],
+                    );
+                }
+                continue;
+            }
+            left -= size;
+            let facts = NodeFacts::load(casefile, node, &checks::looks_at, signatures)?;
+            for check in checks::all() {
+                match checks::examine(check, &facts) {
+                    Said::NotHere => {}
+                    Said::Clear => rows.add(check.id, check.title, CheckVerdict::Clear, &node.node, Vec::new()),
+                    Said::CannotTell(missing) => {
+                        // What nobody records is no gap of this case file: it is listed, and not counted.
+                        if !check.needs.iter().any(|need| matches!(need, Need::NotRecorded(_))) {
+                            unsure.insert(check.id);
+                        }
+                        rows.add(check.id, check.title, CheckVerdict::CannotTell, &node.node, missing);
+                    }
+                    Said::Found(found) => {
+                        rows.add(check.id, check.title, CheckVerdict::Found, &node.node, Vec::new());
+                        findings.extend(found);
+                    }
+                }
+            }
+            timeline.extend(timeline::of_node(&facts));
+            digests.extend(fleet::digest(&facts));
+        }
+        let (outliers, alone) = fleet::compare(&digests);
+        let compared = digests.len() > alone.len();
+        if compared && outliers.is_empty() {
+            rows.whole(fleet::ID, fleet::TITLE, CheckVerdict::Clear, Vec::new());
+        }
+        if !compared {
+            rows.whole(
+                fleet::ID,
+                fleet::TITLE,
+                CheckVerdict::CannotTell,
+                vec!["there are too few nodes of one kind".to_owned()],
+            );
+        }
+        for node in outliers.iter().filter_map(|finding| finding.node.clone()) {
+            rows.add(fleet::ID, fleet::TITLE, CheckVerdict::Found, &node, Vec::new());
+        }
+        findings.extend(outliers);
+        let mut findings = verdict::rank(findings);
+        digested(casefile, &mut findings);
+        timeline.extend(timeline::of_findings(&findings));
+        timeline.extend(timeline::of_people(&casefile.incident, &casefile.coverage));
+        let timeline = timeline::ordered(timeline, &findings);
+        let checks = rows.finish(&findings);
+        let verdict = verdict::verdict(&findings, &casefile.coverage, unsure.len());
+        Ok(Self {
+            document: Document { format: Document::FORMAT, by: BY.to_owned(), verdict, checks },
+            findings,
+            timeline,
+        })
+    }
+
+    /// What an archive has of it; `None` when it was sealed without (by an earlier version, or because that failed).
+    ///
+    /// # Errors
+    /// When a document is there and is not what it should be.
+    pub fn sealed(casefile: &mut CaseFile) -> Result<Option<Self>, CaseFileError> {
+        if casefile.entries.find(&layout::path(REVIEW)).is_none() {
+            return Ok(None);
+        }
+        let bytes = casefile.entries.read(&layout::path(REVIEW), MAX_DOCUMENT)?;
+        let document = serde_json::from_slice(&bytes)
+            .map_err(|source| CaseFileError::Document { entry: REVIEW.to_owned(), source })?;
+        Ok(Some(Self { document, findings: lines(casefile, FINDINGS)?, timeline: lines(casefile, TIMELINE)? }))
+    }
+
+    /// What an archive has of it, or what today's checks say where it has nothing.
+    ///
+    /// # Errors
+    /// When a document is there and is not what it should be.
+    pub fn of_file(casefile: &mut CaseFile, signatures: &Signatures) -> Result<Self, CaseFileError> {
+        match Self::sealed(casefile)? {
+            Some(review) => Ok(review),
+            None => Self::of(casefile, signatures, None),
+        }
+    }
+
+    /// The three documents as they stand in an archive.
+    ///
+    /// # Errors
+    /// Never: all of it can be written as JSON.
+    pub fn documents(&self) -> io::Result<[(EntryPath, Vec<u8>); 3]> {
+        let mut review = serde_json::to_vec_pretty(&self.document)?;
+        review.push(b'\n');
+        Ok([
+            (layout::path(REVIEW), review),
+            (layout::path(FINDINGS), json_lines(&self.findings)?),
+            (layout::path(TIMELINE), json_lines(&self.timeline)?),
+        ])
+    }
+
+    /// A finding by its id.
+    pub fn finding(&self, id: &str) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.id.eq_ignore_ascii_case(id))
+    }
+}
+
+const NOT_LOOKED_AT: &str =
+    "not looked at: so much evidence would have held up sealing; casefile check looks at all of it";
+
+/// How many bytes of a node the checks read.
+fn to_read(casefile: &CaseFile, node: &NodeName) -> u64 {
+    let wanted = |item: &str| {
+        item.starts_with("recording/") || item.starts_with("logs/kernel") || item.starts_with("logs/journal/")
+    };
+    let entries = casefile
+        .node_entries(Some(node))
+        .filter(|(_, _, item)| wanted(item.as_str()) && !item.as_str().ends_with("entries.jsonl"));
+    entries.filter_map(|(_, entry, _)| casefile.entries.find(&entry)).map(|entry| entry.size).sum()
+}
+
+fn json_lines<T: Serialize>(items: &[T]) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for item in items {
+        serde_json::to_writer(&mut out, item)?;
+        out.push(b'\n');
+    }
+    Ok(out)
+}
+
+fn lines<T: DeserializeOwned>(casefile: &mut CaseFile, entry: &'static str) -> Result<Vec<T>, CaseFileError> {
+    let path = layout::path(entry);
+    if casefile.entries.find(&path).is_none() {
+        return Ok(Vec::new());
+    }
+    let bytes = casefile.entries.read(&path, MAX_DOCUMENT)?;
+    let whole = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+    let parsed: Result<Vec<T>, _> = whole.map(serde_json::from_slice).collect();
+    parsed.map_err(|source| CaseFileError::Document { entry: entry.to_owned(), source })
+}
+
+/// Gives each citation the digest of the entry in which it stands, as the lists of items have it.
+fn digested(casefile: &mut CaseFile, findings: &mut [Finding]) {
+    let mut by_node: BTreeMap<NodeName, BTreeMap<EntryPath, Digest>> = BTreeMap::new();
+    for evidence in findings.iter_mut().flat_map(|finding| &mut finding.evidence) {
+        let (Some(node), Some(entry)) = (&evidence.node, &evidence.entry) else { continue };
+        let digests = by_node.entry(node.clone()).or_insert_with(|| digests(casefile, node));
+        evidence.sha256 = digests.get(entry).copied();
+    }
+}
+
+/// The digests of a node's items. A list that cannot be read gives none: a digest is never invented.
+fn digests(casefile: &mut CaseFile, node: &NodeName) -> BTreeMap<EntryPath, Digest> {
+    /// The longest line of a list of items: a thousand gaps with their details fit.
+    const MAX_LINE: u64 = 4 << 20;
+    let mut all = BTreeMap::new();
+    let Ok(list) = layout::node_item(node, &layout::path(layout::ITEMS_ITEM)) else { return all };
+    let Ok(read) = casefile.entries.entry(&list) else { return all };
+    let mut read = BufReader::new(read);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut read).take(MAX_LINE).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return all,
+            Ok(_) => all.extend(serde_json::from_slice::<ItemLine>(&line).map(|item| (item.path, item.sha256))),
+        }
+    }
+}
+
+/// Rows of checks while they are gathered: nodes of which a check says the same stand in one.
+#[derive(Default)]
+struct Rows {
+    rows: BTreeMap<(CheckVerdict, usize, Vec<String>), CheckRow>,
+    order: Vec<&'static str>,
+}
+
+impl Rows {
+    fn add(&mut self, id: &'static str, title: &str, verdict: CheckVerdict, node: &NodeName, missing: Vec<String>) {
+        let row = self.row(id, title, verdict, missing);
+        if row.nodes.last() != Some(node) {
+            row.nodes.push(node.clone());
+        }
+    }
+
+    fn whole(&mut self, id: &'static str, title: &str, verdict: CheckVerdict, missing: Vec<String>) {
+        self.row(id, title, verdict, missing);
+    }
+
+    fn row(&mut self, id: &'static str, title: &str, verdict: CheckVerdict, missing: Vec<String>) -> &mut CheckRow {
+        let place = self.order.iter().position(|known| *known == id).unwrap_or_else(|| {
+            self.order.push(id);
+            self.order.len() - 1
+        });
+        self.rows.entry((verdict, place, missing.clone())).or_insert_with(|| CheckRow {
+            id: id.to_owned(),
+            title: title.to_owned(),
+            verdict,
+            nodes: Vec::new(),
+            missing,
+            findings: Vec::new(),
+        })
+    }
+
+    fn finish(self, findings: &[Finding]) -> Vec<CheckRow> {
+        let named = |mut row: CheckRow| {
+            if row.verdict == CheckVerdict::Found {
+                row.findings = findings.iter().filter(|f| f.check == row.id).map(|f| f.id.clone()).collect();
+            }
+            row
+        };
+        self.rows.into_values().map(named).collect()
+    }
+}
