@@ -28,6 +28,8 @@ use casefile_proto::time::{NANOS_PER_SEC, WallTime, Window};
 use casefile_proto::units::Bytes;
 use casefile_review::casefile::CaseFile;
 use casefile_review::display::safe;
+use casefile_review::review::Review;
+use casefile_review::told;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::Collector;
@@ -287,6 +289,7 @@ async fn report(args: &LocalArgs, collector: &Collector, archive: &SealedArchive
     io::stdout().lock().write_all(text.as_bytes()).context("print the summary")?;
     let file = path.display();
     say!("\nnext:");
+    say!("  casefile check {file}");
     say!("  casefile show {file}");
     say!("  casefile logs {file}");
     say!("  casefile-collector key{} > allowed && casefile verify {file} --signers allowed", data_flag(args));
@@ -304,8 +307,11 @@ fn data_flag(args: &LocalArgs) -> String {
 
 /// The summary of the archive as it lies there: read back, not remembered.
 fn summary(path: &Path) -> Result<String> {
-    let file = CaseFile::open(path).with_context(|| format!("read {} back", path.display()))?;
-    Ok(casefile_review::summary::render(&file.incident, &file.coverage))
+    let doing = || format!("read {} back", path.display());
+    let mut file = CaseFile::open(path).with_context(doing)?;
+    let review = Review::sealed(&mut file).with_context(doing)?;
+    let on_top = review.map(|review| told::on_top(&review) + "\n").unwrap_or_default();
+    Ok(on_top + &casefile_review::summary::render(&file.incident, &file.coverage))
 }
 
 #[cfg(test)]

@@ -21,13 +21,6 @@ use crate::signatures::set::Signatures;
 use crate::timeline::{self, Row};
 use crate::verdict::{self, Verdict};
 
-/// What the checks said: [`Document`].
-pub const REVIEW: &str = "data/review.json";
-/// The findings, one a line.
-pub const FINDINGS: &str = "data/findings.jsonl";
-/// The timeline, one row a line.
-pub const TIMELINE: &str = "data/timeline.jsonl";
-
 /// The most that one of the three documents may have when it is read again.
 const MAX_DOCUMENT: Bytes = Bytes::mib(256);
 
@@ -66,7 +59,7 @@ pub enum CheckVerdict {
     Clear,
 }
 
-/// `data/review.json`.
+/// [`layout::REVIEW`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Document {
     /// The version of this form: 1.
@@ -183,13 +176,17 @@ impl Review {
     /// # Errors
     /// When a document is there and is not what it should be.
     pub fn sealed(casefile: &mut CaseFile) -> Result<Option<Self>, CaseFileError> {
-        if casefile.entries.find(&layout::path(REVIEW)).is_none() {
+        if casefile.entries.find(&layout::path(layout::REVIEW)).is_none() {
             return Ok(None);
         }
-        let bytes = casefile.entries.read(&layout::path(REVIEW), MAX_DOCUMENT)?;
+        let bytes = casefile.entries.read(&layout::path(layout::REVIEW), MAX_DOCUMENT)?;
         let document = serde_json::from_slice(&bytes)
-            .map_err(|source| CaseFileError::Document { entry: REVIEW.to_owned(), source })?;
-        Ok(Some(Self { document, findings: lines(casefile, FINDINGS)?, timeline: lines(casefile, TIMELINE)? }))
+            .map_err(|source| CaseFileError::Document { entry: layout::REVIEW.to_owned(), source })?;
+        Ok(Some(Self {
+            document,
+            findings: lines(casefile, layout::FINDINGS)?,
+            timeline: lines(casefile, layout::TIMELINE)?,
+        }))
     }
 
     /// What an archive has of it, or what today's checks say where it has nothing.
@@ -211,9 +208,9 @@ impl Review {
         let mut review = serde_json::to_vec_pretty(&self.document)?;
         review.push(b'\n');
         Ok([
-            (layout::path(REVIEW), review),
-            (layout::path(FINDINGS), json_lines(&self.findings)?),
-            (layout::path(TIMELINE), json_lines(&self.timeline)?),
+            (layout::path(layout::REVIEW), review),
+            (layout::path(layout::FINDINGS), json_lines(&self.findings)?),
+            (layout::path(layout::TIMELINE), json_lines(&self.timeline)?),
         ])
     }
 

@@ -12,6 +12,16 @@ use crate::finding::{Evidence, EvidenceKind, Finding};
 use crate::review::{CheckVerdict, Review};
 use crate::timeline::{Row, word};
 
+/// What stands on top of a summary: the sentence of the verdict, and what was seen first.
+pub fn on_top(review: &Review) -> String {
+    let verdict = &review.document.verdict;
+    let first = verdict.first_anomaly.as_ref().map(|first| {
+        let node = first.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+        format!("First anomaly at {}{node} [{}].\n", first.at, safe(&first.finding))
+    });
+    format!("{}\n{}", safe(&verdict.sentence), first.unwrap_or_default())
+}
+
 /// The verdict, what leads, what belongs to it, and what could not be told.
 pub fn verdict(review: &Review, incident: &IncidentFile) -> String {
     let verdict = &review.document.verdict;
@@ -28,11 +38,7 @@ pub fn verdict(review: &Review, incident: &IncidentFile) -> String {
         safe(&incident.title)
     ));
     line("");
-    line(&safe(&verdict.sentence));
-    if let Some(first) = &verdict.first_anomaly {
-        let node = first.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
-        line(&format!("First anomaly at {}{node} [{}].", first.at, first.finding));
-    }
+    line(on_top(review).trim_end());
     let covered = &verdict.coverage;
     let part = |count: u64, what: &str| if count == 0 { String::new() } else { format!(", {count} {what}") };
     line(&format!(

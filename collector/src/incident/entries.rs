@@ -57,6 +57,16 @@ impl Body {
         Ok(Self::Chunks(Spooled { file: file.to_owned(), content }))
     }
 
+    /// How many plain bytes it holds.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Packed(packed) => packed.size,
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Chunks(s) => s.content.size,
+            Self::Item(_, content) => content.size,
+        }
+    }
+
     /// What it holds and its chunks, in order; nothing for plain bytes, which have none.
     pub fn chunks(&self) -> io::Result<(Content, ChunkIter)> {
         Ok(match self {

@@ -14,6 +14,7 @@ mod live;
 pub mod machine;
 pub mod recorded;
 pub mod rejoined;
+pub mod reviewed;
 pub mod seal;
 pub mod sealing;
 pub mod view;

@@ -30,6 +30,7 @@ use super::entries::{Body, Entry, entries};
 use super::machine::{Answer, is_missing, settled_as};
 use super::recorded::recorded;
 use super::rejoined::{rejoined, without};
+use super::reviewed::reviewed;
 use crate::data::{PARTIAL, hint};
 use crate::spool::{self, SpooledItem};
 use crate::store::Asked;
@@ -149,10 +150,16 @@ fn assembled(job: &SealJob) -> Result<SealedIncident, SealError> {
         let made: BTreeSet<_> = all.iter().map(|entry| entry.path.clone()).collect();
         // What a node that came back gave before was looked at item by item.
         let wanted = |path: &EntryPath| {
-            !made.contains(path) && layout::split_node_item(path).is_none_or(|(node, _)| !brought.contains(&node))
+            !made.contains(path)
+                && !layout::DERIVED.contains(&path.as_str())
+                && layout::split_node_item(path).is_none_or(|(node, _)| !brought.contains(&node))
         };
         all.extend(before.entries(wanted)?);
     }
+    all.sort_by(|a, b| a.path.cmp(&b.path));
+    let incident = IncidentFile::new(&job.title, &coverage, Some(&job.key));
+    let (mut all, review) = reviewed(all, incident, &coverage, &job.scratch);
+    all.extend(review.map_err(io_error("write the review below", &job.scratch))?);
     all.sort_by(|a, b| a.path.cmp(&b.path));
 
     let file_name = format!("{}.tar.gz", job.title.name());

@@ -125,6 +125,7 @@ fn what_nodes_gave_lies_in_the_archive_as_they_gave_it_and_it_verifies() {
         archive.entries().iter().map(|e| e.path.to_string()).filter(|p| p.starts_with("data/")).collect();
     let expected = [
         "data/coverage.json",
+        "data/findings.jsonl",
         "data/incident.json",
         "data/nodes/a/items.jsonl",
         "data/nodes/a/logs/files/app.log",
@@ -132,6 +133,8 @@ fn what_nodes_gave_lies_in_the_archive_as_they_gave_it_and_it_verifies() {
         "data/nodes/b/items.jsonl",
         "data/nodes/b/logs/files/app.log",
         "data/nodes/b/recording/window.seg",
+        "data/review.json",
+        "data/timeline.jsonl",
     ];
     assert_eq!(payload, expected);
     assert_eq!(entry(&mut archive, "data/nodes/a/logs/files/app.log"), b"one\ntwo\n");

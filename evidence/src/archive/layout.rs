@@ -23,6 +23,16 @@ pub const DATA: &str = "data/";
 pub const INCIDENT: &str = "data/incident.json";
 /// What is there, what is missing and why: [`Coverage`].
 pub const COVERAGE: &str = "data/coverage.json";
+/// What the checks said of it: the verdict, and each check with what it found or missed.
+pub const REVIEW: &str = "data/review.json";
+/// What the checks found, a finding a line.
+pub const FINDINGS: &str = "data/findings.jsonl";
+/// What happened, in the order of time, a row a line.
+pub const TIMELINE: &str = "data/timeline.jsonl";
+/// All of it as one page.
+pub const REPORT: &str = "data/report.html";
+/// Everything that is derived from the rest: made anew for each archive, and never taken over from another.
+pub const DERIVED: [&str; 4] = [REVIEW, FINDINGS, TIMELINE, REPORT];
 /// Who asked for, read and exported it.
 pub const CUSTODY: &str = "data/custody.jsonl";
 /// The directory of the nodes.
@@ -213,7 +223,7 @@ mod tests {
 
     #[test]
     fn every_path_is_a_safe_one_below_the_payload() {
-        for constant in [INCIDENT, COVERAGE, CUSTODY] {
+        for constant in [INCIDENT, COVERAGE, CUSTODY].into_iter().chain(DERIVED) {
             assert!(path(constant).as_str().starts_with(DATA));
         }
         let node: NodeName = "n-1".parse().unwrap();

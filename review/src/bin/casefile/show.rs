@@ -4,19 +4,24 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use casefile_review::casefile::CaseFile;
-use casefile_review::summary;
+use casefile_review::review::Review;
+use casefile_review::{summary, told};
 
 use crate::args::Format;
 use crate::{Ended, output};
 
 /// The summary.
 pub(crate) fn run(file: &Path, format: Format) -> Result<Ended> {
-    let casefile = open(file)?;
+    let mut casefile = open(file)?;
+    // One that is damaged is not shown; casefile verify says so.
+    let review = Review::sealed(&mut casefile).unwrap_or_default();
     let (incident, coverage) = (&casefile.incident, &casefile.coverage);
-    let both =
-        serde_json::json!({ "incident": incident, "coverage": coverage, "truncated": casefile.entries.truncated() });
+    let both = serde_json::json!({ "incident": incident, "coverage": coverage, "truncated": casefile.entries.truncated(), "verdict": review.as_ref().map(|r| &r.document.verdict) });
     output::one(format, &both, || {
         let mut text = summary::render(incident, coverage);
+        if let Some(review) = &review {
+            text.insert_str(0, &(told::on_top(review) + "\n"));
+        }
         if casefile.entries.truncated() {
             text.insert_str(0, "THIS FILE ENDS EARLY: what is listed may not all be in it.\n\n");
         }
