@@ -139,6 +139,9 @@ fn head(incident: &IncidentFile, coverage: &Coverage) -> String {
     };
     let id = incident.id.map_or_else(|| "case file".to_owned(), |id| id.to_string());
     line(&id, safe(&incident.title));
+    if incident.synthetic {
+        line("SYNTHETIC", "nothing in it happened anywhere: it was made up for a demonstration or a drill".to_owned());
+    }
     let verified = if incident.requested_by_verified { "" } else { " (as the caller said)" };
     line("asked", format!("{}, by {}{verified}", incident.severity, safe(&incident.requested_by)));
     if !incident.reason.is_empty() {

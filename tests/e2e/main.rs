@@ -6,6 +6,7 @@ mod closing;
 mod coalescing;
 mod damaged_file;
 mod dead_node;
+mod demo;
 mod deploy;
 mod faulty_disk;
 mod full_disk;

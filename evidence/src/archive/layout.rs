@@ -102,6 +102,14 @@ pub struct IncidentFile {
     /// The archive that this one amends: everything of it is in this one too. Left out: this is the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amends: Option<Amends>,
+    /// Whether it was made up for a demonstration or a drill: nothing in it happened anywhere. Left out: it happened.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub synthetic: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// The clock of one node.
@@ -139,6 +147,7 @@ impl IncidentFile {
             sealed_at: title.sealed_at,
             signing_key: key.map(SigningKey::fingerprint),
             amends: title.amends.clone(),
+            synthetic: false,
         }
     }
 }
