@@ -1,8 +1,8 @@
 //! The synthetic incident as an archive: the same bytes each time, whole, small, and labelled as what it is.
 
-use std::io::Read;
-
 #![expect(clippy::unwrap_used, reason = "in a test everything that fails ends the test")]
+
+use std::io::Read;
 use std::path::PathBuf;
 
 use casefile_demo::{PLANTED, story};

@@ -127,6 +127,8 @@ impl Device {
             ("DCGM_FI_DEV_ROW_REMAP_FAILURE", 0),
             ("casefile_gpu_recovery_action", 0),
             ("DCGM_FI_DEV_FB_TOTAL", TOTAL),
+            ("DCGM_FI_DEV_PCIE_LINK_GEN", 5),
+            ("DCGM_FI_DEV_PCIE_LINK_WIDTH", 16),
         ] {
             always.put(board, name, &labels, value)?;
         }
@@ -138,9 +140,7 @@ impl Device {
             ("DCGM_FI_DEV_ENFORCED_POWER_LIMIT", 700_000),
             ("DCGM_FI_DEV_SLOWDOWN_TEMP", 90),
             ("DCGM_FI_DEV_SHUTDOWN_TEMP", 95),
-            ("DCGM_FI_DEV_PCIE_LINK_GEN", 5),
             ("DCGM_FI_DEV_PCIE_MAX_LINK_GEN", 5),
-            ("DCGM_FI_DEV_PCIE_LINK_WIDTH", 16),
             ("DCGM_FI_DEV_PCIE_MAX_LINK_WIDTH", 16),
         ] {
             seldom.put(board, name, &labels, value)?;
