@@ -142,6 +142,7 @@ impl CaseFile {
             sealed_at: until,
             signing_key: None,
             amends: None,
+            synthetic: false,
         };
         let entries = OneEntry::new(path, file).map_err(CaseFileError::Cut)?;
         let coverage = Coverage { window, nodes: vec![row], scope: Scope::default() };

@@ -146,14 +146,30 @@ pub struct KernelRecord<'a> {
 /// `facility=F level=L seq=N … user=B TEXT`, as the lines of `kernel.log` have it behind the time.
 pub fn of_our_record(record: &str) -> Option<KernelRecord<'_>> {
     let mut rest = record;
-    let facility = word(&mut rest, "facility=")?.parse().ok()?;
-    let level = word(&mut rest, "level=")?.parse().ok()?;
+    let facility = numbered(word(&mut rest, "facility=")?, &FACILITIES)?;
+    let level = numbered(word(&mut rest, "level=")?, &LEVELS)?;
     word(&mut rest, "seq=")?;
     for known in ["caller=", "fragment="] {
         word(&mut rest, known);
     }
     word(&mut rest, "user=")?;
     Some(KernelRecord { text: rest, author: Author::of_facility(facility), level })
+}
+
+/// The names that the agent gives to the first facilities and to the levels; it writes numbers where it has none.
+const FACILITIES: [&str; 12] =
+    ["kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"];
+const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"];
+
+/// A number, a name of the list as its place there, or `local0` to `local7`.
+fn numbered(text: &str, names: &[&str]) -> Option<u8> {
+    if let Some(place) = names.iter().position(|name| *name == text) {
+        return u8::try_from(place).ok();
+    }
+    match text.strip_prefix("local") {
+        Some(n) => n.parse().ok().filter(|n| *n < 8).map(|n: u8| 16 + n),
+        None => text.parse().ok(),
+    }
 }
 
 /// Takes the value of a leading `name=value `.
@@ -305,6 +321,8 @@ mod tests {
             ("Nov 23 03:11:42 gpu-17 kernel: ", Author::Unknown),
             ("Nov  3 03:11:42 gpu-17 kernel: [12345.678901] ", Author::Unknown),
             ("2026-11-23T03:11:42.118000+00:00 gpu-17 kernel: ", Author::Unknown),
+            ("2026-11-23T03:11:42.118000Z facility=kern level=err seq=88412 user=false ", Author::Kernel),
+            ("2026-11-23T03:11:42.118000Z facility=local7 level=warn seq=88412 user=true ", Author::Program),
             ("2026-11-23T03:11:42.118000Z facility=0 level=3 seq=88412 user=false ", Author::Kernel),
             ("2026-11-23T03:11:42.118000Z facility=1 level=5 seq=- caller=T77 user=true ", Author::Program),
             (
