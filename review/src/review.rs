@@ -107,7 +107,7 @@ impl Review {
             if size > left {
                 left = 0;
                 for check in checks::all() {
-                    unsure.insert(check.id);
+                    unsure.insert(node.node.clone());
                     rows.add(
                         check.id,
                         check.title,
@@ -127,7 +127,7 @@ impl Review {
                     Said::CannotTell(missing) => {
                         // What nobody records is no gap of this case file: it is listed, and not counted.
                         if !check.needs.iter().any(|need| matches!(need, Need::NotRecorded(_))) {
-                            unsure.insert(check.id);
+                            unsure.insert(node.node.clone());
                         }
                         rows.add(check.id, check.title, CheckVerdict::CannotTell, &node.node, missing);
                     }
@@ -163,7 +163,8 @@ impl Review {
         timeline.extend(timeline::of_people(&casefile.incident, &casefile.coverage));
         let timeline = timeline::ordered(timeline, &findings);
         let checks = rows.finish(&findings);
-        let verdict = verdict::verdict(&findings, &casefile.coverage, unsure.len());
+        let unsure: Vec<_> = unsure.into_iter().collect();
+        let verdict = verdict::verdict(&findings, &casefile.coverage, &unsure);
         Ok(Self {
             document: Document { format: Document::FORMAT, by: BY.to_owned(), verdict, checks },
             findings,

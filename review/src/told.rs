@@ -2,9 +2,11 @@
 //!
 //! Every text of a node is made safe here. Colours and widths are the terminal's business.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use casefile_evidence::archive::layout::IncidentFile;
+use casefile_proto::ids::NodeName;
 use casefile_proto::time::WallTime;
 
 use crate::display::safe;
@@ -57,19 +59,42 @@ pub fn verdict(review: &Review, incident: &IncidentFile) -> String {
             line(&format!("         with it: {}", one_line(member)));
         }
     }
-    let unsure = review.document.checks.iter().filter(|row| row.verdict == CheckVerdict::CannotTell);
-    for (n, row) in unsure.enumerate() {
+    for (n, text) in unsure(review).iter().enumerate() {
         if n == 0 {
-            line("");
-            line("Cannot tell:");
+            line("\nCannot tell:");
         }
-        let nodes: Vec<_> = row.nodes.iter().map(|node| safe(node.as_str())).collect();
-        let whose = match nodes.len() {
+        line(&format!("  {text}"));
+    }
+    out
+}
+
+/// What nobody can tell: a line for all checks that want for the same thing on the same nodes.
+fn unsure(review: &Review) -> Vec<String> {
+    /// More are not named one by one.
+    const NAMED: usize = 3;
+    type Same<'r> = (&'r [NodeName], BTreeSet<&'r str>);
+    let mut same: BTreeMap<Same<'_>, Vec<&str>> = BTreeMap::new();
+    for row in review.document.checks.iter().filter(|row| row.verdict == CheckVerdict::CannotTell) {
+        // What is missing begins with the source that it is missing of; of all checks together only the reason says something.
+        let why = row.missing.iter().map(|what| what.split_once(": ").map_or(what.as_str(), |(_, why)| why));
+        let why = why.map(|why| why.split_once(' ').map_or(why, |(reason, _)| reason));
+        same.entry((&row.nodes, why.collect())).or_default().push(&row.id);
+    }
+    let mut out = Vec::new();
+    for ((nodes, why), checks) in &same {
+        let names: Vec<_> = nodes.iter().map(|node| safe(node.as_str())).collect();
+        let whose = match names.len() {
             0 => String::new(),
-            1..=3 => format!(" on {}", nodes.join(", ")),
-            n => format!(" on {n} nodes"),
+            1..=NAMED => format!("{}: ", names.join(", ")),
+            n => format!("{n} nodes: "),
         };
-        line(&format!("  {}{whose}: {}", row.id, safe(&row.missing.join("; "))));
+        let which = if checks.len() <= NAMED { checks.join(", ") } else { format!("{} checks", checks.len()) };
+        let rows = review.document.checks.iter().filter(|row| row.verdict == CheckVerdict::CannotTell);
+        let whole = rows.filter(|row| row.nodes.as_slice() == *nodes && checks.contains(&row.id.as_str()));
+        let whole: BTreeSet<_> = whole.flat_map(|row| &row.missing).map(String::as_str).collect();
+        let why: Vec<_> =
+            if checks.len() <= NAMED { whole.into_iter().collect() } else { why.iter().copied().collect() };
+        out.push(format!("{whose}{which}: {}", safe(&why.join("; "))));
     }
     out
 }

@@ -12,10 +12,11 @@ use casefile_proto::ids::NodeName;
 use casefile_proto::time::WallTime;
 use serde::{Deserialize, Serialize};
 
+use crate::checks::records::thing;
 use crate::finding::{Confidence, Finding, Severity};
 
-/// Kinds of findings that are about one thing when they are of one node: the beginnings of their ids. A finding that belongs to no
-/// family stands alone.
+/// Kinds of findings that are about one thing when they are of one node: the beginnings of their ids, those first that say more of
+/// several that are as bad. A finding that belongs to no family stands alone.
 ///
 /// It says what belongs together, and not what caused what.
 const FAMILIES: [(&str, &[&str]); 5] = [
@@ -37,7 +38,7 @@ const FAMILIES: [(&str, &[&str]); 5] = [
             "kernel.hung",
         ],
     ),
-    ("gpu", &["gpu.", "pcie."]),
+    ("gpu", &["gpu.xid.79", "gpu.", "pcie."]),
     ("memory", &["mem.", "k8s.pod.crashloop"]),
     ("network", &["net.", "nic.", "ib."]),
     ("node", &["node."]),
@@ -168,14 +169,24 @@ fn leaders(findings: &[Finding]) -> Vec<Option<usize>> {
         if finding.severity == Severity::Info {
             continue;
         }
-        if let Some((family, thing)) = family(finding) {
+        if let Some((family, mut thing)) = family(finding) {
+            if finding.kind.starts_with("pcie.") {
+                thing = device_below(findings, finding).unwrap_or(thing);
+            }
             groups.entry((finding.node.as_ref(), family, thing)).or_default().push(n);
         }
     }
     let mut leads = vec![None; findings.len()];
     for group in groups.values() {
-        let key =
-            |n: &&usize| (Reverse(findings[**n].severity), Reverse(findings[**n].confidence), findings[**n].first, **n);
+        let key = |n: &&usize| {
+            (
+                Reverse(findings[**n].severity),
+                Reverse(findings[**n].confidence),
+                position(&findings[**n]),
+                findings[**n].first,
+                **n,
+            )
+        };
         let Some(leader) = group.iter().min_by_key(key) else { continue };
         for member in group.iter().filter(|member| *member != leader) {
             leads[*member] = Some(*leader);
@@ -188,25 +199,36 @@ fn leaders(findings: &[Finding]) -> Vec<Option<usize>> {
 fn family(finding: &Finding) -> Option<(&'static str, String)> {
     let (family, _) = FAMILIES.iter().find(|(_, kinds)| kinds.iter().any(|kind| finding.kind.starts_with(kind)))?;
     let thing = match *family {
-        "gpu" => finding.subject.as_deref().map(device).unwrap_or_default(),
+        "gpu" => finding.subject.as_deref().map(thing).unwrap_or_default(),
         "memory" => finding.pod.as_ref().and_then(|pod| pod.uid.clone()).unwrap_or_default(),
         _ => String::new(),
     };
     Some((family, thing))
 }
 
-/// A device by its bus address alone: the kernel writes `0000:84:00`, NVML `00000000:84:00.0`.
-fn device(subject: &str) -> String {
-    let address = subject.rsplit(' ').next().unwrap_or(subject).to_ascii_lowercase();
-    let parts: Vec<&str> = address.split(':').collect();
-    match parts[..] {
-        [.., bus, slot] => format!("{bus}:{}", slot.split('.').next().unwrap_or(slot)),
-        _ => address,
-    }
+/// Where a kind stands in its family.
+fn position(finding: &Finding) -> usize {
+    let kinds = FAMILIES.iter().flat_map(|(_, kinds)| kinds.iter().enumerate());
+    kinds.filter(|(_, kind)| finding.kind.starts_with(*kind)).map(|(n, _)| n).next().unwrap_or(usize::MAX)
 }
 
-/// What is to be said of ranked findings. `unsure` is how many checks could not tell.
-pub fn verdict(findings: &[Finding], coverage: &Coverage, unsure: usize) -> Verdict {
+/// Errors of a port go to the device that was lost below it: the one GPU of the node that failed within so long of them.
+const BELOW_A_PORT: std::time::Duration = std::time::Duration::from_secs(120);
+
+fn device_below(findings: &[Finding], port: &Finding) -> Option<String> {
+    let (node, at) = (port.node.as_ref()?, port.last.or(port.first)?);
+    let lost = findings
+        .iter()
+        .filter(|f| f.node.as_ref() == Some(node) && f.kind.starts_with("gpu.") && f.severity == Severity::Fatal);
+    let near = lost
+        .filter(|f| f.first.is_some_and(|first| first >= at.before(BELOW_A_PORT) && first <= at.after(BELOW_A_PORT)));
+    let things: std::collections::BTreeSet<_> = near.filter_map(|f| f.subject.as_deref().map(thing)).collect();
+    let mut things = things.into_iter();
+    things.next().filter(|_| things.next().is_none())
+}
+
+/// What is to be said of ranked findings. `unsure` are the nodes of which checks could not tell, in order of name.
+pub fn verdict(findings: &[Finding], coverage: &Coverage, unsure: &[NodeName]) -> Verdict {
     let mut counts = Counts::default();
     for finding in findings {
         *match finding.severity {
@@ -238,10 +260,19 @@ pub fn verdict(findings: &[Finding], coverage: &Coverage, unsure: usize) -> Verd
     } else if shown == Severity::Warning {
         sentence.insert_str(0, "Nothing worse than a warning: ");
     }
-    if unsure > 0 {
-        let _infallible = write!(sentence, ". {unsure} checks could not tell, because evidence is missing");
-    }
     sentence.push('.');
+    match unsure {
+        [] => {}
+        all if all.len() <= NAMED => {
+            let names: Vec<_> = all.iter().map(NodeName::as_str).collect();
+            let _infallible =
+                write!(sentence, " Of {} not all can be told, because evidence is missing.", names.join(", "));
+        }
+        all => {
+            let _infallible =
+                write!(sentence, " Of {} nodes not all can be told, because evidence is missing.", all.len());
+        }
+    }
     let anomalies = findings.iter().filter(|f| f.severity >= Severity::Warning && f.confidence >= Confidence::Medium);
     let first = anomalies.filter_map(|f| Some((f.first?, f))).min_by_key(|(at, f)| (*at, f.id.len(), f.id.clone()));
     Verdict {
@@ -308,10 +339,10 @@ mod tests {
                 ("F5", "disk.io_error", Some("F1")),
             ]
         );
-        let said = verdict(&ranked, &nothing(), 2);
+        let said = verdict(&ranked, &nothing(), &["n7".parse().unwrap()]);
         assert_eq!(
             said.sentence,
-            "a: disk.nvme.disabled of nvme0 at 1970-01-01T00:00:20Z [E1]; c: mem.oom.memcg of shop/api at 1970-01-01T00:00:40Z [E2]. 2 checks could not tell, because evidence is missing."
+            "a: disk.nvme.disabled of nvme0 at 1970-01-01T00:00:20Z [E1]; c: mem.oom.memcg of shop/api at 1970-01-01T00:00:40Z [E2]. Of n7 not all can be told, because evidence is missing."
         );
         assert_eq!(said.cites, ["E1", "E2"]);
         assert_eq!(said.first_anomaly.unwrap().finding, "F3");
@@ -337,7 +368,7 @@ mod tests {
 
     #[test]
     fn of_nothing_it_says_nothing_and_not_that_all_is_well() {
-        let said = verdict(&[], &nothing(), 0);
+        let said = verdict(&[], &nothing(), &[]);
         assert_eq!(said.sentence, "Nothing was found that is a warning or worse.");
         assert_eq!((said.cites.len(), said.first_anomaly), (0, None));
     }

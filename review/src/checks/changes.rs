@@ -51,18 +51,17 @@ const SYSTEM: [&str; 7] = [
 /// The most changes of one metric that are told one by one.
 const MAX_TOLD: usize = 6;
 
-/// A series that begins within so many of its own ticks was there from the start; likewise at the end.
-const TICKS: u64 = 3;
+/// A series that begins within so long was there from the start, and likewise at the end: what seldom changes is read seldom.
+const SLACK: std::time::Duration = std::time::Duration::from_secs(45);
 
 /// When a series began and ended, where that is not with the recording itself.
 fn ends(facts: &NodeFacts<'_>, series: &OneSeries) -> (Option<WallTime>, Option<WallTime>) {
-    let slack = std::time::Duration::from_nanos(series.every_nanos.saturating_mul(TICKS));
     let of = |value: Option<&crate::seriesset::Value>| value.map(|value| facts.set.at(*value));
     let (first, last) = (of(series.values.first()), of(series.values.last()));
     let tick = |tick: Option<&crate::seriesset::Tick>| tick.map(|tick| tick.at);
     let (begin, end) = (tick(facts.set.ticks.first()), tick(facts.set.ticks.last()));
-    let began = first.filter(|first| begin.is_some_and(|begin| *first > begin.after(slack)));
-    let ended = last.filter(|last| end.is_some_and(|end| *last < end.before(slack)));
+    let began = first.filter(|first| begin.is_some_and(|begin| *first > begin.after(SLACK)));
+    let ended = last.filter(|last| end.is_some_and(|end| *last < end.before(SLACK)));
     (began, ended)
 }
 

@@ -240,6 +240,13 @@ impl<'c> NodeFacts<'c> {
         Some(Pod { namespace, name, uid: Some(uid) })
     }
 
+    /// A pod by `namespace/name`.
+    pub fn pod_named(&self, name: &str) -> Option<Pod> {
+        let (namespace, pod) = name.split_once('/')?;
+        let uid = self.pods.uid(name).map(str::to_owned);
+        Some(Pod { namespace: Some(namespace.to_owned()), name: Some(pod.to_owned()), uid })
+    }
+
     /// A cgroup as people call it: its pod, or its path.
     pub fn called(&self, cgroup: &str) -> String {
         match self.pod_of(cgroup) {

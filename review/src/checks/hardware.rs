@@ -45,6 +45,9 @@ pub const CHECKS: &[CheckSpec] = &[
     },
 ];
 
+/// The most devices that are told one by one.
+const MAX_TOLD: usize = 8;
+
 fn counters(
     facts: &NodeFacts<'_>,
     kind: &str,
@@ -59,7 +62,10 @@ fn counters(
         let mut steps = values.windows(2).filter(|pair| pair[1].1 > pair[0].1).map(|pair| pair[1].0);
         let first = steps.next()?;
         let last = steps.next_back().unwrap_or(first);
-        let subject = series.named().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(" ");
+        let subject = match series.label("address") {
+            Some(address) => format!("PCI device {address}"),
+            None => series.named().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(" "),
+        };
         let text = format!("{subject}: {grown:.0} {what}");
         let mut finding = facts.finding(kind, severity, Confidence::High, text.clone());
         (finding.first, finding.last) = (Some(first), Some(last));
@@ -95,7 +101,11 @@ fn pcie(facts: &NodeFacts<'_>) -> Vec<Finding> {
         // Corrected ones are ordinary on many boards: their rate tells, and the records of the kernel name them.
         _ => None,
     };
-    counters(facts, "pcie.errors", "casefile_pcie_aer_errors_total", severity, "errors")
+    let mut found =
+        counters(facts, "pcie.errors", "casefile_pcie_aer_errors_total", severity, "errors that were not corrected");
+    // A switch or port that reports for every device below it would be told as often.
+    found.truncate(MAX_TOLD);
+    found
 }
 
 /// `IB_PORT_ACTIVE` and `IB_PORT_ACTIVE_DEFER`.

@@ -71,18 +71,18 @@ fn silent(facts: &NodeFacts<'_>) -> Vec<Finding> {
         .find(|gap| gap.reason == GapReason::NodeSilent);
     let missing = |last: WallTime| facts.window.until().nanos_since(last) as f64 / 1e9;
     let (summary, severity) = match last {
-        Some(last) if missing(last) >= SILENCE_SECONDS => (
-            format!("{} was last heard of at {}, and did not answer since", facts.name, last.to_seconds_text()),
-            Severity::Fatal,
-        ),
+        Some(last) if missing(last) >= SILENCE_SECONDS => {
+            ("nothing more was heard of it, and it did not answer when it was asked".to_owned(), Severity::Fatal)
+        }
         // It was recorded to the end, and was only not there when it was asked.
         Some(_) => (
-            format!("{} did not answer when it was asked; it was recorded to the end of the window", facts.name),
+            "it did not answer when it was asked; it was recorded to the end of the window".to_owned(),
             Severity::Error,
         ),
-        None => {
-            (format!("nothing was heard of {} in the whole window, and it did not answer", facts.name), Severity::Fatal)
-        }
+        None => (
+            "nothing was heard of it in the whole window, and it did not answer when it was asked".to_owned(),
+            Severity::Fatal,
+        ),
     };
     let mut finding = facts.finding("node.silent", severity, Confidence::Medium, summary.clone());
     (finding.first, finding.last) = (last.or(Some(facts.window.from())), Some(facts.window.until()));

@@ -62,7 +62,7 @@ fn recognised(facts: &NodeFacts<'_>, kernel: bool) -> Vec<Finding> {
     let mut groups: BTreeMap<Key<'_>, Vec<&Seen<'_>>> = BTreeMap::new();
     for seen in facts.seen.iter().filter(|seen| is_kernels(seen) == kernel && !oom::is_one(seen.id())) {
         let code = seen.record.as_ref().and_then(|record| record.code);
-        groups.entry((seen.id(), code, subject(seen))).or_default().push(seen);
+        groups.entry((seen.id(), code, subject(seen).map(|s| thing(&s)))).or_default().push(seen);
     }
     groups.into_values().filter_map(|group| one(facts, &group)).collect()
 }
@@ -105,11 +105,19 @@ fn one(facts: &NodeFacts<'_>, group: &[&Seen<'_>]) -> Option<Finding> {
     finding.count = group.len() as u64;
     finding.pod = pod(facts, first);
     if let Some(pod) = &finding.pod {
-        finding.summary.push_str(&format!(", in use by {}", called(pod)));
+        let how = if record_names_process(first) { "in use by" } else { "of" };
+        finding.summary.push_str(&format!(", {how} {}", called(pod)));
     }
     let cited = group.iter().take(CITED).chain(group.iter().skip(CITED).last());
     finding.evidence = cited.map(|seen| seen.evidence(facts)).collect();
     Some(finding)
+}
+
+/// Whether the pod is known by the process that the record names, and not by the record itself.
+fn record_names_process(seen: &Seen<'_>) -> bool {
+    seen.record
+        .as_ref()
+        .is_some_and(|r| r.pid.is_some() && !r.parts.contains_key("pod_uid") && !r.parts.contains_key("cgroup"))
 }
 
 /// What a record is about, as people call it.
@@ -123,6 +131,19 @@ fn subject(seen: &Seen<'_>) -> Option<String> {
     part.cloned().or_else(|| record.process.clone().filter(|_| record.signature.id.starts_with("proc.")))
 }
 
+/// A device by its bus address without the function, which the driver's own records lack; anything else as it is.
+pub(crate) fn thing(subject: &str) -> String {
+    let address = subject.rsplit(' ').next().unwrap_or(subject).to_ascii_lowercase();
+    let parts: Vec<&str> = address.split(':').collect();
+    let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
+    match parts[..] {
+        [domain, bus, slot] if is_hex(domain) && is_hex(bus) => {
+            format!("{bus}:{}", slot.split('.').next().unwrap_or(slot))
+        }
+        _ => subject.to_owned(),
+    }
+}
+
 fn pod(facts: &NodeFacts<'_>, seen: &Seen<'_>) -> Option<crate::finding::Pod> {
     let record = seen.record.as_ref()?;
     if let Some(uid) = record.parts.get("pod_uid") {
@@ -130,6 +151,9 @@ fn pod(facts: &NodeFacts<'_>, seen: &Seen<'_>) -> Option<crate::finding::Pod> {
     }
     if let Some(cgroup) = record.parts.get("cgroup") {
         return facts.pod_of(cgroup);
+    }
+    if let Some(pod) = record.parts.get("pod").and_then(|name| facts.pod_named(name)) {
+        return Some(pod);
     }
     let pid = record.pid?.to_string();
     let holder = facts.set.one("casefile_gpu_process_info", &[("pid", pid.as_str())])?;

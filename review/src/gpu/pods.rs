@@ -40,6 +40,13 @@ impl Pods {
     }
 }
 
+impl Pods {
+    /// The uid of a pod of this name; of several that followed one another that of the last in order of uid.
+    pub fn uid(&self, name: &str) -> Option<&str> {
+        self.0.iter().filter(|(_, of)| *of == name).map(|(uid, _)| uid.as_str()).next_back()
+    }
+}
+
 impl<const N: usize> From<[(&str, &str); N]> for Pods {
     fn from(pods: [(&str, &str); N]) -> Self {
         Self(pods.into_iter().map(|(uid, name)| (uid.to_owned(), name.to_owned())).collect())

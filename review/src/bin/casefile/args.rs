@@ -1,5 +1,6 @@
 //! The command line: every verb, flag and example. Help, completions and man pages all come from here.
 
+pub(crate) mod demo;
 pub(crate) mod review;
 
 use std::path::PathBuf;
@@ -169,6 +170,7 @@ pub(crate) struct CollectorArgs {
     pub(crate) data: PathBuf,
 }
 
+use demo::DemoArgs;
 use review::{CheckArgs, CiteArgs, FindingsArgs, TimelineArgs};
 
 /// What can be done.
@@ -292,6 +294,9 @@ pub(crate) enum Verb {
     /// as of when. Without a name it reads lines from standard input. Exits with 1 when nothing was explained.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
+    /// Make a synthetic incident of twelve nodes and look at it: no cluster, no root.
+    #[command(after_help = demo::DEMO_EXAMPLES)]
+    Demo(DemoArgs),
     /// Run every check over a case file: what was found, what was not there, what nobody can tell.
     #[command(after_help = review::CHECK_EXAMPLES)]
     Check(CheckArgs),

@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod collect;
 mod contents;
+mod demo;
 mod download;
 mod explain;
 mod generate;
@@ -83,6 +84,7 @@ fn run(cli: Cli) -> Result<Ended> {
         Verb::Gpu(args) => gpu::run(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::Demo(args) => demo::run(&args),
         Verb::Findings(args) => check::findings(&args),
         Verb::Timeline(args) => check::timeline(&args),
         Verb::Cite(args) => check::cite(&args),
