@@ -13,9 +13,11 @@ use casefile_proto::item::EntryPath;
 use casefile_proto::sample::{MetricDef, SourceDef};
 use casefile_proto::time::WallTime;
 use casefile_proto::units::Bytes;
+use casefile_review::casefile::CaseFile;
 use casefile_review::signatures::catalogue::Weight;
 use casefile_review::signatures::explain::explain;
 use casefile_review::signatures::record::Lines;
+use casefile_review::summary;
 
 /// The sources of the agent, a line each, and below each its metrics.
 fn agents_schema() -> String {
@@ -115,4 +117,15 @@ fn no_signature_finds_anything_on_a_node_without_a_planted_fault() {
         assert!(bad.is_empty(), "{node} {path}: {bad:#?}");
     }
     assert!(others > 50, "{others}");
+}
+
+#[test]
+fn whoever_shows_it_says_that_it_is_synthetic_whatever_its_title() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = CaseFile::open(&casefile_demo::write(dir.path()).unwrap()).unwrap();
+    file.incident.title = "all is well".to_owned();
+    let shown = summary::render(&file.incident, &file.coverage);
+    assert!(shown.lines().take(2).any(|line| line.starts_with("SYNTHETIC ")), "{shown}");
+    file.incident.synthetic = false;
+    assert!(!summary::render(&file.incident, &file.coverage).contains("SYNTHETIC"));
 }

@@ -4,6 +4,7 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use casefile_demo::{PLANTED, story};
 use casefile_evidence::archive::layout::{self, IncidentFile};
@@ -23,9 +24,11 @@ fn written() -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-fn open() -> (tempfile::TempDir, Archive) {
-    let (dir, path) = written();
-    (dir, Archive::open(&path, Limits::default()).unwrap())
+/// The archive, made once for all tests that only read it.
+fn open() -> Archive {
+    static MADE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = MADE.get_or_init(written);
+    Archive::open(path, Limits::default()).unwrap()
 }
 
 fn entry(archive: &mut Archive, path: &'static str) -> Vec<u8> {
@@ -45,7 +48,7 @@ fn two_times_give_the_same_bytes_and_not_many() {
 
 #[test]
 fn it_verifies_as_intact_and_unsigned() {
-    let (_dir, mut archive) = open();
+    let mut archive = open();
     let verification = archive.verify(&AllowedSigners::default());
     assert!(verification.problems.is_empty(), "{:?}", verification.problems);
     assert!(matches!(verification.signature, SignatureState::Unsigned), "{:?}", verification.signature);
@@ -53,7 +56,7 @@ fn it_verifies_as_intact_and_unsigned() {
 
 #[test]
 fn it_says_that_it_is_synthetic() {
-    let (_dir, mut archive) = open();
+    let mut archive = open();
     let incident: IncidentFile = serde_json::from_slice(&entry(&mut archive, layout::INCIDENT)).unwrap();
     assert!(incident.synthetic && incident.title.starts_with("SYNTHETIC"));
     assert_eq!(incident.window, story::window().unwrap());
@@ -62,7 +65,7 @@ fn it_says_that_it_is_synthetic() {
 
 #[test]
 fn what_is_missing_is_declared_and_nothing_else_is_missing() {
-    let (_dir, mut archive) = open();
+    let mut archive = open();
     let coverage: Coverage = serde_json::from_slice(&entry(&mut archive, layout::COVERAGE)).unwrap();
     for node in &coverage.nodes {
         let expected = if node.node.as_str() == story::DEAD { NodeState::LastWords } else { NodeState::Answered };
@@ -91,7 +94,7 @@ fn what_is_missing_is_declared_and_nothing_else_is_missing() {
 
 #[test]
 fn the_planted_causes_are_on_four_nodes_of_it() {
-    let (_dir, mut archive) = open();
+    let mut archive = open();
     let coverage: Coverage = serde_json::from_slice(&entry(&mut archive, layout::COVERAGE)).unwrap();
     for cause in PLANTED {
         assert!(coverage.nodes.iter().any(|node| node.node.as_str() == cause.node), "{}", cause.node);

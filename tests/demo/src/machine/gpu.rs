@@ -147,7 +147,7 @@ impl Device {
         }
         let [gpu_index, uuid, pci, device_name, model] = labels;
         let about = [gpu_index, uuid, pci, device_name, model, "96.00.A5.00.01", &gpu.serial, "692-2G520-0200-000"];
-        seldom.put(board, "casefile_gpu_info", &about, 1)?;
+        always.put(board, "casefile_gpu_info", &about, 1)?;
         for link in 0..18 {
             let link = link.to_string();
             let of_link = [gpu_index, uuid, pci, device_name, model, &link];
