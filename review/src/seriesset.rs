@@ -91,6 +91,15 @@ pub struct SeriesSet {
     pub left_out: u64,
 }
 
+/// By how much a counter grew, and in how many seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Growth {
+    /// By how much, in the metric's base unit.
+    pub by: f64,
+    /// In which time: never 0.
+    pub seconds: f64,
+}
+
 /// What can be said of a series over an interval.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Stats {
@@ -122,7 +131,23 @@ impl SeriesSet {
         node: &NodeName,
         wanted: &dyn Fn(&SourceDef, &MetricDef) -> bool,
     ) -> Result<Self, CaseFileError> {
+        Self::load_within(casefile, node, None, wanted)
+    }
+
+    /// [`Self::load`] of what lies in this window of the collector's clock alone.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_within(
+        casefile: &mut CaseFile,
+        node: &NodeName,
+        window: Option<Window>,
+        wanted: &dyn Fn(&SourceDef, &MetricDef) -> bool,
+    ) -> Result<Self, CaseFileError> {
         let clock = casefile.clock(node);
+        // The recording is on the node's clock.
+        let ahead = clock.and_then(ClockOffset::apart).unwrap_or(0);
+        let window = window.and_then(|window| window.shifted(ahead));
         let mut loading = Loading { set: Self::default(), clock, wanted, known: HashMap::new(), points: 0 };
         for (_, entry) in casefile.recordings(Some(node)) {
             let mut recording = match casefile.recording(&entry) {
@@ -133,7 +158,7 @@ impl SeriesSet {
                 }
             };
             let mut of_this = OfRecording::default();
-            let read = recording.pieces(None, &mut |piece| {
+            let read = recording.pieces(window, &mut |piece| {
                 loading.take(piece, &mut of_this);
                 ControlFlow::Continue(())
             });
@@ -166,15 +191,32 @@ impl SeriesSet {
 
     /// How fast a counter grew, per second.
     pub fn rates(&self, series: &OneSeries) -> Vec<Value> {
-        let longest = series.every_nanos.max(1).saturating_mul(MAX_TICKS);
         let rate = |pair: &[Value]| {
-            let [before, after] = pair else { return None };
-            let (from, until) = (self.ticks.get(before.tick as usize)?, self.ticks.get(after.tick as usize)?);
-            let nanos = until.at.nanos().checked_sub(from.at.nanos()).filter(|n| *n > 0)?;
-            let whole = from.boot == until.boot && nanos.unsigned_abs() <= longest && after.value >= before.value;
-            whole.then(|| Value { tick: after.tick, value: (after.value - before.value) / (nanos as f64 / 1e9) })
+            let growth = self.growth(series, pair)?;
+            Some(Value { tick: pair.last()?.tick, value: growth.by / growth.seconds })
         };
         series.values.windows(2).filter_map(rate).collect()
+    }
+
+    /// By how much a counter grew between two neighbouring values, where that can be said.
+    fn growth(&self, series: &OneSeries, pair: &[Value]) -> Option<Growth> {
+        let longest = series.every_nanos.max(1).saturating_mul(MAX_TICKS);
+        let [before, after] = pair else { return None };
+        let (from, until) = (self.ticks.get(before.tick as usize)?, self.ticks.get(after.tick as usize)?);
+        let nanos = until.at.nanos().checked_sub(from.at.nanos()).filter(|n| *n > 0)?;
+        let whole = from.boot == until.boot && nanos.unsigned_abs() <= longest && after.value >= before.value;
+        whole.then(|| Growth { by: after.value - before.value, seconds: nanos as f64 / 1e9 })
+    }
+
+    /// By how much a counter grew over the pairs of values that end in a window, and over how long a time that can be said;
+    /// `None` where there is no such pair.
+    pub fn grown_within(&self, series: &OneSeries, window: Window) -> Option<Growth> {
+        let from = series.values.partition_point(|value| self.at(*value) < window.from()).saturating_sub(1);
+        let until = series.values.partition_point(|value| self.at(*value) < window.until());
+        let pairs = series.values.get(from..until)?.windows(2);
+        let ends_in_it = pairs.filter(|pair| pair.last().is_some_and(|last| self.at(*last) >= window.from()));
+        let sum = |a: Growth, b: Growth| Growth { by: a.by + b.by, seconds: a.seconds + b.seconds };
+        ends_in_it.filter_map(|pair| self.growth(series, pair)).reduce(sum)
     }
 
     /// By how much a counter grew in all, counted over every pair of values of one boot; `None` where there are not two.
@@ -402,6 +444,12 @@ mod tests {
         assert_eq!(rates, [(1, 2.0), (2, 3.0), (5, 1.0)], "reset, reboot and a hole of 94 s have none");
         assert_eq!(set.grown(&series(MetricKind::Counter, &counter)), Some(2.0 + 6.0 + 0.0 + 1.0 + 894.0));
         assert_eq!(set.grown(&series(MetricKind::Counter, &[(0, 1.0)])), None);
+        let within = |from, until| {
+            let window = Window::new(WallTime::from_secs(from), WallTime::from_secs(until)).unwrap();
+            set.grown_within(&series(MetricKind::Counter, &counter), window).map(|g| (g.by, g.seconds))
+        };
+        assert_eq!(within(1, 4), Some((8.0, 3.0)), "the pair that ends at 1 began before it");
+        assert_eq!((within(4, 6), within(6, 7), within(7, 200)), (None, Some((1.0, 1.0)), None));
     }
 
     #[test]
