@@ -5,11 +5,13 @@
 
 pub mod casefile;
 pub mod checks;
+pub mod compare;
 pub mod display;
 pub mod entries;
 pub mod finding;
 pub mod gpu;
 pub mod logs;
+pub mod past;
 pub mod replay;
 pub mod review;
 pub mod series;
