@@ -1,7 +1,10 @@
 //! The command line: every verb, flag and example. Help, completions and man pages all come from here.
 
+pub(crate) mod compare;
 pub(crate) mod demo;
+pub(crate) mod past;
 pub(crate) mod review;
+pub(crate) mod source;
 
 use std::path::PathBuf;
 
@@ -11,6 +14,10 @@ use casefile_proto::incident::Severity;
 use casefile_proto::item::EntryPath;
 use casefile_proto::scope::Selection;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use compare::{CompareArgs, DiffArgs};
+use past::{DfArgs, DmesgArgs, SarArgs, SsArgs, TableArgs, TopArgs};
+use source::SourceArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,6 +31,8 @@ Examples:
   casefile gpu FILE --at 03:11:40Z               the GPUs then, as nvidia-smi would have shown them
   casefile check INC-000123_….tar.gz             every check: what was found, and what nobody can tell
   casefile timeline FILE --around 03:12Z±90s     what happened then, of all nodes, on one clock
+  casefile top FILE --at 03:11:40Z               processes then; also vmstat, iostat, sar, dmesg, ss, df
+  casefile compare FILE n7 n8                    what is different on n7; casefile diff: and what changed on it
   casefile explain mem.oom.memcg                 what a record of the kernel means, and whose opinion that is; also: xid 79
   casefile redact --explain < app.log            what would the agents mask in this text?
   casefile replay /var/lib/casefile/agent/ring   a node's own recording, with everything else down
@@ -75,9 +84,9 @@ Examples:
 /// What `gpu` is told.
 #[derive(Args, Debug)]
 pub(crate) struct GpuArgs {
-    /// The case file.
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub(crate) file: PathBuf,
+    /// What is read.
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     /// At this instant: 03:11:40Z, 2026-11-23T03:11:40Z, 5m (before the end of the window). Without it: the end of the window.
     #[arg(long, value_name = "TIME")]
     pub(crate) at: Option<String>,
@@ -160,13 +169,13 @@ pub(crate) enum Pseudonym {
 #[derive(Args, Debug, Clone)]
 pub(crate) struct CollectorArgs {
     /// The collector's address; without it, the one that `casefile-collector local` wrote below --data.
-    #[arg(long, env = "CASEFILE_COLLECTOR", value_name = "URL", value_hint = ValueHint::Url)]
+    #[arg(long, help_heading = "Collector", env = "CASEFILE_COLLECTOR", value_name = "URL", value_hint = ValueHint::Url)]
     pub(crate) collector: Option<String>,
     /// A token of that collector, in a file [$CASEFILE_TOKEN holds one itself]; without it, that of the owner of --data.
-    #[arg(long, env = "CASEFILE_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, help_heading = "Collector", env = "CASEFILE_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) token_file: Option<PathBuf>,
     /// The data directory of a collector on this machine; its files say where it listens and that you are its owner.
-    #[arg(long, env = "CASEFILE_DATA", value_name = "DIR", default_value = "casefile-data", value_hint = ValueHint::DirPath)]
+    #[arg(long, help_heading = "Collector", env = "CASEFILE_DATA", value_name = "DIR", default_value = "casefile-data", value_hint = ValueHint::DirPath)]
     pub(crate) data: PathBuf,
 }
 
@@ -230,9 +239,9 @@ pub(crate) enum Verb {
     },
     /// What is in a case file, and what is missing: worst first.
     Show {
-        /// The case file.
-        #[arg(value_hint = ValueHint::FilePath)]
-        file: PathBuf,
+        /// What is read.
+        #[command(flatten)]
+        source: SourceArgs,
         /// How to print.
         #[command(flatten)]
         output: Output,
@@ -268,9 +277,9 @@ pub(crate) enum Verb {
     },
     /// One metric over the window; without METRIC, the metrics that there are.
     Series {
-        /// The case file.
-        #[arg(value_hint = ValueHint::FilePath)]
-        file: PathBuf,
+        /// What is read.
+        #[command(flatten)]
+        source: SourceArgs,
         /// The metric, such as node_load1.
         metric: Option<String>,
         /// Only this node.
@@ -309,6 +318,33 @@ pub(crate) enum Verb {
     /// A line that cites a piece of evidence, for a chat or a post-mortem.
     #[command(after_help = review::CITE_EXAMPLES)]
     Cite(CiteArgs),
+    /// Processes at an instant, or pods and containers, as top would have shown them then.
+    #[command(after_help = past::TOP_EXAMPLES)]
+    Top(Box<TopArgs>),
+    /// Run queue, memory, swap, I/O and CPU over time, as vmstat would have shown them.
+    #[command(after_help = past::VMSTAT_EXAMPLES)]
+    Vmstat(Box<TableArgs>),
+    /// What each disk did over time, as iostat -x would have shown it.
+    #[command(after_help = past::IOSTAT_EXAMPLES)]
+    Iostat(Box<TableArgs>),
+    /// CPU, memory, paging, disks, network, load or pressure over time, as sar would have shown them.
+    #[command(after_help = past::SAR_EXAMPLES)]
+    Sar(Box<SarArgs>),
+    /// The kernel's log, as dmesg would have shown it.
+    #[command(after_help = past::DMESG_EXAMPLES)]
+    Dmesg(Box<DmesgArgs>),
+    /// The sockets at collection time, and how many there were over time, as ss would have shown them.
+    #[command(after_help = past::SS_EXAMPLES)]
+    Ss(Box<SsArgs>),
+    /// How full the file systems were at an instant, as df would have shown it.
+    #[command(after_help = past::DF_EXAMPLES, disable_help_flag = true)]
+    Df(Box<DfArgs>),
+    /// What is different on one node than on another: series by effect size, and what the machines are.
+    #[command(after_help = compare::COMPARE_EXAMPLES)]
+    Compare(Box<CompareArgs>),
+    /// What changed on a node: since an instant against right before it, or against another case file.
+    #[command(after_help = compare::DIFF_EXAMPLES)]
+    Diff(Box<DiffArgs>),
     /// Mask the secrets in a text, as the agents do: standard input to standard output. Rules are tried here before a
     /// cluster's agents get them.
     #[command(after_help = REDACT_EXAMPLES)]
@@ -402,9 +438,9 @@ pub(crate) enum Colour {
 /// What `logs` is told. The flags that stern has mean here what they mean there.
 #[derive(Args, Debug)]
 pub(crate) struct LogsArgs {
-    /// The case file.
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub(crate) file: PathBuf,
+    /// What is read.
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     /// Only this node; may be given again.
     #[arg(long = "node", value_name = "NAME")]
     pub(crate) nodes: Vec<NodeName>,

@@ -1,7 +1,5 @@
 //! `casefile check`, `findings`, `timeline`, `cite`: what a case file says, in the order of importance and in the order of time.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
 use casefile_proto::time::WallTime;
 use casefile_review::casefile::CaseFile;
@@ -12,8 +10,9 @@ use casefile_review::signatures::catalogue::catalogue;
 use casefile_review::{told, when};
 
 use crate::args::review::{CheckArgs, CiteArgs, FindingsArgs, Least, TimelineArgs};
+use crate::args::source::{Place, SourceArgs};
 use crate::output::{self, Stream};
-use crate::{Ended, explain, show};
+use crate::{Ended, explain, source};
 
 impl From<Least> for Severity {
     fn from(least: Least) -> Self {
@@ -28,7 +27,7 @@ impl From<Least> for Severity {
 
 /// Today's checks over a case file.
 pub(crate) fn check(args: &CheckArgs) -> Result<Ended> {
-    let mut casefile = show::open(&args.file)?;
+    let mut casefile = source::open(&args.source)?;
     let own;
     let signatures = if args.packs.is_empty() {
         &catalogue().signatures
@@ -36,7 +35,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<Ended> {
         own = explain::load(&args.packs)?;
         &own
     };
-    let review = Review::of(&mut casefile, signatures, None).with_context(|| doing(&args.file))?;
+    let review = Review::of(&mut casefile, signatures, None).with_context(|| doing(&args.source.file))?;
     let both = serde_json::json!({
         "verdict": review.document.verdict,
         "checks": review.document.checks,
@@ -56,19 +55,19 @@ fn ended(review: &Review) -> Ended {
     }
 }
 
-fn doing(file: &Path) -> String {
-    format!("look at {}", file.display())
+fn doing(file: &Place) -> String {
+    format!("look at {file}")
 }
 
-fn open(file: &Path) -> Result<(CaseFile, Review)> {
-    let mut casefile = show::open(file)?;
-    let review = Review::of_file(&mut casefile, &catalogue().signatures).with_context(|| doing(file))?;
+fn open(from: &SourceArgs) -> Result<(CaseFile, Review)> {
+    let mut casefile = source::open(from)?;
+    let review = Review::of_file(&mut casefile, &catalogue().signatures).with_context(|| doing(&from.file))?;
     Ok((casefile, review))
 }
 
 /// The findings.
 pub(crate) fn findings(args: &FindingsArgs) -> Result<Ended> {
-    let (_, review) = open(&args.file)?;
+    let (_, review) = open(&args.source)?;
     let least = Severity::from(args.least);
     let wanted = review.findings.iter().filter(|f| f.severity >= least && (args.node.is_none() || f.node == args.node));
     let mut out = Stream::new(args.output.format);
@@ -81,7 +80,7 @@ pub(crate) fn findings(args: &FindingsArgs) -> Result<Ended> {
 
 /// The timeline.
 pub(crate) fn timeline(args: &TimelineArgs) -> Result<Ended> {
-    let (casefile, review) = open(&args.file)?;
+    let (casefile, review) = open(&args.source)?;
     let end = casefile.coverage.window.until();
     let around = args.around.as_deref().map(|text| when::around(text, end)).transpose()?;
     let least = Severity::from(args.least);
@@ -104,7 +103,7 @@ pub(crate) fn timeline(args: &TimelineArgs) -> Result<Ended> {
 
 /// One citation.
 pub(crate) fn cite(args: &CiteArgs) -> Result<Ended> {
-    let (casefile, review) = open(&args.file)?;
+    let (casefile, review) = open(&args.source)?;
     if let Some(finding) = review.finding(&args.reference) {
         output::one(args.output.format, finding, || told::finding_citation(&casefile.incident, finding) + "\n")?;
         return Ok(Ended::Done);

@@ -68,7 +68,34 @@ async fn to_file(
         None => PathBuf::from(safe_name(&archive.file_name)?),
     };
     ensure!(!path.exists(), "{} is there already; say another name with -o", path.display());
-    let partial = partial_of(&path);
+    let archive = fetch(collector, which, archive, &path).await?;
+    Ok(Fetched { incident: which.0, file: path, archive })
+}
+
+/// The newest archive of an incident: what it is, without its content.
+pub(crate) async fn newest(collector: &CollectorArgs, incident: IncidentId) -> Result<SealedArchive> {
+    Ok(open(collector, (incident, None), 0).await?.0)
+}
+
+/// Fetches an archive of an incident to this path, which the caller keeps for itself.
+pub(crate) async fn into_cache(
+    collector: &CollectorArgs,
+    which: (IncidentId, Option<u32>),
+    path: &Path,
+) -> Result<SealedArchive> {
+    let (archive, _) = open(collector, which, 0).await?;
+    fetch(collector, which, archive, path).await
+}
+
+/// Fetches to a path, beside which an interrupted download is gone on with. The path is there only when all of it is, and is
+/// what the collector sealed.
+async fn fetch(
+    collector: &CollectorArgs,
+    which: (IncidentId, Option<u32>),
+    archive: SealedArchive,
+    path: &Path,
+) -> Result<SealedArchive> {
+    let partial = partial_of(path);
     let mut out = OpenOptions::new()
         .create(true)
         .append(true)
@@ -87,8 +114,8 @@ async fn to_file(
     ensure!(have == archive.size, "the collector sent {have} of {} bytes; call again to go on", archive.size);
     out.sync_all().with_context(|| format!("write {}", partial.display()))?;
     check_digest(&mut out, &partial, &archive)?;
-    std::fs::rename(&partial, &path).with_context(|| format!("name {}", path.display()))?;
-    Ok(Fetched { incident: which.0, file: path, archive })
+    std::fs::rename(&partial, path).with_context(|| format!("name {}", path.display()))?;
+    Ok(archive)
 }
 
 /// The pieces of an archive: the first one was read already, because it says what they are pieces of.

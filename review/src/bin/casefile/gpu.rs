@@ -13,17 +13,17 @@ use casefile_review::when;
 
 use crate::args::{Format, GpuArgs};
 use crate::output::{self, talk};
-use crate::{Ended, show};
+use crate::{Ended, source};
 
 /// Reads the recordings and shows what they say.
 pub(crate) fn run(args: &GpuArgs) -> Result<Ended> {
-    let mut casefile = show::open(&args.file)?;
+    let mut casefile = source::open(&args.source)?;
     let end = casefile.incident.window.until();
     let at = args.at.as_deref().map_or(Ok(end), |text| when::time(text, end))?;
     let recordings = casefile.recordings(args.node.as_ref());
     if recordings.is_empty() {
         let whose = args.node.as_ref().map_or_else(String::new, |n| format!(" of node {n}"));
-        bail!("the case file holds no recording{whose} (casefile show {} says why)", args.file.display());
+        bail!("the case file holds no recording{whose} (casefile show {} says why)", args.source.file);
     }
     let mut nodes: Vec<_> = recordings.iter().map(|(node, _)| node.clone()).collect();
     nodes.dedup();
@@ -46,10 +46,7 @@ pub(crate) fn run(args: &GpuArgs) -> Result<Ended> {
         talk!("no GPUs were recorded on {}", names.join(", "));
     }
     if views.is_empty() {
-        bail!(
-            "no node of this case file has recorded its GPUs (casefile show {} says what it has)",
-            args.file.display()
-        );
+        bail!("no node of this case file has recorded its GPUs (casefile show {} says what it has)", args.source.file);
     }
     let whole = views.iter().all(|view| view.trouble.is_none());
     match args.output.format {

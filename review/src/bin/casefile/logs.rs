@@ -7,7 +7,6 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -20,16 +19,17 @@ use casefile_review::when::{self, InvalidWhen};
 use regex::bytes::Regex;
 use serde::Serialize;
 
+use crate::args::source::Place;
 use crate::args::{Colour, Format, LogFormat, LogsArgs};
 use crate::output::{self, STDOUT, talk};
-use crate::{Ended, show};
+use crate::{Ended, source};
 
 /// Damaged entries that are named; more would not be read.
 const MAX_DAMAGED: usize = 8;
 
 /// Reads, sorts and prints.
 pub(crate) fn run(args: &LogsArgs) -> Result<Ended> {
-    let mut casefile = show::open(&args.file)?;
+    let mut casefile = source::open(&args.source)?;
     let range = range(args, casefile.incident.window.until())?;
     let selector = selector(args, range);
     let terminal = io::stdout().is_terminal();
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &LogsArgs) -> Result<Ended> {
     })?;
     failed.map_or(Ok(()), Err)?;
     printer.finish()?;
-    say(&told, &args.file);
+    say(&told, &args.source.file);
     let whole = casefile.entries.indexed() && told.damaged.is_empty();
     if casefile.entries.truncated() {
         talk!("this file ends early: records may be missing from here on, and whole logs");
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &LogsArgs) -> Result<Ended> {
 }
 
 /// What must be said besides the records: silence is not health.
-fn say(told: &Told, file: &Path) {
+fn say(told: &Told, file: &Place) {
     for (entry, why) in told.damaged.iter().take(MAX_DAMAGED) {
         talk!("damaged: {entry}: {}", safe(why));
     }
@@ -100,14 +100,11 @@ fn say(told: &Told, file: &Path) {
         );
     }
     if told.shown == 0 {
-        talk!("no record matches (casefile show {} says which logs are in it)", file.display());
+        talk!("no record matches (casefile show {} says which logs are in it)", file);
     }
     if told.gaps > 0 {
         let gaps = if told.gaps == 1 { "1 gap".to_owned() } else { format!("{} gaps", told.gaps) };
-        talk!(
-            "{gaps} in these logs: what is not here may still have happened (casefile show {} lists them)",
-            file.display()
-        );
+        talk!("{gaps} in these logs: what is not here may still have happened (casefile show {} lists them)", file);
     }
 }
 

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod client;
 mod collect;
+mod compare;
 mod contents;
 mod demo;
 mod download;
@@ -14,10 +15,12 @@ mod incidents;
 mod logs;
 mod nodes;
 mod output;
+mod past;
 mod progress;
 mod recordings;
 mod redact;
 mod show;
+mod source;
 mod verify;
 
 use std::process::ExitCode;
@@ -58,8 +61,12 @@ fn main() -> ExitCode {
         Err(error) => {
             let chain: Vec<_> = error.chain().map(ToString::to_string).collect();
             crate::output::talk!("casefile: {}", casefile_review::display::safe(&chain.join(": ")));
-            // A time that is none, or an empty or reversed window, is a matter of what was typed.
-            if error.is::<InvalidWhen>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            // A time that is none, an empty or reversed window, or a node that was not said is a matter of what was typed.
+            if error.is::<InvalidWhen>() || error.is::<source::WhichNode>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -73,15 +80,24 @@ fn run(cli: Cli) -> Result<Ended> {
             download::run(&collector, (incident, revision), file, format)
         }
         Verb::Verify { file, signers, output } => verify::run(&file, signers.as_deref(), output.format),
-        Verb::Show { file, output } => show::run(&file, output.format),
+        Verb::Show { source, output } => show::run(&source, output.format),
         Verb::Ls { file, output } => contents::ls(&file, output.format),
         Verb::Cat { file, entry } => contents::cat(&file, &entry),
         Verb::Extract { file, into, output } => contents::extract(&file, &into, output.format),
-        Verb::Series { file, metric, node, labels, output } => {
-            recordings::series(&file, metric, node.as_ref(), labels, output.format)
+        Verb::Series { source, metric, node, labels, output } => {
+            recordings::series(&source, metric, node.as_ref(), labels, output.format)
         }
         Verb::Logs(args) => logs::run(&args),
         Verb::Gpu(args) => gpu::run(&args),
+        Verb::Top(args) => past::top(&args),
+        Verb::Vmstat(args) => past::vmstat(&args),
+        Verb::Iostat(args) => past::iostat(&args),
+        Verb::Sar(args) => past::sar(&args),
+        Verb::Dmesg(args) => past::dmesg(&args),
+        Verb::Ss(args) => past::ss(&args),
+        Verb::Df(args) => past::df(&args),
+        Verb::Compare(args) => compare::run(&args),
+        Verb::Diff(args) => compare::diff(&args),
         Verb::Explain(args) => explain::run(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Demo(args) => demo::run(&args),

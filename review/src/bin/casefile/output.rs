@@ -44,6 +44,14 @@ pub(crate) fn one<T: Serialize>(format: Format, item: &T, text: impl FnOnce() ->
     }
 }
 
+/// A list of things of which people are shown a text of their own.
+pub(crate) fn list_or<T: Serialize>(format: Format, items: &[T], text: impl FnOnce() -> String) -> Result<()> {
+    match format {
+        Format::Table | Format::Json => one(format, &items, text),
+        Format::Jsonl => items.iter().try_for_each(|item| json_line(item)),
+    }
+}
+
 /// Things that come one by one and may be many: a line each, a JSON array around them when that is asked.
 pub(crate) struct Stream {
     out: io::BufWriter<io::StdoutLock<'static>>,

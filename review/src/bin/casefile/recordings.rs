@@ -14,23 +14,24 @@ use casefile_review::replay::{self, Overview};
 use casefile_review::series::{self, MetricInfo, Point, Selector};
 use casefile_review::{summary, when};
 
+use crate::args::source::SourceArgs;
 use crate::args::{Format, ReplayWindow};
 use crate::output::Stream;
-use crate::{Ended, output, show};
+use crate::{Ended, output, source};
 
 /// One metric out of a case file, or the list of metrics.
 pub(crate) fn series(
-    file: &Path,
+    from: &SourceArgs,
     metric: Option<String>,
     node: Option<&NodeName>,
     labels: Vec<(String, String)>,
     format: Format,
 ) -> Result<Ended> {
-    let mut casefile = show::open(file)?;
+    let mut casefile = source::open(from)?;
     let recordings = casefile.recordings(node);
     if recordings.is_empty() {
         let whose = node.map_or_else(String::new, |n| format!(" of node {n}"));
-        bail!("the case file holds no recording{whose} (casefile show {} says why)", file.display());
+        bail!("the case file holds no recording{whose} (casefile show {} says why)", from.file);
     }
     let Some(metric) = metric else {
         let mut all = std::collections::BTreeSet::new();

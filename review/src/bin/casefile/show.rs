@@ -1,18 +1,16 @@
 //! `casefile show`: what is in a case file, for a person.
 
-use std::path::Path;
-
-use anyhow::{Context, Result};
-use casefile_review::casefile::CaseFile;
+use anyhow::Result;
 use casefile_review::review::Review;
 use casefile_review::{summary, told};
 
 use crate::args::Format;
-use crate::{Ended, output};
+use crate::args::source::SourceArgs;
+use crate::{Ended, output, source};
 
 /// The summary.
-pub(crate) fn run(file: &Path, format: Format) -> Result<Ended> {
-    let mut casefile = open(file)?;
+pub(crate) fn run(from: &SourceArgs, format: Format) -> Result<Ended> {
+    let mut casefile = source::open(from)?;
     // One that is damaged is not shown; casefile verify says so.
     let review = Review::sealed(&mut casefile).unwrap_or_default();
     let (incident, coverage) = (&casefile.incident, &casefile.coverage);
@@ -28,9 +26,4 @@ pub(crate) fn run(file: &Path, format: Format) -> Result<Ended> {
         text
     })?;
     Ok(Ended::Done)
-}
-
-/// Opens a case file, with the file named in the error.
-pub(crate) fn open(file: &Path) -> Result<CaseFile> {
-    CaseFile::open(file).with_context(|| format!("open the case file {}", file.display()))
 }

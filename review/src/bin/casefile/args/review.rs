@@ -6,6 +6,7 @@ use casefile_proto::ids::NodeName;
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::Output;
+use super::source::SourceArgs;
 
 pub(crate) const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -19,9 +20,9 @@ Exit codes: 0 nothing above info · 1 error · 2 usage · 3 errors or worse were
 /// What `check` is told.
 #[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
-    /// The case file, or a directory of segments.
-    #[arg(value_hint = ValueHint::AnyPath)]
-    pub(crate) file: PathBuf,
+    /// What is read.
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     /// A file of signatures of your own, tried before ours. May be given again.
     #[arg(long = "pack", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) packs: Vec<PathBuf>,
@@ -52,9 +53,9 @@ Examples:
 /// What `findings` is told.
 #[derive(Args, Debug)]
 pub(crate) struct FindingsArgs {
-    /// The case file, or a directory of segments.
-    #[arg(value_hint = ValueHint::AnyPath)]
-    pub(crate) file: PathBuf,
+    /// What is read.
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     /// Only of this node.
     #[arg(long, value_name = "NAME")]
     pub(crate) node: Option<NodeName>,
@@ -76,9 +77,9 @@ Examples:
 /// What `timeline` is told.
 #[derive(Args, Debug)]
 pub(crate) struct TimelineArgs {
-    /// The case file, or a directory of segments.
-    #[arg(value_hint = ValueHint::AnyPath)]
-    pub(crate) file: PathBuf,
+    /// What is read.
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     /// Only of this node.
     #[arg(long, value_name = "NAME")]
     pub(crate) node: Option<NodeName>,
@@ -101,9 +102,9 @@ Examples:
 /// What `cite` is told.
 #[derive(Args, Debug)]
 pub(crate) struct CiteArgs {
-    /// The case file, or a directory of segments.
-    #[arg(value_hint = ValueHint::AnyPath)]
-    pub(crate) file: PathBuf,
+    /// What is read.
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     /// The evidence or the finding: E5, F1.
     pub(crate) reference: String,
     /// How to print.
