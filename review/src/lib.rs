@@ -8,6 +8,7 @@ pub mod checks;
 pub mod compare;
 pub mod display;
 pub mod entries;
+pub mod export;
 pub mod finding;
 pub mod gpu;
 pub mod logs;

@@ -9,6 +9,7 @@ mod contents;
 mod demo;
 mod download;
 mod explain;
+mod export;
 mod generate;
 mod gpu;
 mod incidents;
@@ -88,6 +89,7 @@ fn run(cli: Cli) -> Result<Ended> {
             recordings::series(&source, metric, node.as_ref(), labels, output.format)
         }
         Verb::Logs(args) => logs::run(&args),
+        Verb::Export(args) => export::run(&args),
         Verb::Gpu(args) => gpu::run(&args),
         Verb::Top(args) => past::top(&args),
         Verb::Vmstat(args) => past::vmstat(&args),
