@@ -12,8 +12,10 @@ mod openmetrics;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod perfetto;
+pub mod postmortem;
 mod recorded;
 mod tables;
+mod timeline;
 mod wire;
 
 use std::fs::{File, OpenOptions};
@@ -25,7 +27,9 @@ use casefile_proto::time::{WallTime, Window};
 use regex::Regex;
 use serde::Serialize;
 
-use crate::casefile::{CaseFile, CaseFileError};
+use crate::casefile::{CaseFile, CaseFileError, chain};
+use crate::review::Review;
+use crate::signatures::catalogue::catalogue;
 
 /// Every form, in the order in which they are listed.
 pub static ALL: &[&Form] = &[
@@ -34,6 +38,8 @@ pub static ALL: &[&Form] = &[
     &csv::FORM,
     &openmetrics::FORM,
     &perfetto::FORM,
+    &timeline::FORM,
+    &postmortem::FORM,
 ];
 
 /// What is held in memory of what must be sorted, before the disk is used.
@@ -156,8 +162,10 @@ struct Target {
 }
 
 impl Target {
-    /// A new file in it.
+    /// A new file in it; the directories of its name are made.
     fn create(&self, name: &str) -> Result<BufWriter<File>, ExportError> {
+        let parent = self.dir.join(name).parent().map_or(Ok(()), std::fs::create_dir_all);
+        parent.map_err(ExportError::write(name))?;
         let file = OpenOptions::new().write(true).create_new(true).open(self.dir.join(name));
         file.map(|file| BufWriter::with_capacity(256 << 10, file)).map_err(ExportError::write(name))
     }
@@ -185,6 +193,18 @@ pub fn export(casefile: &mut CaseFile, form: &Form, ask: &Ask, dir: &Path) -> Re
     target.done.damaged.sort();
     target.done.damaged.dedup();
     Ok(target.done)
+}
+
+/// What the checks said when the case file was sealed; today's, where it was sealed without or what it has does not parse.
+fn reviewed(casefile: &mut CaseFile, done: &mut Exported) -> Result<Review, ExportError> {
+    let signatures = &catalogue().signatures;
+    match Review::of_file(casefile, signatures) {
+        Ok(review) => Ok(review),
+        Err(error) => {
+            done.damaged.push((crate::review::REVIEW.to_owned(), chain(&error)));
+            Ok(Review::of(casefile, signatures, None)?)
+        }
+    }
 }
 
 #[cfg(test)]

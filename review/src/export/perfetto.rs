@@ -25,8 +25,7 @@ use crate::seriesset::{OneSeries, SeriesSet};
 
 use super::cells::{lines, word};
 use super::recorded::event_word;
-use super::tables::findings;
-use super::{Ask, ExportError, Form, Shape, Target};
+use super::{Ask, ExportError, Form, Shape, Target, reviewed};
 use trace::{Amount, Trace, Track};
 
 /// The name of the file.
@@ -52,7 +51,7 @@ pub(super) static FORM: Form = Form {
 
 fn write(casefile: &mut CaseFile, ask: &Ask, target: &mut Target) -> Result<(), ExportError> {
     let nodes = ask.nodes_of(casefile);
-    let found = findings(casefile, &mut target.done).unwrap_or_default();
+    let found = reviewed(casefile, &mut target.done)?.findings;
     let begin = casefile.coverage.window.from();
     let mut out = Out { trace: Trace::begin(target.create(FILE)?, begin).map_err(ExportError::write(FILE))?, ask };
     let whole: Vec<_> = found.iter().filter(|finding| finding.node.is_none()).collect();

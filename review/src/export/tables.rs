@@ -1,30 +1,25 @@
-//! Everything else of a case file that is made of rows: logs, the coverage, findings with what they rest on.
+//! Everything else of a case file that is made of rows: logs, the coverage, what the checks said, the timeline.
 
-use std::io::{BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 
 use casefile_proto::gap::Gap;
 use casefile_proto::ids::NodeName;
 use casefile_proto::item::EntryPath;
-use casefile_proto::time::ClockOffset;
+use casefile_proto::time::{ClockOffset, Window};
 
-use crate::casefile::{CaseFile, chain};
+use crate::casefile::CaseFile;
 use crate::display::safe;
 use crate::finding::{Evidence, Finding};
 use crate::logs::{self, Selector, corrected};
+use crate::review::CheckRow;
+use crate::timeline::Row;
 
 use super::cells::{Cell, Column, Group, Kind, Rows, Table, lines, word};
 use super::recorded::RECORDED;
-use super::{Ask, ExportError, Exported, MEMORY};
+use super::{Ask, ExportError, Exported, MEMORY, reviewed};
 
 /// Every table, in groups that are filled together.
-pub(super) static GROUPS: &[&Group] = &[&RECORDED, &LOGS, &COVERAGE, &FINDINGS];
-
-/// Where the findings lie.
-const FINDINGS_ENTRY: &str = "data/findings.jsonl";
-
-/// The longest line of the findings: a finding with thousands of citations of [`Evidence::MAX_TEXT`] fits.
-const MAX_LINE: u64 = 16 << 20;
+pub(super) static GROUPS: &[&Group] = &[&RECORDED, &LOGS, &COVERAGE, &REVIEWED];
 
 static LOGS: Group = Group {
     tables: &[Table { name: "logs", about: "a record of a log", columns: LOG }],
@@ -42,13 +37,15 @@ static COVERAGE: Group = Group {
     fill: fill_coverage,
 };
 
-static FINDINGS: Group = Group {
+static REVIEWED: Group = Group {
     tables: &[
-        Table { name: "findings", about: "what the checks found when the case file was sealed", columns: FINDING },
+        Table { name: "findings", about: "what a check found", columns: FINDING },
         Table { name: "evidence", about: "what a finding rests on", columns: EVIDENCE },
+        Table { name: "checks", about: "what a check said of a node: found, clear, or cannot-tell", columns: CHECK },
+        Table { name: "timeline", about: "something that happened, in the order of time", columns: ROW },
     ],
-    there: |casefile| findings_entry().is_some_and(|entry| casefile.entries.find(&entry).is_some()),
-    fill: fill_findings,
+    there: |_| true,
+    fill: fill_reviewed,
 };
 
 const LOG: &[Column] = &[
@@ -122,7 +119,7 @@ const FINDING: &[Column] = &[
     ("namespace", Kind::Text),
     ("pod", Kind::Text),
     ("pod_uid", Kind::Text),
-    ("follows", Kind::Text),
+    ("part_of", Kind::Text),
     ("evidence", Kind::Text),
 ];
 
@@ -143,6 +140,28 @@ const EVIDENCE: &[Column] = &[
     ("value", Kind::Real),
     ("unit", Kind::Text),
     ("text", Kind::Text),
+];
+
+const CHECK: &[Column] = &[
+    ("check_id", Kind::Text),
+    ("title", Kind::Text),
+    ("node", Kind::Text),
+    ("verdict", Kind::Text),
+    ("missing", Kind::Text),
+];
+
+const ROW: &[Column] = &[
+    ("time", Kind::Time),
+    ("until_time", Kind::Time),
+    ("what", Kind::Text),
+    ("severity", Kind::Text),
+    ("node", Kind::Text),
+    ("id", Kind::Text),
+    ("message", Kind::Text),
+    ("finding", Kind::Text),
+    ("evidence", Kind::Text),
+    ("entry", Kind::Text),
+    ("line", Kind::Integer),
 ];
 
 fn fill_logs(casefile: &mut CaseFile, ask: &Ask, done: &mut Exported, out: &mut dyn Rows) -> Result<(), ExportError> {
@@ -254,52 +273,80 @@ fn gap_row(
     )
 }
 
-fn findings_entry() -> Option<EntryPath> {
-    FINDINGS_ENTRY.parse().ok()
-}
-
-/// The findings that were sealed with the case file, in their order. `None`: it has none because nobody looked.
-pub(super) fn findings(casefile: &mut CaseFile, done: &mut Exported) -> Option<Vec<Finding>> {
-    let entry = findings_entry().filter(|entry| casefile.entries.find(entry).is_some())?;
-    let mut read = match casefile.entries.entry(&entry) {
-        Ok(read) => BufReader::new(read),
-        Err(error) => {
-            done.damaged.push((entry.to_string(), chain(&error)));
-            return Some(Vec::new());
-        }
-    };
-    let (mut all, mut line) = (Vec::new(), Vec::new());
-    loop {
-        line.clear();
-        match (&mut read).take(MAX_LINE).read_until(b'\n', &mut line) {
-            Ok(0) => return Some(all),
-            Ok(_) => match serde_json::from_slice(&line) {
-                Ok(finding) => all.push(finding),
-                Err(error) => done.damaged.push((entry.to_string(), format!("a line is no finding: {error}"))),
-            },
-            Err(error) => {
-                done.damaged.push((entry.to_string(), error.to_string()));
-                return Some(all);
-            }
-        }
-    }
-}
-
-fn fill_findings(
+fn fill_reviewed(
     casefile: &mut CaseFile,
     ask: &Ask,
     done: &mut Exported,
     out: &mut dyn Rows,
 ) -> Result<(), ExportError> {
-    let all = findings(casefile, done).unwrap_or_default();
+    let review = reviewed(casefile, done)?;
     let wanted = |node: &Option<NodeName>| node.as_ref().is_none_or(|node| ask.wants_node(node));
-    for finding in all.iter().filter(|finding| wanted(&finding.node)) {
+    for finding in review.findings.iter().filter(|finding| wanted(&finding.node)) {
         finding_row(finding, out)?;
         for evidence in &finding.evidence {
             evidence_row(&finding.id, evidence, out)?;
         }
     }
+    for check in &review.document.checks {
+        check_rows(check, ask, out)?;
+    }
+    for row in review.timeline.iter().filter(|row| wants_row(ask, row)) {
+        timeline_row(row, out)?;
+    }
     Ok(())
+}
+
+/// Whether a row of the timeline is wanted: what is about no node is about all, and an interval that reaches into the part of
+/// the window belongs to it.
+pub(super) fn wants_row(ask: &Ask, row: &Row) -> bool {
+    let node = row.node.is_empty() || row.node.parse().is_ok_and(|node| ask.wants_node(&node));
+    let inside = |range: Window| {
+        let until = row.until.map_or(row.datetime.0, |until| until.0);
+        range.contains(row.datetime.0) || (row.datetime.0 < range.from() && until > range.from())
+    };
+    node && ask.range.is_none_or(inside)
+}
+
+fn check_rows(check: &CheckRow, ask: &Ask, out: &mut dyn Rows) -> Result<(), ExportError> {
+    let nodes = check.nodes.iter().filter(|node| ask.wants_node(node)).map(|node| Some(safe(node.as_str())));
+    let nodes: Vec<_> = if check.nodes.is_empty() { vec![None] } else { nodes.collect() };
+    let missing = lines(check.missing.join("\n").as_bytes());
+    for node in nodes {
+        out.row(
+            2,
+            &[
+                Cell::Text(&safe(&check.id)),
+                Cell::Text(&safe(&check.title)),
+                Cell::text(node.as_deref()),
+                Cell::Text(&word(check.verdict)),
+                Cell::text(Some(missing.as_str()).filter(|text| !text.is_empty())),
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+fn timeline_row(row: &Row, out: &mut dyn Rows) -> Result<(), ExportError> {
+    let there = |text: &str| Some(safe(text)).filter(|text| !text.is_empty());
+    let (node, id) = (there(&row.node), there(&row.id));
+    let part = |part: &Option<String>| part.as_deref().map(safe);
+    let (finding, evidence, entry) = (part(&row.finding), part(&row.evidence), part(&row.entry));
+    out.row(
+        3,
+        &[
+            Cell::Time(row.datetime.0),
+            Cell::time(row.until.map(|until| until.0)),
+            Cell::Text(&word(row.timestamp_desc)),
+            Cell::Text(&safe(&row.severity)),
+            Cell::text(node.as_deref()),
+            Cell::text(id.as_deref()),
+            Cell::Text(&lines(row.message.as_bytes())),
+            Cell::text(finding.as_deref()),
+            Cell::text(evidence.as_deref()),
+            Cell::text(entry.as_deref()),
+            Cell::counted(row.line),
+        ],
+    )
 }
 
 fn finding_row(finding: &Finding, out: &mut dyn Rows) -> Result<(), ExportError> {
@@ -331,7 +378,7 @@ fn finding_row(finding: &Finding, out: &mut dyn Rows) -> Result<(), ExportError>
             Cell::text(namespace.as_deref()),
             Cell::text(name.as_deref()),
             Cell::text(uid.as_deref()),
-            Cell::text(finding.follows.as_deref().map(safe).as_deref()),
+            Cell::text(finding.part_of.as_deref().map(safe).as_deref()),
             Cell::Text(&refs.join(" ")),
         ],
     )

@@ -35,7 +35,7 @@ Examples:
   casefile timeline FILE --around 03:12Z±90s     what happened then, of all nodes, on one clock
   casefile top FILE --at 03:11:40Z               processes then; also vmstat, iostat, sar, dmesg, ss, df
   casefile compare FILE n7 n8                    what is different on n7; casefile diff: and what changed on it
-  casefile export FILE --to parquet              tables for DuckDB; also openmetrics, perfetto, csv
+  casefile export FILE --to parquet              tables for DuckDB; also for Prometheus, Perfetto, lnav, …
   casefile explain mem.oom.memcg                 what a record of the kernel means, and whose opinion that is; also: xid 79
   casefile redact --explain < app.log            what would the agents mask in this text?
   casefile replay /var/lib/casefile/agent/ring   a node's own recording, with everything else down
@@ -298,7 +298,8 @@ pub(crate) enum Verb {
     /// The records of all logs of all nodes, in the order in which they happened.
     #[command(after_help = LOGS_EXAMPLES)]
     Logs(Box<LogsArgs>),
-    /// A case file in the forms of other tools: tables for DuckDB, samples for Prometheus, a trace for Perfetto, CSV.
+    /// A case file in the forms of other tools: DuckDB, Prometheus, Perfetto, lnav, Timesketch, spreadsheets; or the draft of a
+    /// post-mortem.
     #[command(after_help = export::EXAMPLES)]
     Export(Box<ExportArgs>),
     /// The GPUs of a node at an instant, as nvidia-smi would have shown them, with processes, pods and what had happened by then.

@@ -53,6 +53,7 @@ pub(super) fn sql(title: &str, tables: &[&Table], metrics: &Metrics) -> String {
         "--   FROM gaps;   FROM metrics;   FROM rates WHERE metric LIKE 'node_disk%';   FROM metric.node_load1;"
             .to_owned(),
     );
+    line("SET TimeZone = 'UTC';".to_owned());
     line(String::new());
     for table in tables {
         line(format!("-- A row is {}.", table.about));

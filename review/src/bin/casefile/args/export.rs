@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use casefile_proto::ids::NodeName;
 use casefile_review::export::{self, Form};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueHint};
 
 use super::Output;
@@ -13,6 +14,7 @@ Examples:
   casefile export FILE --to parquet                        tables for DuckDB, pandas, Polars: duckdb -init views.sql
   casefile export FILE --to openmetrics --into m.txt       every sample for promtool and a Prometheus of your own
   casefile export FILE --to perfetto --node gpu-17         a trace for ui.perfetto.dev
+  casefile export FILE --to timeline                       what happened, for lnav and Timesketch
   casefile export FILE --to csv --metric '^node_load' --around 03:12Z±5m
   casefile export FILE --to openmetrics --into - | gzip > m.gz
 
@@ -25,8 +27,8 @@ pub(crate) struct ExportArgs {
     /// The case file, or a directory of segments.
     #[arg(value_hint = ValueHint::AnyPath)]
     pub(crate) file: PathBuf,
-    /// Which form: parquet, openmetrics, perfetto, csv.
-    #[arg(long, value_name = "FORM", value_parser = form, required = true)]
+    /// Which form.
+    #[arg(long, value_name = "FORM", value_parser = forms())]
     pub(crate) to: &'static Form,
     /// Where to: a file or a new directory, as the form has it; of a form of one file also `-`, standard output.
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
@@ -54,9 +56,8 @@ pub(crate) struct ExportArgs {
     pub(crate) output: Output,
 }
 
-fn form(name: &str) -> Result<&'static Form, String> {
-    export::form(name).ok_or_else(|| {
-        let names: Vec<_> = export::ALL.iter().map(|form| form.name).collect();
-        format!("the forms are {}", names.join(", "))
-    })
+/// The forms with what each is for; help and completions come from here.
+fn forms() -> impl TypedValueParser<Value = &'static Form> {
+    let names = export::ALL.iter().map(|form| PossibleValue::new(form.name).help(form.about));
+    PossibleValuesParser::new(names).try_map(|name| export::form(&name).ok_or("it is no form"))
 }
