@@ -208,6 +208,17 @@ pub struct LocalArgs {
     /// Where the casefile command reaches it; another free port of that address when this one is taken.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7443", value_parser = loopback)]
     pub listen: SocketAddr,
+    /// Where the API (/api/v1) and the page answer over HTTP, or `off`; another free port when this one is taken.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7070", value_parser = http)]
+    pub http: HttpAt,
+}
+
+/// Where HTTP answers; `None`: nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpAt(pub Option<SocketAddr>);
+
+fn http(text: &str) -> Result<HttpAt, String> {
+    if text == "off" { Ok(HttpAt(None)) } else { loopback(text).map(|addr| HttpAt(Some(addr))) }
 }
 
 /// The shortest warm-up: a window needs a tick in it. The longest: what the ring certainly holds.
@@ -252,6 +263,9 @@ mod tests {
         };
         let args = local(&["--data", "d"]).unwrap();
         assert_eq!((args.warm_up, args.once, args.listen.port()), (Duration::from_secs(10), false, 7443));
+        assert_eq!(args.http, HttpAt(Some(([127, 0, 0, 1], 7070).into())));
+        assert_eq!(local(&["--http", "off"]).unwrap().http, HttpAt(None));
+        assert!(local(&["--http", "0.0.0.0:7070"]).is_err());
         assert_eq!(local(&["--warm-up", "2m", "--once"]).unwrap().warm_up, Duration::from_secs(120));
         for bad in [["--warm-up", "0s"], ["--warm-up", "2h"], ["--warm-up", "soon"], ["--listen", "0.0.0.0:1"]] {
             assert!(local(&bad).is_err(), "{bad:?}");

@@ -68,6 +68,11 @@ certificate_hours = 24               how long an agent's certificate counts; 1 t
 observe          = \"127.0.0.1:7444\"  where /metrics, /healthz and /readyz answer over HTTP;
                                      nowhere when it is not said. /metrics answers this machine
                                      alone
+http             = \"127.0.0.1:7070\"  where the API (/api/v1) and the page answer over HTTP; nowhere
+                                     when it is not said. On an address that others reach it is
+                                     TLS with the collector's own certificate, unless the next is
+http_plain       = false             true: without TLS there too, because a proxy or ingress has it
+http_names       = []                host names that they are reached by, beside addresses
 reserve_mib      = 256               space kept back to seal and to note who did what on a full
                                      disk; 0: none [the less of 256 and 2 % of the disk]";
 
@@ -109,6 +114,14 @@ pub struct Config {
     pub redaction_key_life: Duration,
     /// Where metrics and health answer; `None`: nowhere.
     pub observe: Option<SocketAddr>,
+    /// Where the API and the page answer over HTTP; `None`: nowhere.
+    pub http: Option<SocketAddr>,
+    /// When that port is taken.
+    pub http_taken: PortTaken,
+    /// Whether HTTP is without TLS also where others than this machine reach it: something in front of it has TLS.
+    pub http_plain: bool,
+    /// Names that browsers and programs reach it by, beside addresses and `localhost`.
+    pub http_names: Vec<String>,
     /// What is kept back for finishing on a full disk; `None`: what suits the disk.
     pub reserve: Option<Bytes>,
     /// Connections at a time.
@@ -147,6 +160,9 @@ struct File {
     redaction_key_days: Option<u64>,
     certificate_hours: Option<u64>,
     observe: Option<String>,
+    http: Option<String>,
+    http_plain: bool,
+    http_names: Vec<String>,
     reserve_mib: Option<u64>,
 }
 
@@ -167,6 +183,10 @@ impl Config {
             session_age: SESSION_AGE,
             redaction_key_life: redaction::DEFAULT_LIFE,
             observe: None,
+            http: None,
+            http_taken: PortTaken::Refuse,
+            http_plain: false,
+            http_names: Vec::new(),
             reserve: None,
             limits: listener::Limits::default(),
             clock: Arc::new(crate::clock::now),
@@ -248,12 +268,28 @@ impl Config {
             Some(Ok(observe)) => config.observe = Some(observe),
             Some(Err(_)) => problems.push("observe: is no ADDRESS:PORT such as 127.0.0.1:7444".to_owned()),
         }
+        match file.http.as_deref().filter(|text| !text.is_empty()).map(str::parse::<SocketAddr>) {
+            None => {}
+            Some(Ok(http)) => config.http = Some(http),
+            Some(Err(_)) => problems.push("http: is no ADDRESS:PORT such as 127.0.0.1:7070".to_owned()),
+        }
+        config.http_plain = file.http_plain;
+        if !file.http_names.iter().all(|name| is_host(name)) {
+            problems.push("http_names: a host name has letters, digits, '.' and '-', and no port".to_owned());
+        }
+        config.http_names = file.http_names;
         config.reserve = file.reserve_mib.map(|mib| Bytes(mib.saturating_mul(1 << 20)));
         if config.reserve > Some(MAX_RESERVE) {
             problems.push(format!("reserve_mib: is more than {MAX_RESERVE}"));
         }
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
+}
+
+/// Whether this can be the name of a host, as browsers send it: without a port and without a dot at the end.
+fn is_host(name: &str) -> bool {
+    let byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    (1..=253).contains(&name.len()) && name.bytes().all(byte) && !name.ends_with('.')
 }
 
 #[cfg(test)]
@@ -271,7 +307,8 @@ mod tests {
     fn every_key_is_taken_and_documented() {
         let text = "listen = \"0.0.0.0:1\"\ndata_dir = \"/d\"\ndeadline_secs = 7\nreturn_hours = 2\n\
                     incident_mib = 16\nlast_words_mib = 4\nlast_words_hours = 1\nredaction_key_days = 2\ncertificate_hours = 3\n\
-                    observe = \"0.0.0.0:7444\"\nreserve_mib = 3\n";
+                    observe = \"0.0.0.0:7444\"\nhttp = \"0.0.0.0:7070\"\nhttp_plain = true\nhttp_names = [\"a.example\"]\n\
+                    reserve_mib = 3\n";
         let config = Config::parse(text).unwrap_or_else(|p| panic!("{p:?}"));
         assert_eq!((config.listen.port(), config.patience), (1, Duration::from_secs(7)));
         assert_eq!((config.budget, config.last_words.bytes), (Bytes::mib(16), Bytes::mib(4)));
@@ -279,6 +316,8 @@ mod tests {
         assert_eq!(config.returning, Duration::from_hours(2));
         assert_eq!(config.certificate_life, Duration::from_secs(3 * 60 * 60));
         assert_eq!((config.observe, config.reserve), ("0.0.0.0:7444".parse().ok(), Some(Bytes::mib(3))));
+        assert_eq!((config.http, config.http_plain), ("0.0.0.0:7070".parse().ok(), true));
+        assert_eq!(config.http_names, ["a.example"]);
         for key in text.lines().filter_map(|l| l.split(' ').next()) {
             assert!(KEYS.contains(key), "{key} is not documented");
         }
@@ -288,9 +327,9 @@ mod tests {
     fn all_problems_are_named_at_once() {
         let text = "listen = \"somewhere\"\ndata_dir = \"d\"\ndeadline_secs = 0\nreturn_hours = 745\nincident_mib = 1\n\
                     last_words_mib = 1\nlast_words_hours = 0\nredaction_key_days = 0\ncertificate_hours = 25\n\
-                    observe = \"here\"\nreserve_mib = 99999999\n";
+                    observe = \"here\"\nhttp = \"there\"\nhttp_names = [\"a:1\"]\nreserve_mib = 99999999\n";
         let Err(problems) = Config::parse(text) else { panic!("it was taken") };
-        assert_eq!(problems.len(), 11, "{problems:#?}");
+        assert_eq!(problems.len(), 13, "{problems:#?}");
     }
 
     #[test]

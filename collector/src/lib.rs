@@ -36,8 +36,12 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsAcceptor;
 use tonic_health::server::HealthReporter;
 
+use api::rest;
+use api::rest::host::Names;
+use api::verbs::Verbs;
 use audit::{Audit, AuditError};
 use config::{Config, PortTaken};
 use data::{DataDir, DataError};
@@ -125,8 +129,18 @@ pub struct Collector {
     run: watch::Sender<Run>,
     health: HealthReporter,
     observed_at: Option<SocketAddr>,
+    http: Option<Http>,
     /// Tasks that hold nothing: they end with the collector.
     tasks: Vec<Ending>,
+}
+
+/// The API over HTTP, while it answers.
+struct Http {
+    addr: SocketAddr,
+    has_tls: bool,
+    has_page: bool,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
 }
 
 /// A task that ends with this. That which renews the key for secrets writes, but replaces a file as a whole.
@@ -141,6 +155,22 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// The page, where there is one.
+const PAGE: Option<rest::page::Page> = None;
+
+impl Http {
+    fn start(listener: TcpListener, addr: SocketAddr, tls: Option<TlsAcceptor>, site: rest::Site) -> Self {
+        let (has_tls, has_page) = (tls.is_some(), site.page.is_some());
+        let (stop, stopped) = oneshot::channel();
+        let front = rest::Front::new(site);
+        // Stops when it is told, and when whoever could tell it is gone.
+        let stopped = async { drop(stopped.await) };
+        let serving = tokio::spawn(rest::listener::serve(listener, tls, front, stopped));
+        tracing::info!(%addr, tls = has_tls, "the API answers over HTTP");
+        Self { addr, has_tls, has_page, stop, serving }
     }
 }
 
@@ -162,6 +192,10 @@ impl Collector {
         let (listener, addr) = listen(config.listen, config.port_taken, "listen").await?;
         let observing = match config.observe {
             Some(addr) => Some(listen(addr, PortTaken::Refuse, "observe").await?),
+            None => None,
+        };
+        let http = match config.http {
+            Some(addr) => Some(listen(addr, config.http_taken, "http").await?),
             None => None,
         };
 
@@ -212,9 +246,17 @@ impl Collector {
         });
         let (health, health_service) = observe::grpc::service();
         tasks.push(Ending::spawn(observe::grpc::tell(health.clone(), Arc::clone(&site))));
-        let routes =
-            api::routes(incidents.clone(), &agents, Arc::clone(&identity), config.clock).add_service(health_service);
-        let secured = Secured { tls: identity.tls(), authorise: Authorise::new(Arc::clone(&identity)) };
+        let (audit, fleet) = (Arc::clone(identity.audit()), Arc::new(agents.clone()));
+        let verbs = Arc::new(Verbs::new(incidents.clone(), fleet, audit, config.clock));
+        let routes = api::routes(Arc::clone(&verbs), &agents, Arc::clone(&identity)).add_service(health_service);
+        let authorise = Authorise::new(Arc::clone(&identity));
+        let secured = Secured { tls: identity.tls(), authorise: authorise.clone() };
+        let http = http.map(|(listener, addr)| {
+            let (names, identity) = (Names::new(config.http_names), Arc::clone(&identity));
+            let has_tls = !(addr.ip().is_loopback() || config.http_plain);
+            let tls = has_tls.then(|| TlsAcceptor::from(identity.tls_of_http()));
+            Http::start(listener, addr, tls, rest::Site { verbs, identity, authorise, names, page: PAGE })
+        });
         let counted = Arc::clone(&stats);
         let (hang_up, hung_up) = oneshot::channel();
         let serving = tokio::spawn(async move {
@@ -245,6 +287,7 @@ impl Collector {
             run,
             health,
             observed_at,
+            http,
             tasks,
         })
     }
@@ -279,6 +322,16 @@ impl Collector {
         self.observed_at
     }
 
+    /// Where the API answers over HTTP: `http://127.0.0.1:7070`; `None`: nowhere.
+    pub fn http(&self) -> Option<String> {
+        self.http.as_ref().map(|http| format!("{}://{}", if http.has_tls { "https" } else { "http" }, http.addr))
+    }
+
+    /// Where the page is; `None`: there is none.
+    pub fn page(&self) -> Option<String> {
+        self.http().filter(|_| self.http.as_ref().is_some_and(|http| http.has_page)).map(|at| format!("{at}/"))
+    }
+
     /// The room on its disk, and the reserve for what must be finished.
     pub const fn space(&self) -> &Space {
         &self.space
@@ -300,7 +353,14 @@ impl Collector {
         let closed = timeout_at(deadline, self.agents.ingest.close()).await.is_ok();
         // The other end is gone only when serving has ended already.
         let _ = self.hang_up.send(());
-        let served = timeout_at(deadline, self.serving).await.is_ok();
+        let mut served = timeout_at(deadline, self.serving).await.is_ok();
+        if let Some(http) = self.http {
+            // The other end is gone only when serving has ended already.
+            let _ = http.stop.send(());
+            let ending = http.serving.abort_handle();
+            served &= timeout_at(deadline, http.serving).await.is_ok();
+            ending.abort();
+        }
         let synced = timeout_at(deadline, self.agents.last_words.close()).await.is_ok();
         if !(closed && served && synced) {
             tracing::warn!(closed, served, synced, "not everything ended within the grace period");

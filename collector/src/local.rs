@@ -5,7 +5,7 @@
 //!
 //! The one file of the collector that knows the agent. It talks on standard error; what it made goes to standard output.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,6 +17,7 @@ use casefile_agent::uplink::Collector as Dialled;
 use casefile_agent::uplink::identity::Join;
 use casefile_agent::{Agent, Setup};
 use casefile_evidence::recording::reader::{Piece, Recording};
+use casefile_identity::token::Token;
 use casefile_proto::gap::GapReason;
 use casefile_proto::ids::NodeName;
 use casefile_proto::incident::{
@@ -98,13 +99,35 @@ async fn start(args: &LocalArgs) -> Result<Collector> {
     let mut config = Config::new(args.data.clone());
     config.listen = args.listen;
     config.port_taken = PortTaken::TakeAnother;
+    config.http = args.http.0;
+    config.http_taken = PortTaken::TakeAnother;
     config.patience = PATIENCE;
     let collector = Collector::start(config).await?;
     let addr = collector.addr();
     if addr.port() != args.listen.port() && args.listen.port() != 0 {
         say!("port {} is taken; listening on {addr} instead (casefile --data finds it)", args.listen.port());
     }
+    say_where(args, &collector).await;
     Ok(collector)
+}
+
+/// Says where the page is, or the API where there is no page. The token stands behind the `#`: browsers keep that to themselves.
+/// It is told to a terminal only: what goes to a file or a log may be read by others than the owner of the data directory.
+async fn say_where(args: &LocalArgs, collector: &Collector) {
+    let token = crate::data::owner_token_below(&args.data);
+    let path = token.clone();
+    let shown = if io::stderr().is_terminal() {
+        let loaded = tokio::task::spawn_blocking(move || Token::load(&path)).await;
+        loaded.ok().and_then(Result::ok).map(|token| token.reveal())
+    } else {
+        None
+    };
+    match (collector.page(), collector.http(), shown) {
+        (Some(page), _, Some(token)) => say!("page: {page}#token={token}"),
+        (Some(page), _, None) => say!("page: {page}#token=… with the token in {}", token.display()),
+        (None, Some(http), _) => say!("API: {http}/api/v1 with the token in {}", token.display()),
+        (None, None, _) => {}
+    }
 }
 
 fn start_agent(collector: &Collector) -> Result<Agent> {

@@ -33,6 +33,17 @@ impl ResolvesServerCert for Shown {
     }
 }
 
+/// The configuration of TLS in front of HTTP/1.1: the same certificate is shown, and none is asked for.
+pub fn http(shown: Arc<Shown>) -> ServerConfig {
+    let mut config = ServerConfig::builder_with_provider(crate::provider())
+        .with_protocol_versions(&[&TLS13])
+        .unwrap_or_else(|_| unreachable!("the provider has TLS 1.3"))
+        .with_no_client_auth()
+        .with_cert_resolver(shown);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config
+}
+
 /// The configuration of the collector's TLS.
 pub fn server(authority: &Authority, shown: Arc<Shown>) -> ServerConfig {
     let provider = crate::provider();

@@ -1,25 +1,22 @@
-//! The node service: who is recorded, and how fresh it is.
+//! The node service of gRPC: who is recorded, and how fresh it is.
 
 use std::sync::Arc;
 
-use casefile_proto::node::NodeList;
 use casefile_proto::wire::v1;
 use casefile_proto::wire::v1::node_service_server::NodeService;
 use tonic::{Request, Response, Status};
 
-use crate::incident::fleet::Fleet;
-use crate::ingest::Clock;
+use super::verbs::Verbs;
 
 /// The node service.
 pub struct Api {
-    fleet: Arc<dyn Fleet>,
-    clock: Clock,
+    verbs: Arc<Verbs>,
 }
 
 impl Api {
-    /// Over these nodes.
-    pub fn new(fleet: Arc<dyn Fleet>, clock: Clock) -> Self {
-        Self { fleet, clock }
+    /// Over these verbs.
+    pub fn new(verbs: Arc<Verbs>) -> Self {
+        Self { verbs }
     }
 }
 
@@ -29,7 +26,6 @@ impl NodeService for Api {
         &self,
         _request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
-        let list = NodeList { nodes: self.fleet.nodes(), now: (self.clock)().wall };
-        Ok(Response::new(list.into()))
+        Ok(Response::new(self.verbs.nodes().into()))
     }
 }

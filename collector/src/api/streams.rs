@@ -12,6 +12,8 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::refused::{Kind, Refused};
+
 /// Messages of one stream that wait for its reader.
 const WAITING: usize = 2;
 
@@ -36,13 +38,14 @@ impl Streams {
     }
 
     /// Starts a stream that `feed` feeds; refused when there are too many.
-    pub(super) fn open<T, F>(&self, feed: impl FnOnce(Outlet<T>) -> F) -> Result<Answers<T>, Status>
+    pub(super) fn open<T, F>(&self, feed: impl FnOnce(Outlet<T>) -> F) -> Result<Answers<T>, Refused>
     where
         T: Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() else {
-            return Err(Status::resource_exhausted(format!("too many {} at a time: try again in a moment", self.what)));
+            let text = format!("too many {} at a time: try again in a moment", self.what);
+            return Err(Refused::new(Kind::TooMany, text));
         };
         let (sender, receiver) = mpsc::channel(WAITING);
         let feeding = feed(Outlet { sender });
@@ -67,8 +70,8 @@ pub(super) struct Gone;
 
 impl<T> Outlet<T> {
     /// One more message.
-    pub(super) async fn send(&self, message: Result<T, Status>) -> Result<(), Gone> {
-        match timeout(STALLED, self.sender.send(message)).await {
+    pub(super) async fn send(&self, message: Result<T, Refused>) -> Result<(), Gone> {
+        match timeout(STALLED, self.sender.send(message.map_err(Status::from))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Gone),
         }

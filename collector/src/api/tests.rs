@@ -9,10 +9,13 @@ use casefile_proto::wire::v1::node_service_client::NodeServiceClient;
 use tokio::sync::oneshot;
 use tonic::Code;
 
+use super::refused::Kind;
 use super::*;
+use crate::audit::Audit;
 use crate::identity::authorise::Authorise;
 use crate::incident::test_nodes::{START, window};
 use crate::incident::test_rig::{Rig, ask, clock};
+use crate::ingest::Clock;
 use crate::ingest::listener::{self, Limits, Secured};
 use crate::store::sqlite::SqliteStore;
 use casefile_identity::dial::{Api, dial_as};
@@ -38,8 +41,9 @@ impl Served {
         let identity = Identity::open(&rig.data.keys(), tokens, Arc::clone(&audit), now, life).unwrap();
         let identity = Arc::new(identity);
         let secured = Secured { tls: identity.tls(), authorise: Authorise::new(identity) };
-        let routes =
-            people(rig.incidents.clone(), Arc::clone(&rig.fleet) as _, Arc::clone(&audit), clock(Arc::default()));
+        let fleet = Arc::clone(&rig.fleet) as _;
+        let verbs = Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()));
+        let routes = people(Arc::new(verbs));
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move {
             listener::serve(listener, routes, secured, Limits::default(), Arc::default(), async {
@@ -201,7 +205,7 @@ async fn too_many_streams_are_refused_and_one_that_ended_makes_room() {
     let (release, held) = oneshot::channel::<()>();
     let open = streams.open(|_outlet: streams::Outlet<()>| async { drop(held.await) }).unwrap();
     let refused = streams.open(|_outlet: streams::Outlet<()>| async {}).map(drop).unwrap_err();
-    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(refused.kind, Kind::TooMany);
     release.send(()).unwrap();
     let room = async {
         while streams.open(|_outlet: streams::Outlet<()>| async {}).is_err() {

@@ -16,6 +16,8 @@ pub enum Verb {
     OpenIncident,
     /// Fetched an archive.
     DownloadArchive,
+    /// Read an entry of an archive, or a part of it.
+    ReadEntry,
     /// Made a token.
     CreateToken,
     /// Revoked a token.
@@ -38,6 +40,7 @@ impl Verb {
         match self {
             Self::OpenIncident => "open-incident",
             Self::DownloadArchive => "download-archive",
+            Self::ReadEntry => "read-entry",
             Self::CreateToken => "create-token",
             Self::RevokeToken => "revoke-token",
             Self::RevokeNode => "revoke-node",

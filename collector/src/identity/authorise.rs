@@ -11,13 +11,17 @@ use std::task::{Context, Poll};
 
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::http::{Method, Request, Response, header};
+use tonic::codegen::http::{HeaderMap, Method, Request, Response, header};
 use tower_service::Service;
 
 use super::Identity;
 use super::caller::{Caller, Peer, Who};
 use super::routes::{Need, need};
+use crate::api::refused::{Kind, Refused};
 use crate::audit::Verb;
+
+/// What is recorded of a path that is none of ours: it is a stranger's text.
+pub const NO_METHOD: &str = "no method of ours";
 
 /// Puts the authoriser in front of a service.
 #[derive(Clone)]
@@ -31,64 +35,69 @@ impl Authorise {
         Self { identity }
     }
 
-    /// Decides about a request.
-    fn decide(&self, request: &Request<Body>) -> Result<Caller, (Caller, Status)> {
-        let path = request.uri().path();
-        let peer = request.extensions().get::<Peer>();
+    /// Decides about a call of gRPC.
+    fn call(&self, request: &Request<Body>) -> Result<Caller, (Caller, Refused)> {
         // Every connection has a peer; a request without one came around the listener.
-        let Some(peer) = peer else {
+        let Some(peer) = request.extensions().get::<Peer>() else {
             let nowhere = ([0, 0, 0, 0], 0).into();
-            return Err((Caller { who: Who::Nobody, from: nowhere }, Status::unauthenticated("no connection")));
+            let caller = Caller { who: Who::Nobody, from: nowhere };
+            return Err((caller, Refused::new(Kind::Unauthenticated, "no connection")));
         };
-        let who = match &peer.holder {
-            Some(holder) => Who::Node(Arc::clone(holder)),
-            None => self.bearer(request).map_or(Who::Nobody, Who::Person),
-        };
-        let caller = Caller { who, from: peer.from };
+        let caller = self.caller(peer, request.headers());
         // What a browser can be made to send is no call, whatever credentials come with it.
         if !is_grpc(request) {
-            return Err((caller, Status::unimplemented("only gRPC is spoken here: POST, application/grpc")));
+            let refused = Refused::new(Kind::NoCall, "only gRPC is spoken here: POST, application/grpc");
+            return Err((caller, refused));
         }
-        match (need(path), &caller.who) {
-            (Some(Need::Anybody), _) => Ok(caller),
-            // A connection may outlive the certificate that it began with.
-            (Some(_), Who::Node(holder)) if self.identity.has_expired(holder) => {
-                Err((caller, Status::unauthenticated("the certificate of this connection has expired: renew it")))
-            }
-            (Some(_), Who::Node(holder)) if self.identity.revoked().covers(holder) => {
-                let text = format!("the certificate of node {} was revoked: join with a new token", holder.node);
-                Err((caller, Status::unauthenticated(text)))
-            }
-            (Some(Need::Agent), Who::Node(_)) => Ok(caller),
-            (Some(Need::Role(role)), Who::Person(person)) if person.may(role) => {
-                peer.proven();
-                Ok(caller)
-            }
-            (_, Who::Nobody) => Err((
-                caller,
-                Status::unauthenticated(
-                    "who is asking? Give a token of this collector: --token-file, or --data with its data directory",
-                ),
-            )),
-            (Some(Need::Role(role)), who) => {
-                let text = format!("{who} may not do this: it needs the role {role}");
-                Err((caller, Status::permission_denied(text)))
-            }
-            (_, who) => {
-                let text = format!("{who} may not do this");
-                Err((caller, Status::permission_denied(text)))
-            }
+        match self.decide(need(request.uri().path()), &caller, peer) {
+            Ok(()) => Ok(caller),
+            Err(refused) => Err((caller, refused)),
         }
     }
 
-    fn bearer(&self, request: &Request<Body>) -> Option<Arc<casefile_proto::identity::Person>> {
-        let value = request.headers().get("authorization")?.to_str().ok()?;
+    /// Who calls: whose certificate the connection showed, or whose token came with the request.
+    pub fn caller(&self, peer: &Peer, headers: &HeaderMap) -> Caller {
+        let who = match &peer.holder {
+            Some(holder) => Who::Node(Arc::clone(holder)),
+            None => self.bearer(headers).map_or(Who::Nobody, Who::Person),
+        };
+        Caller { who, from: peer.from }
+    }
+
+    /// Whether this caller may do what needs this. `None`: there is no such thing, so nobody may.
+    pub fn decide(&self, need: Option<Need>, caller: &Caller, peer: &Peer) -> Result<(), Refused> {
+        let unproven = |text: &str| Err(Refused::new(Kind::Unauthenticated, text));
+        match (need, &caller.who) {
+            (Some(Need::Anybody), _) => Ok(()),
+            // A connection may outlive the certificate that it began with.
+            (Some(_), Who::Node(holder)) if self.identity.has_expired(holder) => {
+                unproven("the certificate of this connection has expired: renew it")
+            }
+            (Some(_), Who::Node(holder)) if self.identity.revoked().covers(holder) => {
+                unproven(&format!("the certificate of node {} was revoked: join with a new token", holder.node))
+            }
+            (Some(Need::Agent), Who::Node(_)) => Ok(()),
+            (Some(Need::Role(role)), Who::Person(person)) if person.may(role) => {
+                peer.proven();
+                Ok(())
+            }
+            (_, Who::Nobody) => unproven(
+                "who is asking? Give a token of this collector: --token-file, or --data with its data directory",
+            ),
+            (Some(Need::Role(role)), who) => {
+                Err(Refused::new(Kind::Forbidden, format!("{who} may not do this: it needs the role {role}")))
+            }
+            (_, who) => Err(Refused::new(Kind::Forbidden, format!("{who} may not do this"))),
+        }
+    }
+
+    fn bearer(&self, headers: &HeaderMap) -> Option<Arc<casefile_proto::identity::Person>> {
+        let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
         self.identity.person(value.strip_prefix("Bearer ")?)
     }
 
-    fn refused(&self, caller: &Caller, path: &str) {
-        // Paths that are none of ours are a stranger's text.
-        let what = if need(path).is_some() { path } else { "no method of ours" };
+    /// Counts and records that this was refused. The text must be one of ours: a path that came in is a stranger's.
+    pub fn refused(&self, caller: &Caller, what: &str) {
         let Some(entry) = self.identity.refused(caller, Verb::Call, what) else { return };
         tracing::warn!(who = entry.who, from = entry.from, what, times = entry.times, "call refused");
         let audit = Arc::clone(self.identity.audit());
@@ -138,14 +147,15 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        match self.authorise.decide(&request) {
+        match self.authorise.call(&request) {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
                 Box::pin(self.inner.call(request))
             }
-            Err((caller, status)) => {
-                self.authorise.refused(&caller, request.uri().path());
-                Box::pin(std::future::ready(Ok(status.into_http())))
+            Err((caller, refused)) => {
+                let path = request.uri().path();
+                self.authorise.refused(&caller, if need(path).is_some() { path } else { NO_METHOD });
+                Box::pin(std::future::ready(Ok(Status::from(refused).into_http())))
             }
         }
     }

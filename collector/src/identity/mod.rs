@@ -148,6 +148,11 @@ impl Identity {
         Arc::new(serve::server(&self.authority, Arc::clone(&self.shown)))
     }
 
+    /// The same for HTTP: no certificate is asked for, whoever asks shows a token.
+    pub fn tls_of_http(&self) -> Arc<tokio_rustls::rustls::ServerConfig> {
+        Arc::new(serve::http(Arc::clone(&self.shown)))
+    }
+
     /// Another certificate of our own: the old one is good for a long time still, and connections that stand go on.
     pub fn renew_own(&self) -> Result<(), AuthorityError> {
         self.shown.replace(self.authority.server((self.clock)().wall)?);

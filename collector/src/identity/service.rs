@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::authorise::caller;
 use super::{Denied, Identity};
+use crate::api::refused::{Kind, Refused};
 use crate::chain::chain;
 
 /// The identity service.
@@ -22,18 +23,19 @@ impl Api {
     pub fn new(identity: Arc<Identity>) -> Self {
         Self { identity }
     }
+}
 
-    async fn blocking<T: Send + 'static>(
-        &self,
-        call: impl FnOnce(&Identity) -> Result<T, Denied> + Send + 'static,
-    ) -> Result<T, Status> {
-        let identity = Arc::clone(&self.identity);
-        match tokio::task::spawn_blocking(move || call(&identity)).await {
-            Ok(done) => done.map_err(|e| denied(&e)),
-            Err(panicked) => {
-                tracing::error!(error = %panicked, "a call of the identity service failed");
-                Err(Status::internal("the collector failed at this; its log says how"))
-            }
+/// What the identity does, on a thread that may block.
+pub async fn blocking<T: Send + 'static>(
+    identity: &Arc<Identity>,
+    call: impl FnOnce(&Identity) -> Result<T, Denied> + Send + 'static,
+) -> Result<T, Refused> {
+    let identity = Arc::clone(identity);
+    match tokio::task::spawn_blocking(move || call(&identity)).await {
+        Ok(done) => done.map_err(|e| denied(&e)),
+        Err(panicked) => {
+            tracing::error!(error = %panicked, "a call of the identity service failed");
+            Err(Refused::new(Kind::Internal, "the collector failed at this; its log says how"))
         }
     }
 }
@@ -43,7 +45,7 @@ impl IdentityService for Api {
     async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
         let caller = caller(&request)?;
         let ask = EnrolAsk::try_from(request.into_inner()).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let enrolled = self.blocking(move |identity| identity.enrol(ask, &caller)).await?;
+        let enrolled = blocking(&self.identity, move |identity| identity.enrol(ask, &caller)).await?;
         Ok(Response::new(enrolled.into()))
     }
 
@@ -53,7 +55,7 @@ impl IdentityService for Api {
     ) -> Result<Response<v1::CreateTokenResponse>, Status> {
         let caller = caller(&request)?;
         let ask = TokenAsk::try_from(request.into_inner()).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let made = self.blocking(move |identity| identity.create(ask, &caller)).await?;
+        let made = blocking(&self.identity, move |identity| identity.create(ask, &caller)).await?;
         Ok(Response::new(made.into()))
     }
 
@@ -61,7 +63,7 @@ impl IdentityService for Api {
         &self,
         _request: Request<v1::ListTokensRequest>,
     ) -> Result<Response<v1::ListTokensResponse>, Status> {
-        let tokens = self.blocking(|identity| Ok(identity.list()?)).await?;
+        let tokens = blocking(&self.identity, |identity| Ok(identity.list()?)).await?;
         Ok(Response::new(tokens.into()))
     }
 
@@ -71,7 +73,7 @@ impl IdentityService for Api {
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
         let caller = caller(&request)?;
         let id = TokenId::try_from(request.into_inner()).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        self.blocking(move |identity| identity.revoke(&id, &caller)).await?;
+        blocking(&self.identity, move |identity| identity.revoke(&id, &caller)).await?;
         Ok(Response::new(v1::RevokeTokenResponse {}))
     }
 
@@ -81,27 +83,30 @@ impl IdentityService for Api {
     ) -> Result<Response<v1::RevokeNodeResponse>, Status> {
         let caller = caller(&request)?;
         let node = NodeName::try_from(request.into_inner()).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let is_known = self.blocking(move |identity| identity.revoke_node(&node, &caller)).await?;
+        let is_known = blocking(&self.identity, move |identity| identity.revoke_node(&node, &caller)).await?;
         Ok(Response::new(v1::RevokeNodeResponse { is_known }))
     }
 }
 
 /// What is ours (paths, what the file system said) stays here; the log has it.
-fn denied(error: &Denied) -> Status {
+fn denied(error: &Denied) -> Refused {
     let text = error.to_string();
-    match error {
-        Denied::Token | Denied::NoCredential | Denied::NoLonger => Status::unauthenticated(text),
-        Denied::Authority(casefile_identity::authority::AuthorityError::Request) | Denied::TooLong => {
-            Status::invalid_argument(text)
-        }
-        Denied::NoToken(_) => Status::not_found(text),
-        Denied::Store(crate::store::StoreError::TooManyTokens) => Status::resource_exhausted(text),
+    let kind = match error {
+        Denied::Token | Denied::NoCredential | Denied::NoLonger => Kind::Unauthenticated,
+        Denied::Authority(casefile_identity::authority::AuthorityError::Request) => Kind::Malformed,
+        Denied::TooLong => Kind::NotPossible,
+        Denied::NoToken(_) => Kind::NoToken,
+        Denied::Store(crate::store::StoreError::TooManyTokens) => Kind::TooMany,
         Denied::Authority(_) | Denied::Store(_) | Denied::Audit(_) | Denied::Random(_) => {
             tracing::error!(error = chain(error), "a token or certificate is not given");
-            Status::unavailable(match error {
-                Denied::Audit(_) => text,
-                _ => "the collector cannot do this now; its log says why (is its disk full?)".to_owned(),
-            })
+            return match error {
+                Denied::Audit(_) => Refused::new(Kind::NotRecorded, text),
+                _ => {
+                    let text = "the collector cannot do this now; its log says why (is its disk full?)";
+                    Refused::new(Kind::Unavailable, text)
+                }
+            };
         }
-    }
+    };
+    Refused::new(kind, text)
 }

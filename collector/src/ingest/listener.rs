@@ -6,7 +6,7 @@
 
 mod guarded;
 mod pace;
-mod strangers;
+pub(crate) mod strangers;
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -208,6 +208,41 @@ impl Archive {
         }
     }
 
+    /// The content of one entry from this byte on: by the index what lies before is not inflated.
+    pub fn entry_from(&mut self, path: &EntryPath, offset: u64) -> Result<Box<dyn Read + '_>, OpenError> {
+        let i = self.position(path).ok_or_else(|| OpenError::NoEntry(path.to_string()))?;
+        let file = self.path.clone();
+        let io = |source| OpenError::Io { path: file, source };
+        if !self.indexed() {
+            let mut read = self.entry(path)?;
+            io::copy(&mut (&mut read).take(offset), &mut io::sink()).map_err(io)?;
+            return Ok(read);
+        }
+        let Form::Indexed(Indexed { index, .. }) = &self.form else { unreachable!("it was asked before") };
+        let entry = &index.entries[i];
+        let (mut at, mut skip, mut first) = (entry.content_at, offset, entry.chunks.start);
+        for line in &index.chunks[entry.chunks.clone()] {
+            let plain_len = u64::from(line.plain_len);
+            if plain_len > skip {
+                break;
+            }
+            (at, skip, first) = (at + u64::from(line.deflated_len), skip - plain_len, first + 1);
+        }
+        let chunks = &index.chunks[first..entry.chunks.end];
+        let mut read = ChunkReader::new(&self.file, &entry.path, at, chunks);
+        io::copy(&mut (&mut read).take(skip), &mut io::sink()).map_err(io)?;
+        Ok(Box::new(read))
+    }
+
+    /// What the index says of the content of an entry; `None`: there is no such entry, or no index. It is the manifest and its
+    /// signature that vouch for it, not the index.
+    pub fn digest(&self, path: &EntryPath) -> Option<Digest> {
+        match &self.form {
+            Form::Indexed(Indexed { index, .. }) => self.position(path).map(|i| index.entries[i].sha256),
+            Form::Walked(_) => None,
+        }
+    }
+
     /// The whole content of one small entry; refused when it is larger than `at_most`.
     pub fn read(&mut self, path: &EntryPath, at_most: Bytes) -> Result<Vec<u8>, OpenError> {
         let size = self.find(path).ok_or_else(|| OpenError::NoEntry(path.to_string()))?.size;

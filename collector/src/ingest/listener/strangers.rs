@@ -11,22 +11,22 @@ use tokio::sync::watch;
 
 /// Closes one connection.
 #[derive(Clone)]
-pub(super) struct Closer(Arc<watch::Sender<bool>>);
+pub(crate) struct Closer(Arc<watch::Sender<bool>>);
 
 impl Closer {
     /// Closes it.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.0.send_replace(true);
     }
 
     /// Whether it is gone already.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.0.is_closed()
     }
 }
 
 /// Ready when the connection is to be closed.
-pub(super) struct Closed {
+pub(crate) struct Closed {
     closer: Closer,
     proven: Arc<AtomicBool>,
     /// `None`: it was ready.
@@ -46,17 +46,17 @@ impl Closed {
     }
 
     /// What says whether it has proven itself.
-    pub(super) fn proven(&self) -> Arc<AtomicBool> {
+    pub(crate) fn proven(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.proven)
     }
 
     /// What closes it.
-    pub(super) fn closer(&self) -> Closer {
+    pub(crate) fn closer(&self) -> Closer {
         self.closer.clone()
     }
 
     /// Whether somebody has proven himself over it.
-    pub(super) fn is_proven(&self) -> bool {
+    pub(crate) fn is_proven(&self) -> bool {
         self.proven.load(Ordering::Relaxed)
     }
 }
@@ -75,11 +75,11 @@ impl Future for Closed {
 
 /// Those that have not proven themselves, oldest first.
 #[derive(Default)]
-pub(super) struct Strangers(VecDeque<(Closer, Arc<AtomicBool>)>);
+pub(crate) struct Strangers(VecDeque<(Closer, Arc<AtomicBool>)>);
 
 impl Strangers {
     /// One more; when there are too many, the oldest goes.
-    pub(super) fn add(&mut self, most: usize) -> Closed {
+    pub(crate) fn add(&mut self, most: usize) -> Closed {
         if self.0.len() >= most {
             self.0.retain(|(closer, proven)| !closer.is_gone() && !proven.load(Ordering::Relaxed));
             let over = (self.0.len() + 1).saturating_sub(most.max(1));
@@ -91,7 +91,7 @@ impl Strangers {
     }
 
     /// Closes the oldest; says how many there were.
-    pub(super) fn close_oldest(&mut self, many: usize) -> usize {
+    pub(crate) fn close_oldest(&mut self, many: usize) -> usize {
         let mut closed = 0;
         while closed < many
             && let Some((closer, proven)) = self.0.pop_front()

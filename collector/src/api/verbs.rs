@@ -1,0 +1,253 @@
+//! What can be done with incidents and nodes, whichever way it is asked: gRPC and REST call the same functions.
+//!
+//! Who asks has passed the authoriser. What opens and what gives out evidence is written into the audit log before it is done,
+//! here and nowhere else.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use casefile_proto::convert::ConvertError;
+use casefile_proto::ids::IncidentId;
+use casefile_proto::incident::{
+    IncidentDetail, IncidentPage, IncidentState, IncidentSummary, IncidentView, ListAsk, OpenAsk, SealedArchive,
+};
+use casefile_proto::node::NodeList;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+
+use super::refused::{Kind, Refused};
+use super::streams::{Outlet, Streams};
+use crate::audit::{Audit, AuditError, Outcome, Verb};
+use crate::identity::caller::Caller;
+use crate::incident::Refusal;
+use crate::incident::fleet::Fleet;
+use crate::incident::handle::{Incidents, OpenError};
+use crate::ingest::Clock;
+use crate::store::StoreError;
+
+/// Watchers at a time; each costs a task and one view.
+const WATCHERS: usize = 1_000;
+
+/// Downloads at a time; each costs a task, an open file and three pieces.
+const DOWNLOADS: usize = 64;
+
+/// The shortest time between two updates of one watcher: nobody reads faster than this.
+const UPDATE_EVERY: Duration = Duration::from_millis(250);
+
+/// Bytes of an archive in one message.
+pub(super) const PIECE: usize = 256 << 10;
+
+/// The verbs, over what they are about.
+pub struct Verbs {
+    incidents: Incidents,
+    fleet: Arc<dyn Fleet>,
+    audit: Arc<Audit>,
+    clock: Clock,
+    /// Answers that go on while an incident changes, of both ways together.
+    pub(super) watchers: Streams,
+    /// Answers that are evidence, of both ways together.
+    pub(super) downloads: Streams,
+}
+
+impl Verbs {
+    /// Over these incidents and nodes. What is opened and fetched is told this audit log first.
+    pub fn new(incidents: Incidents, fleet: Arc<dyn Fleet>, audit: Arc<Audit>, clock: Clock) -> Self {
+        let (watchers, downloads) = (Streams::new("watchers", WATCHERS), Streams::new("downloads", DOWNLOADS));
+        Self { incidents, fleet, audit, clock, watchers, downloads }
+    }
+
+    /// Opens an incident.
+    pub async fn open(&self, caller: &Caller, mut ask: OpenAsk) -> Result<IncidentSummary, Refused> {
+        // Who asks is who has proven it; what he says of himself stands beside it.
+        let proven = caller.who.to_string();
+        ask.ask.requested_by = match ask.ask.requested_by.as_str() {
+            "" => proven,
+            said => format!("{said} (as {proven})"),
+        };
+        let what = format!("{} of {} nodes: {}", ask.ask.window, ask.ask.nodes.len(), ask.ask.title);
+        self.record(caller, Verb::OpenIncident, what).await?;
+        self.incidents.open(ask).await.map_err(|e| not_opened(&e))
+    }
+
+    /// One incident with its coverage.
+    pub async fn get(&self, id: IncidentId) -> Result<IncidentDetail, Refused> {
+        self.incidents.detail(id).await.map_err(|e| unanswered(&e))?.ok_or_else(|| none(id))
+    }
+
+    /// A page of incidents, newest first.
+    pub async fn list(&self, ask: ListAsk) -> Result<IncidentPage, Refused> {
+        self.incidents.list(ask).await.map_err(|e| unanswered(&e))
+    }
+
+    /// An incident as it changes.
+    pub async fn watch(&self, id: IncidentId) -> Result<watch::Receiver<IncidentView>, Refused> {
+        self.incidents.watch(id).await.map_err(|e| unanswered(&e))?.ok_or_else(|| none(id))
+    }
+
+    /// Every node, with the collector's clock.
+    pub fn nodes(&self) -> NodeList {
+        NodeList { nodes: self.fleet.nodes(), now: (self.clock)().wall }
+    }
+
+    /// An archive of an incident, and where it lies: the one of this revision, or the newest.
+    pub async fn archive(&self, id: IncidentId, revision: Option<u32>) -> Result<(SealedArchive, PathBuf), Refused> {
+        let incident = self.get(id).await?.incident;
+        let state = incident.state;
+        let mut archives = incident.earlier.into_iter().chain(incident.archive);
+        let archive = match revision {
+            None => archives.last().ok_or_else(|| unsealed(id, state))?,
+            Some(wanted) => archives.find(|a| a.revision == wanted).ok_or_else(|| no_revision(id, wanted))?,
+        };
+        let path = self.incidents.archive(&archive);
+        Ok((archive, path))
+    }
+
+    /// Writes down what is about to be done. What cannot be recorded is not done.
+    pub async fn record(&self, caller: &Caller, verb: Verb, what: String) -> Result<(), Refused> {
+        self.audit.recorded(caller.entry(verb, what, Outcome::Granted)).await.map_err(|e| unrecorded(&e))
+    }
+}
+
+/// What a watcher is told.
+pub(super) enum Told {
+    /// The incident as it is now.
+    View(Box<IncidentView>),
+    /// Nothing has changed for a while.
+    Beat,
+    /// The collector is stopping.
+    Stopping,
+}
+
+/// The view now, and again when it has changed, until the incident is sealed or has failed. With a word in between when nothing
+/// changes for this long.
+pub(super) async fn follow<T>(
+    mut view: watch::Receiver<IncidentView>,
+    beat: Option<Duration>,
+    outlet: Outlet<T>,
+    say: impl Fn(Told) -> Result<T, Refused>,
+) {
+    loop {
+        let now = view.borrow_and_update().clone();
+        let ended = matches!(now.incident.state, IncidentState::Sealed | IncidentState::Failed);
+        if outlet.send(say(Told::View(Box::new(now)))).await.is_err() || ended {
+            return;
+        }
+        tokio::time::sleep(UPDATE_EVERY).await;
+        let changed = loop {
+            let quiet = async {
+                match beat {
+                    Some(beat) => tokio::time::sleep(beat).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // All arms may be dropped: a change that was seen is still there to be read.
+            tokio::select! {
+                changed = view.changed() => break changed,
+                () = outlet.closed() => return,
+                () = quiet => {
+                    if outlet.send(say(Told::Beat)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        };
+        if changed.is_err() {
+            // Whoever has gone does not hear it.
+            let _ = outlet.send(say(Told::Stopping)).await;
+            return;
+        }
+    }
+}
+
+/// Opens a sealed archive for reading; refused when it is not as it was sealed.
+pub(super) async fn opened(path: &Path, archive: &SealedArchive) -> Result<File, Refused> {
+    let open = async {
+        let file = File::open(path).await?;
+        if file.metadata().await?.len() != archive.size {
+            return Err(std::io::Error::other("its size is not what was sealed"));
+        }
+        Ok(file)
+    };
+    open.await.map_err(|error| damaged(path, archive, &error))
+}
+
+/// A sealed archive cannot be read: evidence is lost, or its disk is. The log has the path.
+pub(super) fn damaged(path: &Path, archive: &SealedArchive, error: &dyn std::error::Error) -> Refused {
+    let why = crate::chain::chain(error);
+    tracing::error!(path = %path.display(), error = why, "a sealed archive cannot be read");
+    Refused::new(Kind::Damaged, format!("{} cannot be read on the collector: {why}", archive.file_name))
+}
+
+/// The next piece of a file: as long as a message may be, and no more than is left.
+pub(super) async fn piece(file: &mut File, left: u64) -> std::io::Result<Bytes> {
+    let want = u64::try_from(PIECE).unwrap_or(u64::MAX).min(left);
+    let mut data = Vec::with_capacity(PIECE);
+    file.take(want).read_to_end(&mut data).await?;
+    if u64::try_from(data.len()).unwrap_or(u64::MAX) < want {
+        return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+    }
+    Ok(data.into())
+}
+
+/// What was asked is malformed; says which field and why.
+pub(super) fn malformed(error: &ConvertError) -> Refused {
+    Refused::new(Kind::Malformed, error.to_string())
+}
+
+fn none(id: IncidentId) -> Refused {
+    Refused::new(Kind::NoIncident, format!("there is no incident {id}: casefile incidents lists them"))
+}
+
+fn no_revision(id: IncidentId, wanted: u32) -> Refused {
+    let text = format!("{id} has no revision {wanted}: casefile incidents says which is the newest");
+    Refused::new(Kind::NoRevision, text)
+}
+
+fn unsealed(id: IncidentId, state: IncidentState) -> Refused {
+    match state {
+        IncidentState::Failed => {
+            Refused::new(Kind::NotSealable, format!("{id} could not be sealed: casefile incidents says why"))
+        }
+        other => {
+            let text = format!("{id} is {} and not sealed yet: follow it, or try again later", other.name());
+            Refused::new(Kind::NotSealed, text)
+        }
+    }
+}
+
+fn unrecorded(error: &AuditError) -> Refused {
+    tracing::error!(error = crate::chain::chain(error), "the audit log cannot be written");
+    let text = "the audit log cannot be written, so this is not done; the collector's log says why (is its disk full?)";
+    Refused::new(Kind::NotRecorded, text)
+}
+
+fn not_opened(error: &OpenError) -> Refused {
+    match error {
+        OpenError::Refused(refusal) => {
+            let kind = match refusal {
+                Refusal::Future { .. } | Refusal::FarEnd { .. } | Refusal::Patience { .. } => Kind::NotPossible,
+                Refusal::UnknownNodes { .. } => Kind::NoNode,
+                Refusal::NoNodes => Kind::NoNodes,
+                Refusal::TooMany => Kind::TooMany,
+            };
+            Refused::new(kind, refusal.to_string())
+        }
+        OpenError::Store(error) => unanswered(error),
+        OpenError::Stopping => Refused::new(Kind::Stopping, error.to_string()),
+    }
+}
+
+/// The index did not answer. What it said goes to the log; the caller learns that it is not his mistake.
+pub(super) fn unanswered(error: &StoreError) -> Refused {
+    match error {
+        StoreError::TooManyNodes | StoreError::TooManyTokens => Refused::new(Kind::TooMany, error.to_string()),
+        StoreError::Database { .. } | StoreError::Newer { .. } => {
+            tracing::error!(error = crate::chain::chain(error), "the index did not answer");
+            let text = "the collector's index did not answer; its log says why (is its disk full?)";
+            Refused::new(Kind::Internal, text)
+        }
+    }
+}
