@@ -159,7 +159,9 @@ impl Drop for Ending {
 }
 
 /// The page, where there is one.
-const PAGE: Option<rest::page::Page> = None;
+const fn page() -> Option<rest::page::Page> {
+    None
+}
 
 impl Http {
     fn start(listener: TcpListener, addr: SocketAddr, tls: Option<TlsAcceptor>, site: rest::Site) -> Self {
@@ -255,7 +257,7 @@ impl Collector {
             let (names, identity) = (Names::new(config.http_names), Arc::clone(&identity));
             let has_tls = !(addr.ip().is_loopback() || config.http_plain);
             let tls = has_tls.then(|| TlsAcceptor::from(identity.tls_of_http()));
-            Http::start(listener, addr, tls, rest::Site { verbs, identity, authorise, names, page: PAGE })
+            Http::start(listener, addr, tls, rest::Site { verbs, identity, authorise, names, page: page() })
         });
         let counted = Arc::clone(&stats);
         let (hang_up, hung_up) = oneshot::channel();

@@ -25,6 +25,7 @@ mod metrics;
 mod no_privilege;
 mod odd_hosts;
 mod refusals;
+mod rest;
 mod resume;
 mod reunion;
 mod roles;

@@ -18,6 +18,8 @@ pub enum Verb {
     DownloadArchive,
     /// Read an entry of an archive, or a part of it.
     ReadEntry,
+    /// Looked at an archive on the page; once for each who does.
+    ReviewArchive,
     /// Made a token.
     CreateToken,
     /// Revoked a token.
@@ -41,6 +43,7 @@ impl Verb {
             Self::OpenIncident => "open-incident",
             Self::DownloadArchive => "download-archive",
             Self::ReadEntry => "read-entry",
+            Self::ReviewArchive => "review-archive",
             Self::CreateToken => "create-token",
             Self::RevokeToken => "revoke-token",
             Self::RevokeNode => "revoke-node",

@@ -17,6 +17,7 @@ pub mod page;
 pub mod problem;
 pub mod range;
 pub mod routes;
+mod shelf;
 pub mod tokens;
 
 use std::sync::Arc;

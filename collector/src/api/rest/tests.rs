@@ -13,6 +13,7 @@ use casefile_proto::identity::{Person, Role, Subject, TokenAsk};
 use casefile_proto::item::Digest;
 use casefile_proto::node::Link::Connected;
 use casefile_proto::units::Bytes as Size;
+use casefile_review::casefile::CaseFile;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -24,7 +25,7 @@ use crate::incident::test_nodes::window;
 use crate::incident::test_rig::{Rig, SOON, ask, clock};
 use crate::ingest::Clock;
 use crate::store::sqlite::SqliteStore;
-use page::Asset;
+use page::{Asset, Reply};
 
 struct Served {
     rig: Rig,
@@ -64,6 +65,13 @@ const ASSETS: &[Asset] = &[
     Asset { path: "js/app.js", content_type: "text/javascript", bytes: b"1" },
 ];
 
+/// Answers with what was asked of which case file.
+fn told(case: &mut CaseFile, path: &str, query: &str) -> Reply {
+    assert_ne!(path, "defect", "a question that ends in a defect");
+    let body = format!("{} {path}?{query}", case.incident.title).into_bytes();
+    Reply { status: if path == "none" { 404 } else { 200 }, content_type: "text/plain", body }
+}
+
 impl Served {
     async fn start() -> Self {
         let rig = Rig::start(&[("a", Connected)]).await;
@@ -81,7 +89,7 @@ impl Served {
             identity: Arc::clone(&identity),
             authorise: Authorise::new(Arc::clone(&identity)),
             names: Names::new(["casefile.example".to_owned()]),
-            page: Some(Page { assets: ASSETS }),
+            page: Some(Page::new(ASSETS, told)),
         };
         Self { rig, front: Front::new(site), audit, identity, owner }
     }
@@ -434,11 +442,34 @@ async fn an_archive_and_its_entries_are_given_out_whole_and_in_parts_and_each_ti
 }
 
 #[tokio::test]
+async fn the_page_asks_about_a_case_file_where_it_lies_and_that_is_recorded_once() {
+    let mut served = Served::start().await;
+    let (at, path) = served.sealed().await;
+    let title = CaseFile::open(&path).unwrap().incident.title;
+    for _ in 0..3 {
+        let answer = served.get(&format!("{at}/page/series?node=a&cols=3"), &[]).await;
+        let body = String::from_utf8(answer.body).unwrap();
+        assert_eq!((answer.status, body), (200, format!("{title} series?node=a&cols=3")));
+    }
+    assert_eq!(served.get(&format!("{at}/page/none"), &[]).await.status, 404);
+    let requester = served.token(Role::Requester);
+    let refused = served.asked(Some(&requester), &format!("GET {at}/page/review"), &[], "").await;
+    assert_eq!(refused.code(), "forbidden", "what is in an archive is for whoever may fetch it");
+    assert_eq!(served.get(&format!("{at}/page/defect"), &[]).await.code(), "internal");
+    assert_eq!(served.get(&format!("{at}/page/review"), &[]).await.status, 200, "a defect is over when it is over");
+    let exporter = served.token(Role::Exporter);
+    assert_eq!(served.asked(Some(&exporter), &format!("GET {at}/page/review"), &[], "").await.status, 200);
+    let looked = served.recorded().into_iter().filter(|(_, verb, _)| *verb == "review-archive").map(|(who, ..)| who);
+    assert_eq!(looked.collect::<Vec<_>>(), ["owner", "exporter"]);
+    assert_eq!(served.get("/api/v1/incidents/9/page/review", &[]).await.code(), "no-incident");
+}
+
+#[tokio::test]
 async fn nothing_is_given_out_that_is_not_recorded_or_not_as_it_was_sealed() {
     let mut served = Served::start().await;
     let (at, path) = served.sealed().await;
     served.audit.spoil(&served.rig.dir.path().join("aside"));
-    for path in [format!("{at}/archive"), format!("{at}/entries/data/coverage.json")] {
+    for path in ["archive", "entries/data/coverage.json", "page/review"].map(|path| format!("{at}/{path}")) {
         let refused = served.get(&path, &[]).await;
         assert_eq!((refused.status, refused.code().as_str()), (503, "not-recorded"), "{path}");
     }
@@ -446,7 +477,7 @@ async fn nothing_is_given_out_that_is_not_recorded_or_not_as_it_was_sealed() {
     assert_eq!(served.open(&body).await.code(), "not-recorded");
     let file = std::fs::read(&path).unwrap();
     std::fs::write(&path, &file[..file.len() / 2]).unwrap();
-    for path in [format!("{at}/archive"), format!("{at}/entries"), format!("{at}/entries/data/coverage.json")] {
+    for path in ["archive", "entries", "entries/data/coverage.json"].map(|path| format!("{at}/{path}")) {
         let refused = served.get(&path, &[]).await;
         assert_eq!((refused.status, refused.code().as_str()), (500, "damaged"), "{path}");
         let told = refused.json().to_string();
