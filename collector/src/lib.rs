@@ -257,7 +257,12 @@ impl Collector {
             let (names, identity) = (Names::new(config.http_names), Arc::clone(&identity));
             let has_tls = !(addr.ip().is_loopback() || config.http_plain);
             let tls = has_tls.then(|| TlsAcceptor::from(identity.tls_of_http()));
-            Http::start(listener, addr, tls, rest::Site { verbs, identity, authorise, names, page: page() })
+            Http::start(
+                listener,
+                addr,
+                tls,
+                rest::Site { verbs, identity, authorise, names, page: page(), stats: Arc::clone(&stats) },
+            )
         });
         let counted = Arc::clone(&stats);
         let (hang_up, hung_up) = oneshot::channel();

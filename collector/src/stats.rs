@@ -39,6 +39,8 @@ figures! {
     connections: Arc<Gauge> = "casefile_connections", "Connections that are open on the gRPC port.";
     connections_accepted: Counter = "casefile_connections_accepted_total", "Connections that were taken on the gRPC port.";
     connections_refused: By<RefusedConnection, Counter> = "casefile_connections_refused_total", "Connections that were refused or given up on the gRPC port, by reason.";
+    http_connections: Arc<Gauge> = "casefile_http_connections", "Connections that are open on the HTTP port of the API.";
+    http_answers: By<Class, Counter> = "casefile_http_answers_total", "Requests to the API over HTTP that were answered, by class of status.";
     sessions_started: Counter = "casefile_sessions_started_total", "Sessions that agents began.";
     sessions_ended: By<Ended, Counter> = "casefile_sessions_ended_total", "Sessions of agents that ended, by reason; agent: it ended the session, or its connection was lost.";
     batches: Counter = "casefile_frame_batches_received_total", "Batches of frames that were received and are in order.";
@@ -64,6 +66,45 @@ figures! {
     paused: By<Why, Gauge> = "casefile_ingest_paused", "1 while no evidence is taken for this reason, else 0.";
     pauses: By<Why, Counter> = "casefile_ingest_pauses_total", "Times that taking evidence was paused, by reason.";
     reserve_uses: Counter = "casefile_reserve_uses_total", "Times that the reserved space was given up, so that something could be finished on a full disk.";
+}
+
+/// The classes of the status of an answer over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// It was done.
+    Done,
+    /// There was nothing to do.
+    Elsewhere,
+    /// The caller's mistake, or he may not.
+    Refused,
+    /// Ours.
+    Failed,
+}
+
+impl Class {
+    /// Of a status.
+    pub const fn of(status: u16) -> Self {
+        match status {
+            0..300 => Self::Done,
+            300..400 => Self::Elsewhere,
+            400..500 => Self::Refused,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl Label for Class {
+    const NAME: &'static str = "status";
+    const ALL: &'static [Self] = &[Self::Done, Self::Elsewhere, Self::Refused, Self::Failed];
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Done => "2xx",
+            Self::Elsewhere => "3xx",
+            Self::Refused => "4xx",
+            Self::Failed => "5xx",
+        }
+    }
 }
 
 /// The stages of an incident, of which each is measured.

@@ -8,6 +8,7 @@
 mod sample;
 
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 
 use casefile_evidence::archive::layout::{self, IncidentFile};
@@ -17,8 +18,9 @@ use casefile_evidence::archive::verify::SignatureState;
 use casefile_evidence::archive::writer::ArchiveWriter;
 use casefile_proto::coverage::Coverage;
 use casefile_proto::units::Bytes;
+use sha2::{Digest, Sha256};
 
-use sample::{contents, coverage, key, path, seal, title};
+use sample::{content, contents, coverage, key, path, seal, title};
 
 const SMALL: Bytes = Bytes::kib(64);
 
@@ -91,5 +93,29 @@ fn what_a_person_reads_in_an_archive_is_as_it_was_agreed() {
         }
         let expected = String::from_utf8(fs::read(&golden).unwrap_or_default()).unwrap();
         assert_eq!(found, expected, "{name}: UPDATE_GOLDEN=1 writes it; read the difference");
+    }
+}
+
+#[test]
+fn an_entry_can_be_read_from_any_byte_on_with_and_without_the_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let chunk = casefile_evidence::archive::chunk::MAX_PLAIN;
+    let bytes: Vec<u8> = (0..2 * chunk + 1_000).map(|i| u8::try_from(i * i % 251).unwrap()).collect();
+    let mut all = contents(None);
+    all.push(content("data/large", casefile_evidence::archive::chunk::Pack::Deflate, bytes.clone()));
+    let (file, _) = seal(&all, None);
+    for (name, len) in [("whole", file.len()), ("without its index", file.len() - 100)] {
+        let path = dir.path().join(name);
+        fs::write(&path, &file[..len]).unwrap();
+        let mut archive = Archive::open(&path, Limits::default()).unwrap();
+        let large = "data/large".parse().unwrap();
+        for from in [0, 1, chunk - 1, chunk, chunk + 1, 2 * chunk, bytes.len() - 1, bytes.len(), bytes.len() + 1] {
+            let mut read = Vec::new();
+            archive.entry_from(&large, from as u64).unwrap().read_to_end(&mut read).unwrap();
+            assert!(read == bytes[from.min(bytes.len())..], "{name} from {from}");
+        }
+        let digest = archive.indexed().then(|| casefile_proto::item::Digest(Sha256::digest(&bytes).into()));
+        assert_eq!((archive.digest(&large), archive.indexed()), (digest, name == "whole"));
+        assert_eq!(archive.digest(&"data/none".parse().unwrap()), None);
     }
 }

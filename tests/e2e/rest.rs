@@ -12,7 +12,7 @@ use casefile_collector::api::rest::page;
 use casefile_collector::api::rest::routes::ALL;
 use casefile_identity::token::{Kind, Token};
 use casefile_proto::identity::Role;
-use casefile_tests::program::{command, run, said};
+use casefile_tests::program::{command, run, said, tool};
 use casefile_tests::scrape::raw;
 use casefile_tests::{Rig, SOON, host::FakeHost, now, stop, wait};
 use serde_json::{Value, json};
@@ -270,6 +270,33 @@ async fn whoever_follows_an_incident_is_told_that_the_collector_stops() {
     agent.stop().await;
     stop(collector).await;
     assert!(following.await.unwrap(), "the stream ended without a word");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_others_reach_it_there_is_tls_unless_something_in_front_is_said_to_have_it() {
+    let Some(mut curl) = tool("curl") else { return };
+    let rig = Rig::new().unwrap();
+    let anywhere = Some(([0, 0, 0, 0], 0).into());
+    let collector = rig.collector_with(|config| config.http = anywhere).await.unwrap();
+    let url = collector.http().unwrap();
+    let port = url.strip_prefix("https://0.0.0.0:").unwrap().to_owned();
+    // Its certificate is of its own authority, which curl does not know: what it says is not looked at here, that it is there is.
+    curl.args(["--silent", "--show-error", "--insecure", "--write-out", " %{http_code} %{http_version}"]);
+    curl.arg(format!("https://127.0.0.1:{port}/api/v1/nodes"));
+    let answered = tokio::task::spawn_blocking(move || curl.output().unwrap()).await.unwrap();
+    let text = String::from_utf8_lossy(&answered.stdout).into_owned();
+    assert!(text.contains("unauthenticated") && text.ends_with(" 401 1.1"), "{}", said(&answered));
+    let at: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
+    let plain = tokio::task::spawn_blocking(move || raw(at, "GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"));
+    assert!(plain.await.unwrap().is_err(), "it was answered without TLS");
+    stop(collector).await;
+
+    let plain = |config: &mut casefile_collector::config::Config| (config.http, config.http_plain) = (anywhere, true);
+    let collector = rig.collector_with(plain).await.unwrap();
+    let at = collector.http().unwrap().strip_prefix("http://0.0.0.0:").unwrap().parse().unwrap();
+    let asker = Asker { at: ([127, 0, 0, 1], at).into(), token: None };
+    assert_eq!(asker.get("/openapi.json", "").await.status, 200);
+    stop(collector).await;
 }
 
 #[test]

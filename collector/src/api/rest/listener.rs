@@ -109,6 +109,7 @@ fn most() -> usize {
 async fn connection(stream: TcpStream, from: SocketAddr, closed: Closed, served: Served) {
     let peer = Peer::new(from, None, closed.proven());
     let Served { front, tls, stopping } = served;
+    let _open = front.site.stats.http_connections.held();
     let serving = async {
         match tls {
             None => http(stream, peer, front, stopping).await,

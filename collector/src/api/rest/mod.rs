@@ -37,6 +37,7 @@ use super::verbs::Verbs;
 use crate::identity::Identity;
 use crate::identity::authorise::{Authorise, NO_METHOD};
 use crate::identity::caller::Peer;
+use crate::stats::{Class, Stats};
 use asked::Asked;
 use host::Names;
 use page::Page;
@@ -67,6 +68,8 @@ pub struct Site {
     pub names: Names,
     /// The page, where there is one.
     pub page: Option<Page>,
+    /// Counts what is answered.
+    pub stats: Arc<Stats>,
 }
 
 /// The site with its routes.
@@ -98,8 +101,16 @@ impl Front {
     pub async fn answer(&self, request: Request) -> Response {
         let mut answer = match self.site.names.check(request.uri(), request.headers()) {
             Ok(()) => self.router.clone().call(request).await.unwrap_or_else(|never| match never {}),
-            Err(refused) => refusal(&refused),
+            Err(refused) => {
+                // Somebody's page may be trying: that is worth a line.
+                if let Some(peer) = request.extensions().get::<Peer>() {
+                    let caller = self.site.authorise.caller(peer, request.headers());
+                    self.site.authorise.refused(&caller, refused.kind.title());
+                }
+                refusal(&refused)
+            }
         };
+        self.site.stats.http_answers.of(Class::of(answer.status().as_u16())).one();
         for (name, value) in ALWAYS {
             answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
         }

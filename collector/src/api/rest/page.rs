@@ -1,7 +1,7 @@
 //! The page: files of its own, under a policy that lets it run and reach nothing but itself, and its questions about a sealed
 //! case file, which is looked at where it lies.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use axum::body::Body;
@@ -143,7 +143,7 @@ async fn question(site: Arc<Site>, asked: Asked) -> Result<Response, Refused> {
 fn answered(
     shelf: &Shelf,
     archive: &SealedArchive,
-    file: &PathBuf,
+    file: &Path,
     answer: Answer,
     path: &str,
     query: &str,

@@ -99,6 +99,15 @@ mod tests {
         assert_eq!(asked(100, &[("range", "bytes=0-1"), ("range", "bytes=2-3")]), Wanted::Whole);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_asked_the_part_lies_within_the_file(text in "(bytes)?=?[0-9a-z ,=-]{0,40}", size in 0u64..200) {
+            if let Wanted::Part(part) = asked(size, &[("range", &text)]) {
+                proptest::prop_assert!(part.start < part.end && part.end <= size);
+            }
+        }
+    }
+
     #[test]
     fn a_part_is_given_only_of_the_file_that_the_rest_is_of() {
         let part = Wanted::Part(0..2);

@@ -90,6 +90,7 @@ impl Served {
             authorise: Authorise::new(Arc::clone(&identity)),
             names: Names::new(["casefile.example".to_owned()]),
             page: Some(Page::new(ASSETS, told)),
+            stats: Arc::default(),
         };
         Self { rig, front: Front::new(site), audit, identity, owner }
     }
@@ -257,6 +258,8 @@ async fn a_request_for_another_host_or_from_another_page_is_refused() {
     assert_eq!(served.get("/", &[("host", "evil.example:7070")]).await.status, 421, "the page neither");
     assert_eq!(served.get(nodes, &[("origin", "http://evil.example")]).await.code(), "foreign-origin");
     assert_eq!(served.get(nodes, &[("origin", "http://127.0.0.1:7070")]).await.status, 200);
+    let recorded = || served.recorded().iter().any(|(_, verb, what)| *verb == "call" && what == "This is another host");
+    crate::incident::test_rig::until("a line of it", || recorded().then_some(())).await;
 }
 
 #[tokio::test]
