@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use casefile_evidence::archive::reader::{Archive, Limits};
 use casefile_evidence::archive::sign::AllowedSigners;
 use casefile_proto::gap::GapReason;
 use casefile_proto::incident::IncidentState;
@@ -83,8 +84,10 @@ async fn a_collector_whose_disk_was_full_has_all_it_acknowledged_and_seals_what_
     });
     let detail = sealed.await;
     assert!(detail.incident.failure.is_none() && detail.incident.archive.unwrap().sealed_at >= room);
-    let mut file = client.download(id, &rig.path("case.tar.gz")).await.unwrap();
-    assert_eq!(file.archive.verify(&AllowedSigners::default()).problems, []);
+    let path = rig.path("case.tar.gz");
+    client.download(id, &path).await.unwrap();
+    let mut file = Archive::open(&path, Limits::default()).unwrap();
+    assert_eq!(file.verify(&AllowedSigners::default()).problems, []);
     wait::until("what came after it at the collector", async || {
         let nodes = client.clone().nodes().await.ok()?;
         nodes.into_iter().find_map(|n| n.last_words).filter(|held| held.until() > room)
@@ -116,8 +119,10 @@ async fn what_was_gathered_is_sealed_on_a_full_disk_out_of_what_was_kept_back_fo
     let id = client.open(window, &[], Duration::from_secs(3)).await.unwrap().id;
     disk.fill();
     let detail = client.sealed(id).await.unwrap();
-    let mut file = client.download(id, &rig.path("case.tar.gz")).await.unwrap();
-    assert_eq!(file.archive.verify(&AllowedSigners::default()).problems, []);
+    let path = rig.path("case.tar.gz");
+    client.download(id, &path).await.unwrap();
+    let mut file = Archive::open(&path, Limits::default()).unwrap();
+    assert_eq!(file.verify(&AllowedSigners::default()).problems, []);
     assert!(detail.incident.archive.unwrap().size > 0);
     let full = metrics(at);
     assert_eq!((full.of("casefile_reserve_uses_total"), full.of("casefile_incident_seal_failures_total")), (1.0, 0.0));

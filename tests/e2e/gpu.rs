@@ -18,9 +18,9 @@ fn row<'a>(node: &'a NodeCoverage, name: &str, kind: SourceKind) -> &'a SourceCo
 }
 
 fn entry(file: &mut CaseFile, suffix: &str) -> String {
-    let path = file.archive.entries().iter().map(|e| e.path.clone()).find(|p| p.as_str().ends_with(suffix)).unwrap();
+    let path = file.entries.list().iter().map(|e| e.path.clone()).find(|p| p.as_str().ends_with(suffix)).unwrap();
     let mut text = String::new();
-    file.archive.entry(&path).unwrap().read_to_string(&mut text).unwrap();
+    file.entries.entry(&path).unwrap().read_to_string(&mut text).unwrap();
     text
 }
 

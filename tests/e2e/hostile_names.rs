@@ -85,11 +85,11 @@ async fn hostile_lines_and_pods_are_kept_byte_for_byte_and_printed_harmlessly() 
     stop(collector).await;
 
     let node: NodeName = "n1".parse().unwrap();
-    let mut logs: Vec<_> = file.archive.entries().iter().map(|e| e.path.clone()).collect();
+    let mut logs: Vec<_> = file.entries.list().iter().map(|e| e.path.clone()).collect();
     logs.retain(|p| p.as_str().contains(&format!("{node}/logs/")));
     let mut all = Vec::new();
     for log in &logs {
-        file.archive.entry(log).unwrap().read_to_end(&mut all).unwrap();
+        file.entries.entry(log).unwrap().read_to_end(&mut all).unwrap();
     }
     let found = all.windows(text.len()).filter(|w| *w == text.as_bytes()).count();
     assert_eq!(found, 2, "both lines, byte for byte, in {logs:?}");

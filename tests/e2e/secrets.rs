@@ -71,11 +71,11 @@ fn words(recording: &mut Recording) -> String {
 
 /// Every entry of a case file, and what its recordings say.
 fn unpacked(file: &mut CaseFile) -> Vec<(String, Vec<u8>)> {
-    let entries: Vec<_> = file.archive.entries().iter().map(|e| e.path.clone()).collect();
+    let entries: Vec<_> = file.entries.list().iter().map(|e| e.path.clone()).collect();
     let mut all = Vec::new();
     for path in entries {
         let mut bytes = Vec::new();
-        file.archive.entry(&path).unwrap().read_to_end(&mut bytes).unwrap();
+        file.entries.entry(&path).unwrap().read_to_end(&mut bytes).unwrap();
         all.push((path.to_string(), bytes));
     }
     for (_, entry) in file.recordings(None) {

@@ -11,12 +11,11 @@ use casefile_tests::{Rig, host::FakeHost, now, stop};
 
 /// The text of every entry that ends so.
 pub(crate) fn all_text(file: &mut CaseFile, suffix: &str) -> String {
-    let entries: Vec<_> =
-        file.archive.entries().iter().filter(|e| e.path.as_str().ends_with(suffix)).cloned().collect();
+    let entries: Vec<_> = file.entries.list().iter().filter(|e| e.path.as_str().ends_with(suffix)).cloned().collect();
     assert!(!entries.is_empty(), "no entry ends in {suffix}");
     let mut text = String::new();
     for entry in entries {
-        file.archive.entry(&entry.path).unwrap().read_to_string(&mut text).unwrap();
+        file.entries.entry(&entry.path).unwrap().read_to_string(&mut text).unwrap();
     }
     text
 }
