@@ -201,7 +201,7 @@ fn reviewed(casefile: &mut CaseFile, done: &mut Exported) -> Result<Review, Expo
     match Review::of_file(casefile, signatures) {
         Ok(review) => Ok(review),
         Err(error) => {
-            done.damaged.push((crate::review::REVIEW.to_owned(), chain(&error)));
+            done.damaged.push((casefile_evidence::archive::layout::REVIEW.to_owned(), chain(&error)));
             Ok(Review::of(casefile, signatures, None)?)
         }
     }

@@ -3,18 +3,19 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use casefile_review::casefile::CaseFile;
 use casefile_review::review::Review;
 use casefile_review::signatures::catalogue::catalogue;
 use casefile_review::told;
 
+use crate::Ended;
 use crate::args::demo::DemoArgs;
 use crate::output::{self, talk};
-use crate::{Ended, show};
 
 /// Makes it, looks at it, says what it is.
 pub(crate) fn run(args: &DemoArgs) -> Result<Ended> {
     let file = write(args)?;
-    let mut casefile = show::open(&file)?;
+    let mut casefile = CaseFile::open(&file).context("open the demonstration")?;
     let review = Review::of_file(&mut casefile, &catalogue().signatures).context("look at the demonstration")?;
     talk!("SYNTHETIC: nothing in {} happened anywhere.", file.display());
     output::one(args.output.format, &review.document, || told::verdict(&review, &casefile.incident))?;

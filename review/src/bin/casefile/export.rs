@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::args::ExportArgs;
 use crate::output::{self, STDOUT, talk};
-use crate::{Ended, show};
+use crate::{Ended, source};
 
 /// Damaged entries that are named; more would not be read.
 const MAX_DAMAGED: usize = 8;
@@ -30,7 +30,7 @@ struct Done<'a> {
 
 /// Exports.
 pub(crate) fn run(args: &ExportArgs) -> Result<Ended> {
-    let mut casefile = show::open(&args.file)?;
+    let mut casefile = source::open(&args.source)?;
     let ask = Ask {
         nodes: args.nodes.clone(),
         metrics: args.metrics.clone(),
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Ended> {
     };
     for node in &ask.nodes {
         if casefile.node(node).is_none() {
-            bail!("the case file knows no node {} (casefile show {} lists them)", node.as_str(), args.file.display());
+            bail!("the case file knows no node {} (casefile show {} lists them)", node.as_str(), args.source.file);
         }
     }
     let place = Place::of(args)?;
@@ -114,7 +114,7 @@ impl Place {
         let path = match (&args.into, args.to.shape) {
             (Some(path), Shape::File(name)) if path.is_dir() => path.join(name),
             (Some(path), _) => path.clone(),
-            (None, shape) => PathBuf::from(default_name(&args.file, args.to.name, shape)),
+            (None, shape) => PathBuf::from(default_name(Path::new(&args.source.file.to_string()), args.to.name, shape)),
         };
         // An empty directory is taken over: whoever made it wants it there.
         let empty = || path.read_dir().is_ok_and(|mut entries| entries.next().is_none());

@@ -8,6 +8,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueHint};
 
 use super::Output;
+use super::source::SourceArgs;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -24,9 +25,9 @@ Exits with 3 when a part of the case file could not be read; what was whole is e
 /// What `export` is told.
 #[derive(Args, Debug)]
 pub(crate) struct ExportArgs {
-    /// The case file, or a directory of segments.
-    #[arg(value_hint = ValueHint::AnyPath)]
-    pub(crate) file: PathBuf,
+    /// What is exported.
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     /// Which form.
     #[arg(long, value_name = "FORM", value_parser = forms())]
     pub(crate) to: &'static Form,
