@@ -16,7 +16,7 @@ use casefile_proto::incident::{
 use casefile_proto::node::NodeList;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::refused::{Kind, Refused};
 use super::streams::{Outlet, Streams};
@@ -34,6 +34,10 @@ const WATCHERS: usize = 1_000;
 /// Downloads at a time; each costs a task, an open file and three pieces.
 const DOWNLOADS: usize = 64;
 
+/// Archives that are opened by their index at a time, each on a thread of its own; others wait. One whose index is damaged is read
+/// from front to back before that is known.
+const OPENINGS: usize = 8;
+
 /// The shortest time between two updates of one watcher: nobody reads faster than this.
 const UPDATE_EVERY: Duration = Duration::from_millis(250);
 
@@ -50,13 +54,16 @@ pub struct Verbs {
     pub(super) watchers: Streams,
     /// Answers that are evidence, of both ways together.
     pub(super) downloads: Streams,
+    /// Turns to open an archive.
+    pub(super) openings: Arc<Semaphore>,
 }
 
 impl Verbs {
     /// Over these incidents and nodes. What is opened and fetched is told this audit log first.
     pub fn new(incidents: Incidents, fleet: Arc<dyn Fleet>, audit: Arc<Audit>, clock: Clock) -> Self {
         let (watchers, downloads) = (Streams::new("watchers", WATCHERS), Streams::new("downloads", DOWNLOADS));
-        Self { incidents, fleet, audit, clock, watchers, downloads }
+        let openings = Arc::new(Semaphore::new(OPENINGS));
+        Self { incidents, fleet, audit, clock, watchers, downloads, openings }
     }
 
     /// Opens an incident.

@@ -58,7 +58,7 @@ pub(super) async fn list(site: Arc<Site>, asked: Asked) -> Result<Response, Refu
     }
     let after: Option<EntryPath> = parsed("after", after)?;
     let (sealed, path) = site.verbs.archive(id, parsed("revision", revision)?).await?;
-    let (archive, sealed) = open(path, sealed).await?;
+    let (archive, sealed) = open(&site, path, sealed).await?;
     let all = archive.entries();
     let from = match &after {
         None => 0,
@@ -80,7 +80,7 @@ pub(super) async fn content(site: Arc<Site>, asked: Asked) -> Result<Response, R
     let entry: EntryPath = asked.param("path")?;
     let [revision] = asked.query(["revision"])?;
     let (sealed, path) = site.verbs.archive(id, parsed("revision", revision)?).await?;
-    let (archive, sealed) = open(path, sealed).await?;
+    let (archive, sealed) = open(&site, path, sealed).await?;
     let found = archive.find(&entry).map(|found| found.size).zip(archive.digest(&entry));
     let (size, sha256) = found.ok_or_else(|| none(&entry))?;
     let name = entry.as_str().rsplit('/').next().unwrap_or_default();
@@ -133,8 +133,14 @@ fn send(mut archive: Archive, sealed: &SealedArchive, entry: &EntryPath, range: 
 }
 
 /// Opens the archive, by its index: what it was sealed with.
-async fn open(path: PathBuf, sealed: SealedArchive) -> Result<(Archive, SealedArchive), Refused> {
-    let opening = tokio::task::spawn_blocking(move || Archive::open(&path, Limits::default()));
+async fn open(site: &Site, path: PathBuf, sealed: SealedArchive) -> Result<(Archive, SealedArchive), Refused> {
+    // Never closed. Whoever waits too long is told so, and has no turn then.
+    let turn = Arc::clone(&site.verbs.openings).acquire_owned().await;
+    let opening = tokio::task::spawn_blocking(move || {
+        // Held by the thread: when nobody waits any more, it is still busy.
+        let _turn = turn;
+        Archive::open(&path, Limits::default())
+    });
     let opened = opening.await.map_err(|e| unreadable(&sealed, &e))?;
     let archive = opened.map_err(|e| unreadable(&sealed, &e))?;
     if !archive.indexed() {
