@@ -51,6 +51,8 @@ fn a_process_with_a_hostile_name_is_recorded_under_it_and_printed_harmlessly() {
     let label = format!("pid={pid}");
     let shown = printed(&["series", &case, "casefile_process_info", "--label", &label]);
     assert!(shown.lines().any(|line| line.contains("\\u{1b}[2J")), "the name, escaped and on one line:\n{shown}");
+    let top = printed(&["top", &case, "-n", "100000"]);
+    assert!(top.lines().any(|line| line.contains("\\u{1b}[2J")), "{top}");
     let ring = rig.path("data/agent/ring");
     printed(&["replay", ring.to_str().unwrap(), "--series", "casefile_process_threads"]);
     printed(&["replay", ring.to_str().unwrap(), "--events"]);

@@ -154,6 +154,7 @@ async fn people_use_the_api_with_tokens_of_their_own_and_only_as_far_as_their_ro
     assert!(matches!(opened.status.code(), Some(0 | 5)), "{}", said(&opened));
     let fetch = ["download", "INC-000001", "-o", &file];
     assert!(said(&casefile(&fetch, &requester)).contains("needs the role exporter"));
+    assert!(said(&casefile(&["show", "INC-000001"], &requester)).contains("needs the role exporter"));
     let fetched = casefile(&fetch, &exporter);
     assert!(fetched.status.success(), "{}", said(&fetched));
     let shown = stdout(&casefile(&["incidents", "-o", "json"], &viewer));

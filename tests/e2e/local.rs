@@ -85,6 +85,27 @@ fn entries_series_and_logs_can_be_read_one_by_one() {
 }
 
 #[test]
+fn the_machine_is_shown_as_the_familiar_tools_would_have_shown_it() {
+    let top = casefile(&["top", path(), "-o", "json"]);
+    let top: serde_json::Value = serde_json::from_str(&top).unwrap();
+    assert!(
+        top["memory_total_bytes"].as_f64().unwrap() > 0.0 && top["uptime_seconds"].as_f64().unwrap() > 0.0,
+        "{top}"
+    );
+    assert!(!top["processes"].as_array().unwrap().is_empty(), "{top}");
+    assert!(casefile(&["vmstat", path(), "--at", "1ms"]).contains("us sy id wa"));
+    assert!(casefile(&["sar", path(), "load"]).contains("ldavg-15"));
+    assert!(casefile(&["df", path(), "-h"]).contains("Mounted on"));
+    assert!(casefile(&["ss", path(), "-a"]).contains("Recv-Q"));
+    casefile(&["dmesg", path()]);
+    for verb in ["iostat", "vmstat"] {
+        // A machine without a disk has no table of disks.
+        let code = run("casefile", &[verb, path()]).status.code();
+        assert!(matches!(code, Some(0 | 5)), "{verb}: {code:?}");
+    }
+}
+
+#[test]
 fn extract_makes_the_directory_and_refuses_to_write_into_one() {
     let dir = tempfile::tempdir().unwrap();
     let into = dir.path().to_str().unwrap();

@@ -109,10 +109,23 @@ async fn a_node_that_was_killed_amends_its_incident_when_it_is_back_in_another_b
     let token = casefile_collector::data::owner_token_below(&rig.path("collector"));
     let id = id.to_string();
     let args = ["download", &id, "--revision", "1", "-o", again.to_str().unwrap(), "--collector", &rig.url()];
-    let fetched = command("casefile").args(args).arg("--token-file").arg(token).output().unwrap();
+    let fetched = command("casefile").args(args).arg("--token-file").arg(&token).output().unwrap();
     assert!(fetched.status.success(), "{}", said(&fetched));
     let bytes = |file: &Path| std::fs::read(file).unwrap();
     assert!(bytes(&again) == bytes(&rig.path("first.tar.gz")), "the first is as it was");
+    // Where a file stands, the incident may stand: its newest case file is fetched once, and kept for this user alone.
+    let cache = rig.path("cache");
+    let shown = |args: &[&str]| {
+        let mut casefile = command("casefile");
+        casefile.args(args).args(["--collector", &rig.url()]).arg("--token-file").arg(&token);
+        casefile.env("XDG_CACHE_HOME", &cache).output().unwrap()
+    };
+    let (first, second) = (shown(&["show", &id]), shown(&["ss", &id, "-a"]));
+    assert!(said(&first).contains("fetching") && first.status.success(), "{}", said(&first));
+    assert!(!said(&second).contains("fetching") && second.status.code().is_some_and(|c| c != 1), "{}", said(&second));
+    let kept: Vec<_> = std::fs::read_dir(cache.join("casefile")).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert!(bytes(&kept[0]) == bytes(&rig.path("second.tar.gz")), "the newest");
     back.stop(Signal::TERM);
     stop(collector).await;
 }

@@ -102,6 +102,12 @@ async fn fetch(
         .read(true)
         .open(&partial)
         .with_context(|| format!("write {}", partial.display()))?;
+    // Two that write into one would spoil it for both.
+    ensure!(
+        out.try_lock().is_ok(),
+        "another one is fetching {} just now: call again when it is there",
+        partial.display()
+    );
     let have = out.metadata().with_context(|| format!("look at {}", partial.display()))?.len();
     let have = if have > archive.size { truncate(&mut out, &partial)? } else { have };
     let (archive, mut pieces) = open(collector, which, have).await?;

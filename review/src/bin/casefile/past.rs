@@ -29,6 +29,9 @@ use crate::{Ended, source};
 /// The kernel's name of the machine is told every ten seconds.
 const UNAME: &str = "node_uname_info";
 
+/// Rows of a table of processes that fit a screen.
+const SCREEN: usize = 20;
+
 /// `node.json` is a document, and no recording.
 const MAX_NODE: Bytes = Bytes::mib(16);
 
@@ -46,18 +49,20 @@ pub(crate) fn top(args: &TopArgs) -> Result<Ended> {
     let wants = if args.pods { pods::wants } else { processes::wants };
     let set = SeriesSet::load_within(&mut casefile, &node, Some(before), &wants)?;
     let names = Pods::of(&casefile, &node);
+    let shown = args.count.unwrap_or(if args.output.format == Format::Table { SCREEN } else { usize::MAX });
     head(args.output.format, &node, &at.to_string())?;
     let whole = if args.pods {
         let all = pods::at(&set, at, by, &names);
-        output::list_or(args.output.format, &all, || pods::text(&all, args.count))?;
+        let first = all.get(..shown).unwrap_or(&all);
+        output::list_or(args.output.format, first, || pods::text(&all, shown))?;
         !all.is_empty()
     } else {
         let mut top = processes::at(&set, at, by, &names);
         let read = !top.processes.is_empty();
         if args.output.format != Format::Table {
-            top.processes.truncate(args.count);
+            top.processes.truncate(shown);
         }
-        output::one(args.output.format, &top, || top.text(args.count))?;
+        output::one(args.output.format, &top, || top.text(shown))?;
         read
     };
     ended(&casefile, &set, &node, whole, Some(at))

@@ -105,8 +105,9 @@ pub(crate) fn tell_damage(set: &SeriesSet) -> bool {
 
 /// The case file of an incident: from the cache, or from the collector into it.
 fn fetched(incident: IncidentId, collector: &CollectorArgs) -> Result<PathBuf> {
-    let dir = cache()?;
+    // Whoever may not have it may not have it from the cache either.
     let archive = client::block_on(download::newest(collector, incident))?;
+    let dir = cache()?;
     let path = dir.join(format!("{}.tar.gz", archive.sha256));
     if is_kept(&path, &archive)? {
         // What was used last goes last; a cache that cannot be marked is still a cache.

@@ -37,9 +37,9 @@ pub(crate) struct TopArgs {
     /// At this instant: 03:11:40Z, 2026-11-23T03:11:40Z, 5m (before the end of the window). Without it: the end of the window.
     #[arg(long, value_name = "TIME")]
     pub(crate) at: Option<String>,
-    /// How many are shown.
-    #[arg(short = 'n', long = "count", value_name = "COUNT", default_value_t = 20)]
-    pub(crate) count: usize,
+    /// How many are shown. Without it: 20 in a table, all of them as JSON.
+    #[arg(short = 'n', long = "count", value_name = "COUNT")]
+    pub(crate) count: Option<usize>,
     /// By what they are ordered.
     #[arg(long, value_enum, default_value_t = Order::Cpu, value_name = "WHAT")]
     pub(crate) by: Order,
