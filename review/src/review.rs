@@ -9,14 +9,15 @@ use std::io::{self, BufRead, BufReader, Read};
 use casefile_evidence::archive::layout::{self, ItemLine};
 use casefile_proto::ids::NodeName;
 use casefile_proto::item::{Digest, EntryPath};
+use casefile_proto::time::WallTime;
 use casefile_proto::units::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::casefile::{CaseFile, CaseFileError};
 use crate::checks::facts::{Need, NodeFacts};
-use crate::checks::{self, Said, fleet};
-use crate::finding::Finding;
+use crate::checks::{self, Said, before, fleet};
+use crate::finding::{Confidence, Finding, Severity};
 use crate::signatures::set::Signatures;
 use crate::timeline::{self, Row};
 use crate::verdict::{self, Verdict};
@@ -157,6 +158,7 @@ impl Review {
             rows.add(fleet::ID, fleet::TITLE, CheckVerdict::Found, &node, Vec::new());
         }
         findings.extend(outliers);
+        findings.extend(moved(casefile, &findings, &mut left, &mut rows)?);
         let mut findings = verdict::rank(findings);
         digested(casefile, &mut findings);
         timeline.extend(timeline::of_findings(&findings));
@@ -220,6 +222,42 @@ impl Review {
         self.findings.iter().find(|finding| finding.id.eq_ignore_ascii_case(id))
     }
 }
+
+/// What moved on each node from its first anomaly on.
+fn moved(
+    casefile: &mut CaseFile,
+    findings: &[Finding],
+    left: &mut u64,
+    rows: &mut Rows,
+) -> Result<Vec<Finding>, CaseFileError> {
+    let mut began: BTreeMap<NodeName, WallTime> = BTreeMap::new();
+    let sure = findings.iter().filter(|f| f.severity >= Severity::Warning && f.confidence >= Confidence::Medium);
+    for (node, at) in sure.filter_map(|finding| finding.node.clone().zip(finding.first)) {
+        let first = began.entry(node).or_insert(at);
+        *first = (*first).min(at);
+    }
+    let mut found = Vec::new();
+    for (node, at) in began {
+        let size = to_read(casefile, &node);
+        let verdict = if size > *left {
+            Err(NOT_LOOKED_AT.to_owned())
+        } else {
+            *left -= size;
+            before::moved(casefile, &node, at)?.ok_or_else(|| TOO_LITTLE_BEFORE.to_owned())
+        };
+        match verdict {
+            Ok(moved) => {
+                let verdict = if moved.is_empty() { CheckVerdict::Clear } else { CheckVerdict::Found };
+                rows.add(before::ID, before::TITLE, verdict, &node, Vec::new());
+                found.extend(moved);
+            }
+            Err(why) => rows.add(before::ID, before::TITLE, CheckVerdict::CannotTell, &node, vec![why]),
+        }
+    }
+    Ok(found)
+}
+
+const TOO_LITTLE_BEFORE: &str = "too little is recorded before its first anomaly";
 
 const NOT_LOOKED_AT: &str =
     "not looked at: so much evidence would have held up sealing; casefile check looks at all of it";

@@ -102,9 +102,10 @@ fn every_finding_cites_what_can_be_found_again() {
 fn silence_is_not_health() {
     let review = &reviewed().0.0;
     let dead = "batch-02";
-    let cannot_tell = review.document.checks.iter().filter(|row| {
-        row.verdict == CheckVerdict::CannotTell && row.nodes.iter().any(|node| node.as_str() == dead)
-    });
+    let cannot_tell =
+        review.document.checks.iter().filter(|row| {
+            row.verdict == CheckVerdict::CannotTell && row.nodes.iter().any(|node| node.as_str() == dead)
+        });
     assert!(cannot_tell.count() > 30, "a node of which a quarter of the window is missing is clear of nearly nothing");
     assert!(review.document.verdict.sentence.contains(dead));
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test everything that fails ends the test")]
 
+mod calm;
 mod closing;
 mod coalescing;
 mod damaged_file;

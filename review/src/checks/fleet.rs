@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use casefile_proto::ids::NodeName;
 
+use super::before::short;
 use super::facts::NodeFacts;
 use super::threshold::share;
 use crate::finding::{Confidence, Evidence, Finding, Severity};
@@ -205,20 +206,6 @@ fn median(mut values: Vec<f64>) -> f64 {
         _ if values.is_empty() => 0.0,
         0 => f64::midpoint(values[half - 1], values[half]),
         _ => values[half],
-    }
-}
-
-/// A number that a person can compare: three significant digits.
-fn short(value: f64) -> String {
-    let size = value.abs();
-    if size >= 1e6 || (size > 0.0 && size < 1e-3) {
-        format!("{value:.2e}")
-    } else if size >= 100.0 {
-        format!("{value:.0}")
-    } else if size >= 1.0 {
-        format!("{value:.1}")
-    } else {
-        format!("{value:.3}")
     }
 }
 

@@ -3,10 +3,11 @@
 //! How to add one: a file `checks/<id>.rs` with a `CHECKS` (or one more line in the file of its subject) and, for a new file, its line
 //! in [`ALL`]. A check is a pure function of [`NodeFacts`](facts::NodeFacts): it returns findings, or nothing. Whether nothing means
 //! *clear* is not its business: the framework looks whether what the check needs was there at all, and says *cannot tell* when it was
-//! not. What compares nodes with each other is in `fleet.rs`.
+//! not. What compares nodes with each other is in `fleet.rs`, what compares one with itself in `before.rs`.
 //!
 //! Thresholds are constants with a reason, and a healthy busy machine stays below *error* in all of them.
 
+pub mod before;
 pub mod changes;
 pub mod clock;
 pub mod cpu;
