@@ -3,6 +3,7 @@
 pub(crate) mod compare;
 pub(crate) mod demo;
 mod export;
+mod page;
 pub(crate) mod past;
 pub(crate) mod review;
 pub(crate) mod source;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use compare::{CompareArgs, DiffArgs};
 pub(crate) use export::ExportArgs;
+pub(crate) use page::{PageArgs, ReportArgs, ReviewArgs};
 use past::{DfArgs, DmesgArgs, SarArgs, SsArgs, TableArgs, TopArgs};
 use source::SourceArgs;
 
@@ -27,6 +29,7 @@ Examples:
   casefile collect --around 03:12Z±15m --node n7 only one node, around an instant
   casefile collect --since 1h -n shop            of the pod logs only those of one namespace
   casefile show INC-000123_….tar.gz              what is in it, and what is missing, worst first
+  casefile review INC-000123_….tar.gz            verdict, timeline, logs and charts of it, in the browser
   casefile verify INC-000123_….tar.gz            intact and signed by whom?
   casefile logs FILE --grep 'oom|segfault'       all logs of all nodes, in the order in which it happened
   casefile series FILE node_load1                one metric over the window
@@ -249,6 +252,11 @@ pub(crate) enum Verb {
         #[command(flatten)]
         output: Output,
     },
+    /// Open the page of a case file in the browser: verdict, timeline, nodes, logs, every claim with its bytes.
+    #[command(after_help = page::REVIEW_EXAMPLES)]
+    Review(ReviewArgs),
+    /// Write the report of a case file again: one page for any browser, without a network.
+    Report(ReportArgs),
     /// List the entries of a case file.
     Ls {
         /// The case file.

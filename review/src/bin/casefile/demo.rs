@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use casefile_review::casefile::CaseFile;
+use casefile_review::page::documents::Documents;
 use casefile_review::review::Review;
 use casefile_review::signatures::catalogue::catalogue;
 use casefile_review::told;
@@ -11,6 +12,7 @@ use casefile_review::told;
 use crate::Ended;
 use crate::args::demo::DemoArgs;
 use crate::output::{self, talk};
+use crate::review;
 
 /// Makes it, looks at it, says what it is.
 pub(crate) fn run(args: &DemoArgs) -> Result<Ended> {
@@ -22,7 +24,11 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Ended> {
     talk!("\nnext:");
     talk!("  casefile timeline {} --least warning", file.display());
     talk!("  casefile show {}", file.display());
-    Ok(Ended::Done)
+    if args.no_page {
+        return Ok(Ended::Done);
+    }
+    let documents = Documents::of(review).context("write the review as JSON")?;
+    review::show(casefile, documents, &args.page)
 }
 
 fn write(args: &DemoArgs) -> Result<PathBuf> {

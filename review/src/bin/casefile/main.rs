@@ -20,6 +20,8 @@ mod past;
 mod progress;
 mod recordings;
 mod redact;
+mod report;
+mod review;
 mod show;
 mod source;
 mod verify;
@@ -106,6 +108,8 @@ fn run(cli: Cli) -> Result<Ended> {
         Verb::Findings(args) => check::findings(&args),
         Verb::Timeline(args) => check::timeline(&args),
         Verb::Cite(args) => check::cite(&args),
+        Verb::Report(args) => report::run(&args),
+        Verb::Review(args) => review::run(&args),
         Verb::Redact { list: true, rules, output, .. } => redact::list(&rules, output.format),
         Verb::Redact { explain, rules, pseudonyms, output, .. } => {
             redact::run(explain, &rules, &pseudonyms, output.format)
