@@ -28,7 +28,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Ended> {
     let (comparison, damaged) = compare::of_nodes(&mut casefile, (&a, &b), window)?;
     let titles = Titles { a: safe(a.as_str()), b: safe(b.as_str()) };
     print(&comparison, &titles, args.count, args.output.format)?;
-    ended(&[&casefile], [&a, &b], &damaged)
+    ended(&[&casefile], &[&a, &b], &damaged)
 }
 
 /// A node and itself.
@@ -38,6 +38,7 @@ pub(crate) fn diff(args: &DiffArgs) -> Result<Ended> {
     // What is looked at begins where what it is compared with ends.
     let part = PartArgs { at: None, since: args.before.clone(), until: args.until.clone() };
     let since = source::part(&casefile, &part, when::length("1s")?)?;
+    let mut other = None;
     let (comparison, damaged, titles) = match &args.with {
         None => {
             let Some(before) = compare::before(since, casefile.incident.window.from()) else {
@@ -51,27 +52,30 @@ pub(crate) fn diff(args: &DiffArgs) -> Result<Ended> {
             (comparison, damaged, Titles { a: "since".to_owned(), b: "before".to_owned() })
         }
         Some(with) => {
-            let mut other = source::open_place(with, &args.source.collector)?;
-            source::node(&other, Some(&node))?;
+            let other = other.insert(source::open_place(with, &args.source.collector)?);
+            source::node(other, Some(&node))?;
             let window = other.incident.window;
-            let (comparison, damaged) = compare::of_files((&mut casefile, since), (&mut other, window), &node)?;
+            let (comparison, damaged) = compare::of_files((&mut casefile, since), (other, window), &node)?;
             (comparison, damaged, Titles { a: "here".to_owned(), b: "there".to_owned() })
         }
     };
     print(&comparison, &titles, args.count, args.output.format)?;
-    ended(&[&casefile], [&node, &node], &damaged)
+    let all: Vec<&CaseFile> = std::iter::once(&casefile).chain(&other).collect();
+    ended(&all, &[&node], &damaged)
 }
 
-fn ended(casefiles: &[&CaseFile], nodes: [&NodeName; 2], damaged: &[(String, String)]) -> Result<Ended> {
+fn ended(casefiles: &[&CaseFile], nodes: &[&NodeName], damaged: &[(String, String)]) -> Result<Ended> {
     damaged.iter().for_each(|(entry, why)| talk!("damaged: {}: {}", safe(entry), safe(why)));
-    if !damaged.is_empty() || casefiles.iter().any(|casefile| casefile.entries.truncated()) {
+    // All of them are told of, and not the first alone.
+    let cut = casefiles.iter().filter(|casefile| !source::tell_truncated(casefile)).count();
+    if cut > 0 || !damaged.is_empty() {
         return Ok(Ended::Damage);
     }
-    let [casefile] = casefiles else { return Ok(Ended::Done) };
-    let without: Vec<_> = nodes.iter().filter(|node| casefile.recordings(Some(node)).is_empty()).collect();
-    if let Some(node) = without.first() {
-        talk!("the case file holds no recording of {}: nothing is known of its series", safe(node.as_str()));
-        return Ok(Ended::Partial);
+    for (casefile, node) in casefiles.iter().flat_map(|casefile| nodes.iter().map(move |node| (casefile, node))) {
+        if casefile.recordings(Some(node)).is_empty() {
+            talk!("no recording of {} was gathered: nothing is known of its series", safe(node.as_str()));
+            return Ok(Ended::Partial);
+        }
     }
     Ok(Ended::Done)
 }

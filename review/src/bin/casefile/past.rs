@@ -226,7 +226,8 @@ pub(crate) fn dmesg(args: &DmesgArgs) -> Result<Ended> {
     if shown == 0 {
         talk!("no line of the kernel in this part of the window");
     }
-    Ok(if damaged || casefile.entries.truncated() { Ended::Damage } else { Ended::Done })
+    let whole = source::tell_truncated(&casefile);
+    Ok(if damaged || !whole { Ended::Damage } else { Ended::Done })
 }
 
 /// Sockets, or how many there were.
@@ -302,7 +303,7 @@ fn head(format: Format, node: &NodeName, when: &str) -> Result<()> {
 /// How it ended: what could not be read is said.
 fn ended(casefile: &CaseFile, set: &SeriesSet, node: &NodeName, whole: bool, at: Option<WallTime>) -> Result<Ended> {
     let undamaged = source::tell_damage(set);
-    if !undamaged || casefile.entries.truncated() {
+    if !source::tell_truncated(casefile) || !undamaged {
         return Ok(Ended::Damage);
     }
     if whole {

@@ -92,6 +92,18 @@ pub(crate) fn part(casefile: &CaseFile, part: &PartArgs, moment: Duration) -> Re
     Ok(Window::new(time(&part.since, whole.from())?, time(&part.until, whole.until())?)?)
 }
 
+/// Says that the file is not all there. The answer is whether it is.
+pub(crate) fn tell_truncated(casefile: &CaseFile) -> bool {
+    if casefile.entries.truncated() {
+        talk!("this file ends early: what was gathered may not all be in it");
+    } else if !casefile.entries.indexed() {
+        talk!(
+            "the index of this file is damaged: what is behind the damage may be missing (casefile verify says more)"
+        );
+    }
+    !casefile.entries.truncated() && casefile.entries.indexed()
+}
+
 /// Says which recordings could not be read to their end, and what was left out. The answer is whether there are none.
 pub(crate) fn tell_damage(set: &SeriesSet) -> bool {
     for (entry, why) in &set.damaged {
