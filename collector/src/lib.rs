@@ -138,7 +138,6 @@ pub struct Collector {
 struct Http {
     addr: SocketAddr,
     has_tls: bool,
-    has_page: bool,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
 }
@@ -158,21 +157,16 @@ impl Drop for Ending {
     }
 }
 
-/// The page, where there is one.
-const fn page() -> Option<rest::page::Page> {
-    None
-}
-
 impl Http {
     fn start(listener: TcpListener, addr: SocketAddr, tls: Option<TlsAcceptor>, site: rest::Site) -> Self {
-        let (has_tls, has_page) = (tls.is_some(), site.page.is_some());
+        let has_tls = tls.is_some();
         let (stop, stopped) = oneshot::channel();
         let front = rest::Front::new(site);
         // Stops when it is told, and when whoever could tell it is gone.
         let stopped = async { drop(stopped.await) };
         let serving = tokio::spawn(rest::listener::serve(listener, tls, front, stopped));
         tracing::info!(%addr, tls = has_tls, "the API answers over HTTP");
-        Self { addr, has_tls, has_page, stop, serving }
+        Self { addr, has_tls, stop, serving }
     }
 }
 
@@ -261,7 +255,14 @@ impl Collector {
                 listener,
                 addr,
                 tls,
-                rest::Site { verbs, identity, authorise, names, page: page(), stats: Arc::clone(&stats) },
+                rest::Site {
+                    verbs,
+                    identity,
+                    authorise,
+                    names,
+                    page: rest::page::Page::new(casefile_review::page::ASSETS, casefile_review::page::answer),
+                    stats: Arc::clone(&stats),
+                },
             )
         });
         let counted = Arc::clone(&stats);
@@ -334,9 +335,9 @@ impl Collector {
         self.http.as_ref().map(|http| format!("{}://{}", if http.has_tls { "https" } else { "http" }, http.addr))
     }
 
-    /// Where the page is; `None`: there is none.
+    /// Where the page is; `None`: nothing is answered over HTTP.
     pub fn page(&self) -> Option<String> {
-        self.http().filter(|_| self.http.as_ref().is_some_and(|http| http.has_page)).map(|at| format!("{at}/"))
+        self.http().map(|at| format!("{at}/"))
     }
 
     /// The room on its disk, and the reserve for what must be finished.

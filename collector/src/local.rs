@@ -111,7 +111,7 @@ async fn start(args: &LocalArgs) -> Result<Collector> {
     Ok(collector)
 }
 
-/// Says where the page is, or the API where there is no page. The token stands behind the `#`: browsers keep that to themselves.
+/// Says where the page is. The token stands behind the `#`: browsers keep that to themselves.
 /// It is told to a terminal only: what goes to a file or a log may be read by others than the owner of the data directory.
 async fn say_where(args: &LocalArgs, collector: &Collector) {
     let token = crate::data::owner_token_below(&args.data);
@@ -122,11 +122,10 @@ async fn say_where(args: &LocalArgs, collector: &Collector) {
     } else {
         None
     };
-    match (collector.page(), collector.http(), shown) {
-        (Some(page), _, Some(token)) => say!("page: {page}#token={token}"),
-        (Some(page), _, None) => say!("page: {page}#token=… with the token in {}", token.display()),
-        (None, Some(http), _) => say!("API: {http}/api/v1 with the token in {}", token.display()),
-        (None, None, _) => {}
+    match (collector.page(), shown) {
+        (Some(page), Some(token)) => say!("page: {page}#token={token}"),
+        (Some(page), None) => say!("page: {page}#token=… with the token in {}", token.display()),
+        (None, _) => {}
     }
 }
 

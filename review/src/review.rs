@@ -25,8 +25,9 @@ use crate::verdict::{self, Verdict};
 /// The most that one of the three documents may have when it is read again.
 const MAX_DOCUMENT: Bytes = Bytes::mib(256);
 
-/// The most bytes of recordings and logs that are looked at when an archive is sealed: sealing must not wait for the checks of a
-/// whole fleet. By bytes and not by time, so that the same evidence gives the same documents.
+/// The most that is looked at for the checks, and again for the report, when an archive is sealed, in bytes of logs, of which a core
+/// looks at some hundred MiB a second: sealing must not wait for a whole fleet. By bytes and not by time, so that the same evidence
+/// gives the same documents.
 pub const SEALING_BUDGET: Bytes = Bytes::mib(512);
 
 /// How a check went, of all nodes of which it says the same.
@@ -262,15 +263,29 @@ const TOO_LITTLE_BEFORE: &str = "too little is recorded before its first anomaly
 const NOT_LOOKED_AT: &str =
     "not looked at: so much evidence would have held up sealing; casefile check looks at all of it";
 
-/// How many bytes of a node the checks read.
+/// A byte of a recording, which is packed in columns, is as much work as so many of a log.
+const RECORDING_WEIGHS: u64 = 16;
+
+/// What looking at entries of a case file costs, in bytes of logs.
+pub(crate) fn cost(casefile: &CaseFile, node: Option<&NodeName>, wanted: impl Fn(&str) -> bool) -> u64 {
+    let entries = casefile.node_entries(node).filter(|(_, _, item)| wanted(item.as_str()));
+    let sizes = entries.filter_map(|(_, entry, item)| Some((casefile.entries.find(&entry)?.size, item)));
+    let weighed = sizes
+        .map(|(size, item)| if is_recording(item.as_str()) { size.saturating_mul(RECORDING_WEIGHS) } else { size });
+    weighed.fold(0, u64::saturating_add)
+}
+
+/// Whether an item is a part of a recording.
+pub(crate) fn is_recording(item: &str) -> bool {
+    item.starts_with("recording/")
+}
+
+/// What the checks of a node cost.
 fn to_read(casefile: &CaseFile, node: &NodeName) -> u64 {
-    let wanted = |item: &str| {
-        item.starts_with("recording/") || item.starts_with("logs/kernel") || item.starts_with("logs/journal/")
+    let logs = |item: &str| {
+        item.starts_with("logs/kernel") || item.starts_with("logs/journal/") && !item.ends_with("entries.jsonl")
     };
-    let entries = casefile
-        .node_entries(Some(node))
-        .filter(|(_, _, item)| wanted(item.as_str()) && !item.as_str().ends_with("entries.jsonl"));
-    entries.filter_map(|(_, entry, _)| casefile.entries.find(&entry)).map(|entry| entry.size).sum()
+    cost(casefile, Some(node), |item| is_recording(item) || logs(item))
 }
 
 fn json_lines<T: Serialize>(items: &[T]) -> io::Result<Vec<u8>> {

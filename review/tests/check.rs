@@ -78,6 +78,11 @@ fn every_finding_cites_what_can_be_found_again() {
     let mut references = std::collections::BTreeSet::new();
     for finding in &reviewed().0.0.findings {
         assert!(!finding.evidence.is_empty(), "{}", finding.summary);
+        assert!(
+            !finding.summary.contains(';'),
+            "the sentence of the verdict is made of parts with a semicolon between: {}",
+            finding.summary
+        );
         for evidence in &finding.evidence {
             assert!(references.insert(evidence.reference.clone()), "{} twice", evidence.reference);
             let entry = evidence.entry.as_ref().unwrap();

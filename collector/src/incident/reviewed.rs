@@ -8,12 +8,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use casefile_evidence::archive::layout::IncidentFile;
+use casefile_evidence::archive::layout::{self, IncidentFile};
 use casefile_evidence::archive::reader::{EntryInfo, OpenError};
 use casefile_proto::coverage::Coverage;
 use casefile_proto::item::EntryPath;
 use casefile_review::casefile::CaseFile;
 use casefile_review::entries::Entries;
+use casefile_review::page::documents::Documents;
+use casefile_review::report::report_html;
 use casefile_review::review::{Review, SEALING_BUDGET};
 use casefile_review::signatures::catalogue::catalogue;
 
@@ -45,10 +47,14 @@ fn looked_at(entries: &Arc<Vec<Entry>>, incident: IncidentFile, coverage: &Cover
         let mut casefile =
             CaseFile { entries: Box::new(Sealing::new(Arc::clone(entries))), incident, coverage: coverage.clone() };
         let review = Review::of(&mut casefile, &catalogue().signatures, Some(SEALING_BUDGET)).map_err(|e| chain(&e))?;
-        review.documents().map_err(|e| chain(&e))
+        let mut made: Vec<_> = review.documents().map_err(|e| chain(&e))?.into();
+        let documents = Documents::of(review).map_err(|e| chain(&e))?;
+        let report = report_html(&mut casefile, &documents, Some(SEALING_BUDGET));
+        made.push((layout::path(layout::REPORT), report));
+        Ok::<_, String>(made)
     };
     match catch_unwind(AssertUnwindSafe(look)) {
-        Ok(Ok(documents)) => documents.into(),
+        Ok(Ok(documents)) => documents,
         Ok(Err(error)) => {
             tracing::warn!(error, "the archive is sealed without a review");
             Vec::new()

@@ -133,6 +133,7 @@ fn what_nodes_gave_lies_in_the_archive_as_they_gave_it_and_it_verifies() {
         "data/nodes/b/items.jsonl",
         "data/nodes/b/logs/files/app.log",
         "data/nodes/b/recording/window.seg",
+        "data/report.html",
         "data/review.json",
         "data/timeline.jsonl",
     ];

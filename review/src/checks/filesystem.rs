@@ -152,7 +152,7 @@ fn remounted(facts: &NodeFacts<'_>) -> Vec<Finding> {
         let values = facts.timed(&series.values);
         let change = values.windows(2).find(|pair| pair[0].1 == 0.0 && pair[1].1 > 0.0)?;
         let (mount, at, last) = (series.label("mountpoint")?, change[1].0, values.last()?);
-        let back = if last.1 == 0.0 { "; it can be written to again" } else { "" };
+        let back = if last.1 == 0.0 { ", and can be written to again" } else { "" };
         let text = format!("{mount} became read-only{back}");
         let severity = if last.1 == 0.0 { Severity::Error } else { Severity::Fatal };
         let mut finding = facts.finding("fs.remounted", severity, Confidence::High, text.clone());

@@ -103,7 +103,7 @@ fn lost(facts: &NodeFacts<'_>) -> Vec<Finding> {
         let (first, last) = (bad.first()?, bad.last()?);
         let again = series.values.last().is_some_and(|value| value.value == 1.0);
         let word = state(whole(first.1)?);
-        let ended = if again { "; it answers again" } else { "" };
+        let ended = if again { ", and it answers again" } else { "" };
         let text = format!("{}: {word}{ended}", called(series));
         let severity = if again { Severity::Error } else { Severity::Fatal };
         let mut finding = facts.finding("gpu.state", severity, Confidence::High, text.clone());

@@ -124,7 +124,7 @@ fn port(facts: &NodeFacts<'_>) -> Vec<Finding> {
             (Severity::Fatal, "not active at the end")
         };
         let subject = format!("{} port {}", series.label("device")?, series.label("port")?);
-        let text = format!("{subject} went out of state active; {now}");
+        let text = format!("{subject} went out of state active, {now}");
         let mut finding = facts.finding("ib.port", severity, Confidence::High, text.clone());
         (finding.first, finding.last) = (Some(change[1].0), Some(last.0));
         finding.subject = Some(subject);

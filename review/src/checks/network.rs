@@ -143,12 +143,9 @@ fn link(facts: &NodeFacts<'_>) -> Vec<Finding> {
         let last = steps.next_back().unwrap_or(first);
         let up = facts.set.one("node_network_up", &[("device", device)]);
         let down_now = up.and_then(|up| up.values.last()).is_some_and(|value| value.value == 0.0);
-        let (severity, state) = if down_now {
-            (Severity::Error, "it is down at the end")
-        } else {
-            (Severity::Warning, "it is up at the end")
-        };
-        let text = format!("the link of {device} changed {grown:.0} times; {state}");
+        let (severity, state) =
+            if down_now { (Severity::Error, "down at the end") } else { (Severity::Warning, "up at the end") };
+        let text = format!("the link of {device} changed {grown:.0} times, {state}");
         let mut finding = facts.finding("net.link", severity, Confidence::High, text.clone());
         (finding.first, finding.last) = (Some(first), Some(last));
         finding.subject = Some(device.to_owned());

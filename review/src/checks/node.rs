@@ -76,7 +76,7 @@ fn silent(facts: &NodeFacts<'_>) -> Vec<Finding> {
         }
         // It was recorded to the end, and was only not there when it was asked.
         Some(_) => (
-            "it did not answer when it was asked; it was recorded to the end of the window".to_owned(),
+            "it did not answer when it was asked, and was recorded to the end of the window".to_owned(),
             Severity::Error,
         ),
         None => (

@@ -130,7 +130,8 @@ fn one(facts: &NodeFacts<'_>, victim: &str, kills: &[&Kill<'_, '_>]) -> Option<F
         summary = format!("{process} was killed {what}{often}");
     }
     if let Some((told, _)) = &memory {
-        summary.push_str(&format!("; {told}"));
+        summary.push_str(", having ");
+        summary.push_str(told);
     }
     let mut finding = facts.finding(id, severity, confidence, summary);
     finding.subject = Some(victim.to_owned());
@@ -159,7 +160,7 @@ fn history(facts: &NodeFacts<'_>, cgroup: &str, at: WallTime) -> Option<(String,
     let limit = set.one("container_spec_memory_limit_bytes", &[("id", id)]);
     let limit_of = limit.and_then(|series| series.values.last()).map(|value| value.value);
     let of_limit = limit_of.map(|limit| format!(" of {} allowed", size(limit))).unwrap_or_default();
-    let text = format!("it used {} at first and {}{of_limit} {minutes} minutes later", size(from), size(peak));
+    let text = format!("used {} at first and {}{of_limit} {minutes} minutes later", size(from), size(peak));
     let mut evidence = vec![facts.series(used, begin, at, peak, text.clone())];
     if let (Some(limit), Some(value)) = (limit, limit_of) {
         evidence.push(facts.series(limit, begin, at, value, format!("its limit is {}", size(value))));
@@ -195,7 +196,7 @@ fn counted_only(facts: &NodeFacts<'_>, kills: &[Kill<'_, '_>]) -> Vec<Finding> {
         "mem.oom",
         Severity::Error,
         Confidence::Medium,
-        format!("the kernel counted {grown} memory kills; records of {missing} of them are not here"),
+        format!("the kernel counted {grown} memory kills, of {missing} of which no records are here"),
     );
     (finding.first, finding.last, finding.count) = (Some(*first), Some(*last), steps.len() as u64);
     finding.evidence =

@@ -89,8 +89,8 @@ fn one(facts: &NodeFacts<'_>, group: &[&Seen<'_>]) -> Option<Finding> {
     let over = recovered(facts, &explained.recovers_with, subject.as_deref(), last.at);
     let severity = if over.is_some() { severity.min(Severity::Warning) } else { severity };
     let times = if group.len() == 1 { String::new() } else { format!(", {} records", group.len()) };
-    let ended = over.map(|at| format!("; over at {}", at.to_seconds_text())).unwrap_or_default();
-    let written = if confidence == Confidence::Low { "; written by a program, not by the kernel" } else { "" };
+    let ended = over.map(|at| format!(" (over at {})", at.to_seconds_text())).unwrap_or_default();
+    let written = if confidence == Confidence::Low { ", written by a program and not by the kernel" } else { "" };
     let mut finding =
         facts.finding(&explained.id, severity, confidence, format!("{named}{about}{times}{ended}{written}"));
     finding.subject = subject;

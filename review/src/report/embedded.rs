@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use casefile_proto::ids::NodeName;
 use casefile_proto::time::{WallTime, Window};
+use casefile_proto::units::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -18,6 +19,7 @@ use crate::page::lines::{LogLine, cited, log_line};
 use crate::page::series::{columns, largest};
 use crate::page::templates::{Seen, Templates};
 use crate::page::{compare, node, overview, postmortem};
+use crate::review::{cost, is_recording};
 use crate::seriesset::SeriesSet;
 use crate::use_matrix;
 
@@ -111,8 +113,9 @@ pub(super) struct Embedded {
 }
 
 /// Reads what a report carries.
-pub(super) fn embedded(case: &mut CaseFile, documents: &Documents) -> Embedded {
+pub(super) fn embedded(case: &mut CaseFile, documents: &Documents, budget: Option<Bytes>) -> Embedded {
     let mut left = Vec::new();
+    let mut work = budget.map_or(u64::MAX, |budget| budget.0);
     let window = case.incident.window;
     let cols = usize::try_from(window.duration().as_secs()).unwrap_or(COLUMNS).clamp(MIN_COLUMNS, COLUMNS);
     let mut shown = documents.clone();
@@ -120,8 +123,8 @@ pub(super) fn embedded(case: &mut CaseFile, documents: &Documents) -> Embedded {
         left.push(format!("{} findings of the lowest rank", shown.findings.len() - MAX_FINDINGS));
         shown.findings.truncate(MAX_FINDINGS);
     }
-    let (series, nodes) = series(case, &shown, window, cols, &mut left);
-    let (lines, templates) = lines(case, &shown, &mut left);
+    let (series, nodes) = series(case, &shown, (window, cols), &mut work, &mut left);
+    let (lines, templates) = lines(case, &shown, work, &mut left);
     let evidence = evidence(case, &shown, &mut left);
     let timeline = timeline(&shown, &mut left);
     let grave =
@@ -155,8 +158,8 @@ fn ranked(case: &CaseFile, findings: &[Finding]) -> Vec<(NodeName, Option<Severi
 fn series(
     case: &mut CaseFile,
     documents: &Documents,
-    window: Window,
-    cols: usize,
+    (window, cols): (Window, usize),
+    work: &mut u64,
     left: &mut Vec<String>,
 ) -> (Vec<Packed>, BTreeMap<String, Value>) {
     let nodes = ranked(case, &documents.findings);
@@ -171,7 +174,14 @@ fn series(
     let strip_room = nodes.len() * STRIPS.len() * (2 * cols + 200);
     let mut room = MAX_SERIES.saturating_sub(strip_room);
     let (mut packed, mut views, mut without) = (Vec::new(), BTreeMap::new(), 0_usize);
+    let mut uncharted = 0_usize;
     for (node, _) in &nodes {
+        let size = cost(case, Some(node), is_recording);
+        if size > *work {
+            uncharted += 1;
+            continue;
+        }
+        *work -= size;
         let more = cited.remove(node).unwrap_or_default();
         let names: Vec<&str> = STRIPS.iter().chain(CHARTS).copied().chain(more.iter().map(String::as_str)).collect();
         let wanted = |name: &str| derived::needed(&names, name) || derived::needed(use_matrix::WANTED, name);
@@ -197,6 +207,9 @@ fn series(
     }
     if without > 0 {
         left.push(format!("{without} series of nodes with fewer findings"));
+    }
+    if uncharted > 0 {
+        left.push(format!("the charts of {uncharted} nodes: so many recordings would have held up sealing"));
     }
     (packed, views)
 }
@@ -267,7 +280,11 @@ fn steps(values: &[Option<f64>], lo: f64, hi: f64) -> String {
 }
 
 /// The lines around findings, and the templates of all lines: in one pass over the logs.
-fn lines(case: &mut CaseFile, documents: &Documents, left: &mut Vec<String>) -> (Vec<LogLine>, Value) {
+fn lines(case: &mut CaseFile, documents: &Documents, work: u64, left: &mut Vec<String>) -> (Vec<LogLine>, Value) {
+    if cost(case, None, |item| item.starts_with("logs/")) > work {
+        left.push("the lines around the findings: so many logs would have held up sealing".to_owned());
+        return (Vec::new(), json!({ "templates": [], "left_out": 0, "others": 0, "anomaly": null }));
+    }
     let mut around: BTreeMap<NodeName, Vec<(WallTime, WallTime, usize)>> = BTreeMap::new();
     for finding in documents.findings.iter().filter(|f| f.severity > Severity::Info) {
         for evidence in finding.evidence.iter().take(3) {

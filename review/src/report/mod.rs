@@ -7,15 +7,17 @@ mod embedded;
 mod fixed;
 mod html;
 
+use casefile_proto::units::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::casefile::CaseFile;
 use crate::page::documents::Documents;
 use html::{Html, json_in_html};
 
-/// The report of a case file with these findings. Never fails: what cannot be read is named in it.
-pub fn report_html(case: &mut CaseFile, documents: &Documents) -> Vec<u8> {
-    let embedded = embedded::embedded(case, documents);
+/// The report of a case file with these findings. Never fails: what cannot be read, and what would cost more than the budget (as
+/// [`crate::review::SEALING_BUDGET`]), is named in it.
+pub fn report_html(case: &mut CaseFile, documents: &Documents, budget: Option<Bytes>) -> Vec<u8> {
+    let embedded = embedded::embedded(case, documents, budget);
     let (script, style) = (bundle::script(), bundle::style());
     let mut page = Html::default();
     page.raw("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta http-equiv=\"Content-Security-Policy\" content=\"");

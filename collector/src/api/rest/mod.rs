@@ -66,8 +66,8 @@ pub struct Site {
     pub authorise: Authorise,
     /// The hosts that this is.
     pub names: Names,
-    /// The page, where there is one.
-    pub page: Option<Page>,
+    /// The page.
+    pub page: Page,
     /// Counts what is answered.
     pub stats: Arc<Stats>,
 }
@@ -80,12 +80,11 @@ pub struct Front {
 }
 
 impl Front {
-    /// Every route of [`routes::ALL`], and those of the page where there is one.
+    /// Every route of [`routes::ALL`], and those of the page.
     pub fn new(site: Site) -> Self {
         let site = Arc::new(site);
-        let pages = if site.page.is_some() { page::ALL } else { &[] };
         let mut router = Router::new();
-        for operation in routes::ALL.iter().chain(pages) {
+        for operation in routes::ALL.iter().chain(page::ALL) {
             let here = Arc::clone(&site);
             let serve = move |request: Request| served(Arc::clone(&here), operation, request);
             router = router.route(operation.path, on(filter(operation.method), serve));

@@ -12,6 +12,7 @@ use casefile_proto::identity::Role;
 use casefile_proto::ids::IncidentId;
 use casefile_proto::incident::SealedArchive;
 use casefile_review::casefile::CaseFile;
+use casefile_review::page::CONTENT_SECURITY_POLICY;
 use tokio::sync::Semaphore;
 
 use super::asked::Asked;
@@ -22,37 +23,14 @@ use crate::api::refused::{Kind, Refused};
 use crate::audit::Verb;
 use crate::identity::routes::Need;
 
-/// What the page may do: run and show what is served here, and ask here.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
 /// The path of the file that `/` is.
 const INDEX: &str = "index.html";
 
 /// Questions about case files that are answered at a time, each on a thread of its own; others wait.
 const ANSWERING: usize = 4;
 
-/// One file of the page.
-#[derive(Debug, Clone, Copy)]
-pub struct Asset {
-    /// Its name below `/ui/`.
-    pub path: &'static str,
-    /// Its type.
-    pub content_type: &'static str,
-    /// What is in it.
-    pub bytes: &'static [u8],
-}
-
-/// What is answered to a question about a case file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// The status, as HTTP has it.
-    pub status: u16,
-    /// The media type.
-    pub content_type: &'static str,
-    /// The content.
-    pub body: Vec<u8>,
-}
+/// One file of the page, and what is answered to a question about a case file.
+pub use casefile_review::page::{Answer as Reply, Asset};
 
 /// Answers a question about a case file: the path below its address, and what stands behind the question mark.
 pub type Answer = fn(&mut CaseFile, &str, &str) -> Reply;
@@ -80,14 +58,14 @@ pub const ALL: &[Operation] = &[
         method: Method::Get,
         path: "/",
         need: Need::Anybody,
-        serve: |site, _asked| Box::pin(async move { asset(page(&site)?, INDEX) }),
+        serve: |site, _asked| Box::pin(async move { asset(&site.page, INDEX) }),
     },
     Operation {
         id: "asset",
         method: Method::Get,
         path: "/ui/{*file}",
         need: Need::Anybody,
-        serve: |site, asked: Asked| Box::pin(async move { asset(page(&site)?, &asked.param::<String>("file")?) }),
+        serve: |site, asked: Asked| Box::pin(async move { asset(&site.page, &asked.param::<String>("file")?) }),
     },
     Operation {
         id: "question",
@@ -98,15 +76,11 @@ pub const ALL: &[Operation] = &[
     },
 ];
 
-fn page(site: &Site) -> Result<&Page, Refused> {
-    site.page.as_ref().ok_or_else(|| Refused::new(Kind::NoRoute, "there is no page"))
-}
-
 fn asset(page: &Page, path: &str) -> Result<Response, Refused> {
     let asset = page.assets.iter().find(|asset| asset.path == path);
     let asset = asset.ok_or_else(|| Refused::new(Kind::NoRoute, "the page has no such file"))?;
     let mut answer = typed(StatusCode::OK, asset.content_type, Body::from(asset.bytes));
-    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
     // A newer collector has newer files under the same names.
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(answer)
@@ -114,7 +88,7 @@ fn asset(page: &Page, path: &str) -> Result<Response, Refused> {
 
 /// Answers from the newest archive of an incident. That somebody looks at it is recorded the first time.
 async fn question(site: Arc<Site>, asked: Asked) -> Result<Response, Refused> {
-    let page = page(&site)?;
+    let page = &site.page;
     let id: IncidentId = asked.param("incident")?;
     let path: String = asked.param("path")?;
     let query = asked.head.uri.query().unwrap_or("").to_owned();

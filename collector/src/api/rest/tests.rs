@@ -89,7 +89,7 @@ impl Served {
             identity: Arc::clone(&identity),
             authorise: Authorise::new(Arc::clone(&identity)),
             names: Names::new(["casefile.example".to_owned()]),
-            page: Some(Page::new(ASSETS, told)),
+            page: Page::new(ASSETS, told),
             stats: Arc::default(),
         };
         Self { rig, front: Front::new(site), audit, identity, owner }

@@ -13,7 +13,7 @@ use crate::{Ended, review, source};
 pub(crate) fn run(args: &ReportArgs) -> Result<Ended> {
     let mut case = source::open(&args.from)?;
     let documents = review::documents(&mut case)?;
-    let page = report_html(&mut case, &documents);
+    let page = report_html(&mut case, &documents, None);
     if args.output.as_os_str() == "-" {
         std::io::stdout().lock().write_all(&page).context(output::STDOUT)?;
         return Ok(Ended::Done);
