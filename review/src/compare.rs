@@ -36,7 +36,7 @@ pub const FLOOR: f64 = 0.05;
 const ONE_SIDED: f64 = 1.0;
 
 /// That it grew by at least this is no accident.
-const ONE_SIDED_GROWTH: f64 = 3.0;
+const ONE_SIDED_GROWTH: f64 = 2.0;
 
 /// Fewer values than this say nothing of how much a series varies.
 const MIN_POINTS: usize = 3;
