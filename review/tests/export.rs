@@ -40,7 +40,7 @@ fn case(dir: &Path) -> PathBuf {
         .zip(0..)
         .map(|(text, n)| format!("2026-12-31T23:00:{n:02}Z facility=0 level=3 seq={n} user=false {text}\n"))
         .collect();
-    let oom = "2026-12-31T23:00:30Z facility=0 level=3 seq=77 user=false Out of memory: Killed process 4711 (<b>=1|x) total-vm:1kB, anon-rss:1kB, file-rss:0kB, shmem-rss:0kB, UID:0 pgtables:1kB oom_score_adj:0\n";
+    let oom = "2026-12-31T23:00:30Z facility=0 level=3 seq=77 user=false Out of memory: Killed process 4711 ([x](http://e.vil)|<img>`=1) total-vm:1kB, anon-rss:1kB, file-rss:0kB, shmem-rss:0kB, UID:0 pgtables:1kB oom_score_adj:0\n";
     let pod: Vec<u8> = PAYLOADS
         .iter()
         .flat_map(|text| format!("2026-12-31T23:00:01Z stdout F {text}\n").into_bytes())

@@ -4,8 +4,11 @@
 //! text gets an apostrophe in front, as does what stands so behind a separator that another locale splits at. Numbers and
 //! times are our own and stay as they are.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+
+use casefile_proto::time::WallTime;
 
 use crate::casefile::CaseFile;
 
@@ -27,7 +30,7 @@ fn write(casefile: &mut CaseFile, ask: &Ask, target: &mut Target) -> Result<(), 
         if !(group.there)(casefile) {
             continue;
         }
-        let mut files = Files { files: Vec::new(), line: Vec::new() };
+        let mut files = Files { files: Vec::new(), line: Vec::new(), times: Times::default() };
         for table in group.tables {
             let name = format!("{}.csv", table.name);
             let mut file = target.create(&name)?;
@@ -46,20 +49,37 @@ fn write(casefile: &mut CaseFile, ask: &Ask, target: &mut Target) -> Result<(), 
 struct Files {
     files: Vec<(String, BufWriter<File>, u64)>,
     line: Vec<u8>,
+    times: Times,
+}
+
+/// The texts of times: every series has the same ticks, and a time costs more to write than all else of a row.
+#[derive(Default)]
+struct Times(HashMap<WallTime, Box<str>>);
+
+impl Times {
+    /// Ticks of a quarter of a day at one a second; then it begins anew.
+    const MAX: usize = 1 << 14;
+
+    fn text(&mut self, at: WallTime) -> &str {
+        if self.0.len() >= Self::MAX && !self.0.contains_key(&at) {
+            self.0.clear();
+        }
+        self.0.entry(at).or_insert_with(|| at.to_string().into())
+    }
 }
 
 impl Rows for Files {
     fn row(&mut self, table: usize, cells: &[Cell<'_>]) -> Result<(), ExportError> {
         let Some((name, file, rows)) = self.files.get_mut(table) else { return Ok(()) };
         self.line.clear();
-        record(cells, &mut self.line);
+        record(cells, &mut self.times, &mut self.line);
         *rows += 1;
         file.write_all(&self.line).map_err(ExportError::write(name))
     }
 }
 
 /// One line.
-fn record(cells: &[Cell<'_>], out: &mut Vec<u8>) {
+fn record(cells: &[Cell<'_>], times: &mut Times, out: &mut Vec<u8>) {
     for (n, cell) in cells.iter().enumerate() {
         if n > 0 {
             out.push(b',');
@@ -67,12 +87,16 @@ fn record(cells: &[Cell<'_>], out: &mut Vec<u8>) {
         // Writing to a vector does not fail.
         let _infallible = match cell {
             Cell::None => Ok(()),
-            Cell::Time(at) => write!(out, "{at}"),
+            Cell::Time(at) => out.write_all(times.text(*at).as_bytes()),
             Cell::Integer(number) => write!(out, "{number}"),
             Cell::Real(number) => write!(out, "{number}"),
             Cell::Text(text) => {
-                quoted(&inert(text), out);
-                Ok(())
+                if text.bytes().any(|b| !(b.is_ascii_alphanumeric() || b == b'_')) || text.is_empty() {
+                    quoted(&inert(text), out);
+                    Ok(())
+                } else {
+                    out.write_all(text.as_bytes())
+                }
             }
         };
     }
@@ -112,7 +136,6 @@ fn quoted(text: &str, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::export::cells::Table;
-    use casefile_proto::time::WallTime;
 
     fn tables() -> impl Iterator<Item = &'static Table> {
         GROUPS.iter().flat_map(|group| group.tables)
@@ -120,7 +143,7 @@ mod tests {
 
     fn line(cells: &[Cell<'_>]) -> String {
         let mut out = Vec::new();
-        record(cells, &mut out);
+        record(cells, &mut Times::default(), &mut out);
         String::from_utf8(out).unwrap()
     }
 

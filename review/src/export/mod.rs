@@ -22,6 +22,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use casefile_evidence::archive::layout;
 use casefile_proto::ids::NodeName;
 use casefile_proto::time::{WallTime, Window};
 use regex::Regex;
@@ -201,7 +202,7 @@ fn reviewed(casefile: &mut CaseFile, done: &mut Exported) -> Result<Review, Expo
     match Review::of_file(casefile, signatures) {
         Ok(review) => Ok(review),
         Err(error) => {
-            done.damaged.push((casefile_evidence::archive::layout::REVIEW.to_owned(), chain(&error)));
+            done.damaged.push((layout::REVIEW.to_owned(), chain(&error)));
             Ok(Review::of(casefile, signatures, None)?)
         }
     }

@@ -3,11 +3,12 @@
 //!
 //! It says what was seen and when, and never who is to blame or what it was for want of: contributing factors are for people.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::time::Duration;
 
 use casefile_evidence::archive::layout::IncidentFile;
+use casefile_proto::time::WallTime;
 
 use crate::casefile::CaseFile;
 use crate::finding::{Finding, Severity};
@@ -104,7 +105,7 @@ fn what_happened(incident: &IncidentFile, review: &Review) -> String {
     for finding in review.findings.iter().filter(|f| f.part_of.is_none() && f.severity >= Severity::Warning) {
         let with = review.findings.iter().filter(|f| f.part_of.as_deref() == Some(finding.id.as_str())).count();
         let with = if with > 0 { format!(", and {with} more that belong to it") } else { String::new() };
-        let at = finding.first.map(|at| format!(" at {at}")).unwrap_or_default();
+        let at = finding.first.map(|at| format!(" at {}", millis(at))).unwrap_or_default();
         let node = finding.node.as_ref().map(|node| format!(" {}", markdown(node.as_str()))).unwrap_or_default();
         let _infallible = write!(
             out,
@@ -133,15 +134,15 @@ fn impact(incident: &IncidentFile) -> String {
     format!("| | |\n|-|-|\n| Time in {severity} | {TODO} |\n{rows}| Support requests raised | {TODO} |")
 }
 
-/// The rows that lead somewhere: findings, what they rest on, what people did, what is a warning or worse. From the beginning,
-/// not backwards from the end.
+/// The rows that lead somewhere: findings and what they rest on, what people did, what is a warning or worse. From the
+/// beginning, not backwards from the end.
 fn timeline(review: &Review, ask: &Ask) -> String {
+    let grave = review.findings.iter().filter(|finding| finding.severity >= Severity::Warning);
+    let grave: BTreeSet<&str> = grave.map(|finding| finding.id.as_str()).collect();
     let counts = |row: &&Row| {
-        let what = row.timestamp_desc;
-        wants_row(ask, row)
-            && (row.evidence.is_some()
-                || matches!(what, What::Finding | What::Human)
-                || row.severity != word(Severity::Info))
+        let cited = row.finding.as_deref().is_some_and(|finding| grave.contains(finding));
+        let told = cited || row.timestamp_desc == What::Human || row.severity != word(Severity::Info);
+        told && wants_row(ask, row)
     };
     let rows: Vec<_> = review.timeline.iter().filter(counts).collect();
     let mut out = "| Time (UTC) | Event | Data Link |\n| ---------- | ----- | --------- |".to_owned();
@@ -149,7 +150,8 @@ fn timeline(review: &Review, ask: &Ask) -> String {
         let node = if row.node.is_empty() { String::new() } else { format!("{}: ", markdown(&row.node)) };
         let cut = row.message.floor_char_boundary(MAX_MESSAGE);
         let (message, more) = (&row.message[..cut], if cut < row.message.len() { "…" } else { "" });
-        let lasting = row.until.map(|until| lasting(row, until.0.nanos())).unwrap_or_default();
+        let until = row.until.filter(|_| row.timestamp_desc == What::Gap);
+        let lasting = until.map(|until| lasting(row, until.0)).unwrap_or_default();
         let _infallible =
             write!(out, "\n| {} | {node}{}{more}{lasting} | {} |", row.datetime.0, markdown(message), link(row));
     }
@@ -159,9 +161,15 @@ fn timeline(review: &Review, ask: &Ask) -> String {
     out + "\n\nTODO: when people were paged, when the status page said so, what was done when, when it ended."
 }
 
-fn lasting(row: &Row, until: i64) -> String {
-    let nanos = u64::try_from(until.saturating_sub(row.datetime.0.nanos())).unwrap_or(0);
-    format!(" (for {:.0} s)", Duration::from_nanos(nanos).as_secs_f64())
+fn lasting(row: &Row, until: WallTime) -> String {
+    format!(" (for {:.0} s)", until.nanos_since(row.datetime.0) as f64 / 1e9)
+}
+
+/// A time to the millisecond: the clocks of machines are seldom compared to less.
+fn millis(at: WallTime) -> String {
+    let seconds = at.to_seconds_text();
+    let millis = at.nanos().rem_euclid(1_000_000_000) / 1_000_000;
+    format!("{}.{millis:03}Z", seconds.trim_end_matches('Z'))
 }
 
 /// Where the row stands: the evidence or the finding, and entry and line.
