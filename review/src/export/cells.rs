@@ -65,6 +65,7 @@ pub(super) struct Table {
     /// Its name: that of its file and of its view.
     pub(super) name: &'static str,
     /// What a row is.
+    #[cfg_attr(not(feature = "parquet"), expect(dead_code, reason = "views.sql says it, and nothing else does"))]
     pub(super) about: &'static str,
     /// Its columns.
     pub(super) columns: &'static [Column],

@@ -152,8 +152,13 @@ fn timeline(review: &Review, ask: &Ask) -> String {
         let (message, more) = (&row.message[..cut], if cut < row.message.len() { "…" } else { "" });
         let until = row.until.filter(|_| row.timestamp_desc == What::Gap);
         let lasting = until.map(|until| lasting(row, until.0)).unwrap_or_default();
-        let _infallible =
-            write!(out, "\n| {} | {node}{}{more}{lasting} | {} |", row.datetime.0, markdown(message), link(row));
+        let _infallible = write!(
+            out,
+            "\n| {} | {node}{}{more}{lasting} | {} |",
+            millis(row.datetime.0),
+            markdown(message),
+            link(row)
+        );
     }
     if rows.len() > MAX_ROWS {
         let _infallible = write!(out, "\n\n{} more rows: `casefile timeline` has them.", rows.len() - MAX_ROWS);
