@@ -27,13 +27,13 @@ export function citedText(text) {
 
 // The sentence on top: where it names several things, a line for each.
 function sentenceLines(sentence) {
-  const parts = sentence.split(/; (?=\S)/);
-  if (parts.length < 3) return h("p", { class: "sentence" }, citedText(sentence));
-  const last = parts[parts.length - 1].split(/(?<=\.) /);
-  return h("div", { class: "sentence many" }, parts.slice(0, -1).map((part) => {
+  const [, named, tail] = /^(.*\])\.? ?([^\]]*)$/s.exec(sentence) || [null, sentence, ""];
+  const parts = named.split(/; (?=[\w.-]+: )/);
+  if (parts.length < 2) return h("p", { class: "sentence" }, citedText(sentence));
+  return h("div", { class: "sentence many" }, parts.map((part) => {
     const [, node, rest] = /^([\w.-]+): (.*)$/s.exec(part) || [null, "", part];
-    return h("p", null, node && h("span", { class: "where" }, node), h("span", null, citedText(rest)));
-  }), h("p", { class: "rest" }, citedText(last.join(" "))));
+    return h("p", null, h("span", { class: "where" }, node), h("span", null, citedText(rest)));
+  }), tail && h("p", { class: "rest" }, shortTimes(tail.replace(/^; /, ""))));
 }
 
 // E1, E2, E3 → [E1] [E2] +1
