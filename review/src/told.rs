@@ -201,9 +201,12 @@ pub fn markdown(text: &str) -> String {
     out.replace("://", ":\u{200b}//").replace("www.", "www\u{200b}.")
 }
 
-/// Text as code in Markdown, on one line; a backtick cannot end it.
+/// Text as code in Markdown, on one line. What could end the code, or the cell of a table around it, is text instead.
 pub fn code(text: &str) -> String {
-    let safe = safe(text).replace('\t', " ").replace('`', "'").replace('|', "\\|");
+    if text.contains(['`', '|']) {
+        return markdown(text);
+    }
+    let safe = safe(text).replace('\t', " ");
     if safe.trim().is_empty() { "(empty)".to_owned() } else { format!("`{safe}`") }
 }
 
@@ -217,6 +220,7 @@ mod tests {
             "[x](javascript:alert(1)) <img src=x onerror=alert(1)> `a` | b **c** ![i](http://e.vil) \x1b[2J\u{202e}";
         let shown = markdown(hostile);
         assert!(!shown.contains('<') && !shown.contains("](") && !shown.contains("://") && !shown.contains('\x1b'));
-        assert_eq!(code("a`b`|c\nd"), "`a'b'\\|c\\u{a}d`");
+        assert_eq!(code("a b\nd"), "`a b\\u{a}d`");
+        assert_eq!(code("a\\|`b"), "a\\\\\\|\\`b");
     }
 }

@@ -34,6 +34,19 @@ pub enum Need {
     NotRecorded(&'static str),
 }
 
+impl Need {
+    /// In words; nothing for what needs nothing.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Readings(source) => format!("readings of the source {source} over the whole window"),
+            Self::Log(source) => format!("all records of {source}"),
+            Self::Kernel => "all records of the kernel, from its log or from the recording".to_owned(),
+            Self::Nothing => String::new(),
+            Self::NotRecorded(what) => (*what).to_owned(),
+        }
+    }
+}
+
 /// How a node stands to what a check needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Known {

@@ -29,6 +29,7 @@ pub mod spans;
 mod threshold;
 
 use facts::{Known, Need, NodeFacts};
+use serde::Serialize;
 
 use crate::finding::Finding;
 
@@ -67,6 +68,40 @@ pub const ALL: &[&[CheckSpec]] = &[
 /// All checks of a node, one after the other.
 pub fn all() -> impl Iterator<Item = &'static CheckSpec> {
     ALL.iter().copied().flatten()
+}
+
+/// What a check is, for whoever reads its id in a finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct About {
+    /// Its id.
+    pub id: &'static str,
+    /// What it looks for.
+    pub title: &'static str,
+    /// What must be there before it can say that nothing was found.
+    pub needs: Vec<String>,
+    /// The metrics that it looks at.
+    pub metrics: &'static [&'static str],
+}
+
+/// The checks of which the id is this, or begins with it and a dot.
+pub fn about(name: &str) -> Vec<About> {
+    let name = name.trim().to_ascii_lowercase();
+    let below = format!("{name}.");
+    every().filter(|about| about.id == name || about.id.starts_with(&below)).collect()
+}
+
+/// Every check, those of a whole fleet too.
+pub fn every() -> impl Iterator<Item = About> {
+    let of_node = all().map(|check| About {
+        id: check.id,
+        title: check.title,
+        needs: check.needs.iter().map(Need::words).filter(|words| !words.is_empty()).collect(),
+        metrics: check.metrics,
+    });
+    let of_fleet = [(fleet::ID, fleet::TITLE, fleet::METRICS), (before::ID, before::TITLE, &[][..])]
+        .into_iter()
+        .map(|(id, title, metrics)| About { id, title, needs: vec!["recordings".to_owned()], metrics });
+    of_node.chain(of_fleet)
 }
 
 /// What a check says of a node.
@@ -115,7 +150,7 @@ mod tests {
 
     #[test]
     fn every_check_has_an_id_of_its_own_and_says_what_it_needs() {
-        let mut ids: Vec<_> = all().map(|check| check.id).collect();
+        let mut ids: Vec<_> = every().map(|check| check.id).collect();
         let all_of_them = ids.len();
         ids.sort_unstable();
         ids.dedup();

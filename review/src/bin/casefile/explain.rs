@@ -5,6 +5,7 @@ use std::io::{BufRead, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use casefile_review::checks::{self, About};
 use casefile_review::signatures::catalogue::catalogue;
 use casefile_review::signatures::explain::{self, Explanation, Subject, unknown};
 use casefile_review::signatures::names;
@@ -84,6 +85,8 @@ impl<'a> From<&'a Signature> for Listed<'a> {
 
 fn list(signatures: &Signatures, format: Format) -> Result<Ended> {
     let mut all: Vec<_> = signatures.iter().map(Listed::from).collect();
+    let checks: Vec<_> = checks::every().collect();
+    all.extend(checks.iter().map(|c| Listed { id: c.id, title: c.title, streams: &[], aliases: &[] }));
     all.sort_unstable_by_key(|s| s.id);
     output::list(format, &["ID", "WHAT IT IS"], &all, |s| vec![s.id.to_owned(), s.title.to_owned()])?;
     Ok(Ended::Done)
@@ -101,6 +104,10 @@ fn code_of(subject: Subject<'_>, format: Format) -> Result<Ended> {
 fn named(signatures: &Signatures, name: &str, format: Format) -> Result<Ended> {
     let found = names::find(signatures, name);
     let explained: Vec<_> = found.into_iter().filter_map(explain::explain).collect();
+    let checks = checks::about(name);
+    if explained.is_empty() && !checks.is_empty() {
+        return of_checks(&checks, format);
+    }
     if explained.is_empty() {
         let near = names::nearest(signatures, name).join(", ");
         let near = if near.is_empty() { near } else { format!("; near it: {near}") };
@@ -110,6 +117,26 @@ fn named(signatures: &Signatures, name: &str, format: Format) -> Result<Ended> {
     for (n, one) in explained.iter().enumerate() {
         let before = if n == 0 { "" } else { "\n" };
         out.push(one, || format!("{before}{}", text(one)).trim_end_matches('\n').to_owned())?;
+    }
+    out.finish()?;
+    Ok(Ended::Done)
+}
+
+/// Checks: what their findings are called is their id, where it is not that of a signature.
+fn of_checks(checks: &[About], format: Format) -> Result<Ended> {
+    let mut out = output::Stream::new(format);
+    for (n, check) in checks.iter().enumerate() {
+        let before = if n == 0 { "" } else { "\n" };
+        out.push(check, || {
+            let needs = if check.needs.is_empty() {
+                String::new()
+            } else {
+                format!("\n  needs     {}", check.needs.join("; "))
+            };
+            let metrics = check.metrics.join(", ");
+            let looks = if metrics.is_empty() { String::new() } else { format!("\n  looks at  {metrics}") };
+            format!("{before}{}  a check of casefile check\n  finds     {}{needs}{looks}", check.id, check.title)
+        })?;
     }
     out.finish()?;
     Ok(Ended::Done)
