@@ -1,6 +1,6 @@
 //! The review of an incident that is being sealed: its checks read the very entries that the archive will have.
 //!
-//! What they find goes into the archive, and never holds it up: so much evidence as would make sealing wait is not looked at
+//! What they find goes into the archive, with the report of it, and never holds it up: so much evidence as would make sealing wait is not looked at
 //! (and the review says so), and when a check fails by a defect of ours the archive is sealed without a review.
 
 use std::io::{self, Cursor, Read};
@@ -43,25 +43,30 @@ pub fn reviewed(
 }
 
 fn looked_at(entries: &Arc<Vec<Entry>>, incident: IncidentFile, coverage: &Coverage) -> Vec<(EntryPath, Vec<u8>)> {
+    let mut casefile =
+        CaseFile { entries: Box::new(Sealing::new(Arc::clone(entries))), incident, coverage: coverage.clone() };
     let look = || {
-        let mut casefile =
-            CaseFile { entries: Box::new(Sealing::new(Arc::clone(entries))), incident, coverage: coverage.clone() };
         let review = Review::of(&mut casefile, &catalogue().signatures, Some(SEALING_BUDGET)).map_err(|e| chain(&e))?;
-        let mut made: Vec<_> = review.documents().map_err(|e| chain(&e))?.into();
-        let documents = Documents::of(review).map_err(|e| chain(&e))?;
-        let report = report_html(&mut casefile, &documents, Some(SEALING_BUDGET));
-        made.push((layout::path(layout::REPORT), report));
-        Ok::<_, String>(made)
+        let documents = review.documents().map_err(|e| chain(&e))?;
+        Ok((documents, Documents::of(review).map_err(|e| chain(&e))?))
     };
-    match catch_unwind(AssertUnwindSafe(look)) {
-        Ok(Ok(documents)) => documents,
+    let Some((documents, shown)) = guarded("review", look) else { return Vec::new() };
+    let report = || Ok(report_html(&mut casefile, &shown, Some(SEALING_BUDGET)));
+    let report = guarded("report", report).map(|page| (layout::path(layout::REPORT), page));
+    documents.into_iter().chain(report).collect()
+}
+
+/// What it makes; `None` when it fails, which is logged.
+fn guarded<T>(what: &str, make: impl FnOnce() -> Result<T, String>) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(make)) {
+        Ok(Ok(made)) => Some(made),
         Ok(Err(error)) => {
-            tracing::warn!(error, "the archive is sealed without a review");
-            Vec::new()
+            tracing::warn!(what, error, "the archive is sealed without one of its documents");
+            None
         }
         Err(_) => {
-            tracing::warn!("the archive is sealed without a review: a check ended in a defect of ours");
-            Vec::new()
+            tracing::warn!(what, "the archive is sealed without one of its documents: a defect of ours");
+            None
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Lines: of all logs in the order of time, of one entry around a place, and those that a citation points at, with their offset and digest.
 
+use std::fmt::Write;
 use std::io::{BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 
@@ -15,7 +16,6 @@ use super::documents::Documents;
 use super::query::{Query, Refused};
 use super::templates::{Seen, Template, Templates};
 use crate::casefile::{CaseFile, CaseFileError, chain};
-use crate::display::escaped;
 use crate::finding::Evidence;
 use crate::logs::{self, Selector};
 
@@ -231,9 +231,18 @@ pub(crate) fn templates(
     Ok((all.finish(anomaly), others))
 }
 
+/// The text as it stands there, cut; bytes that are no text as `\xff`. A backslash stays one: this is read, and not made bytes again.
 fn text(bytes: &[u8]) -> (String, bool) {
     let cut = bytes.len() > MAX_TEXT;
-    (escaped(bytes.get(..MAX_TEXT).unwrap_or(bytes)), cut)
+    let mut out = String::new();
+    for piece in bytes.get(..MAX_TEXT).unwrap_or(bytes).utf8_chunks() {
+        out.push_str(piece.valid());
+        for byte in piece.invalid() {
+            // Writing to a String does not fail.
+            let _infallible = write!(out, "\\x{byte:02x}");
+        }
+    }
+    (out, cut)
 }
 
 /// `lines?entry=&line=&around=`.
@@ -266,7 +275,8 @@ pub(crate) fn cited<'d>(
     let mut cited = Cited { evidence, findings: citing.map(|f| f.id.as_str()).collect(), around: None, unread: None };
     if let (Some(entry), Some(line)) = (&evidence.entry, evidence.line) {
         match lines_around(case, entry, line, around) {
-            Ok(around) => cited.around = Some(around),
+            // While an archive is being sealed there is no manifest yet.
+            Ok(around) => cited.around = Some(Around { sha256: around.sha256.or(evidence.sha256), ..around }),
             Err(refused) => cited.unread = Some(refused.to_string()),
         }
     }

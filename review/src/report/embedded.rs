@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use casefile_proto::ids::NodeName;
+use casefile_proto::item::EntryPath;
 use casefile_proto::time::{WallTime, Window};
 use casefile_proto::units::Bytes;
 use serde::Serialize;
@@ -123,8 +124,14 @@ pub(super) fn embedded(case: &mut CaseFile, documents: &Documents, budget: Optio
         left.push(format!("{} findings of the lowest rank", shown.findings.len() - MAX_FINDINGS));
         shown.findings.truncate(MAX_FINDINGS);
     }
-    let (series, nodes) = series(case, &shown, (window, cols), &mut work, &mut left);
-    let (lines, templates) = lines(case, &shown, work, &mut left);
+    let mut room = budget.map_or(u64::MAX, |budget| budget.0);
+    let (series, nodes) = series(case, &shown, (window, cols), &mut room, &mut left);
+    let (lines, templates) = if take(case, None, "logs/", &mut room) {
+        lines(case, &shown, &mut left)
+    } else {
+        left.push("log lines: there are so many that they would have held up sealing".to_owned());
+        (Vec::new(), json!({ "templates": [], "left_out": 0, "others": 0, "anomaly": null }))
+    };
     let evidence = evidence(case, &shown, &mut left);
     let timeline = timeline(&shown, &mut left);
     let grave =
@@ -159,7 +166,7 @@ fn series(
     case: &mut CaseFile,
     documents: &Documents,
     (window, cols): (Window, usize),
-    work: &mut u64,
+    to_read: &mut u64,
     left: &mut Vec<String>,
 ) -> (Vec<Packed>, BTreeMap<String, Value>) {
     let nodes = ranked(case, &documents.findings);
@@ -176,12 +183,10 @@ fn series(
     let (mut packed, mut views, mut without) = (Vec::new(), BTreeMap::new(), 0_usize);
     let mut uncharted = 0_usize;
     for (node, _) in &nodes {
-        let size = cost(case, Some(node), is_recording);
-        if size > *work {
-            uncharted += 1;
+        if !take(case, Some(node), "recording/", to_read) {
+            left.push(format!("the series of {node}: so much would have held up sealing"));
             continue;
         }
-        *work -= size;
         let more = cited.remove(node).unwrap_or_default();
         let names: Vec<&str> = STRIPS.iter().chain(CHARTS).copied().chain(more.iter().map(String::as_str)).collect();
         let wanted = |name: &str| derived::needed(&names, name) || derived::needed(use_matrix::WANTED, name);
@@ -212,6 +217,16 @@ fn series(
         left.push(format!("the charts of {uncharted} nodes: so many recordings would have held up sealing"));
     }
     (packed, views)
+}
+
+/// Whether what lies below `prefix` of this node (of all, when none is named) may be read: then it is taken off what may still be.
+fn take(case: &CaseFile, node: Option<&NodeName>, prefix: &str, room: &mut u64) -> bool {
+    let size = |entry: &EntryPath| case.entries.find(entry).map_or(0, |found| found.size);
+    let below = case.node_entries(node).filter(|(_, _, item)| item.as_str().starts_with(prefix));
+    let size: u64 = below.map(|(_, entry, _)| size(&entry)).sum();
+    let fits = size <= *room;
+    *room = room.saturating_sub(size);
+    fits
 }
 
 /// The largest strands, and of containers those of the pods that findings are about before them.

@@ -82,7 +82,12 @@ fn verdict(html: &mut Html, documents: &Documents) {
     });
     html.raw("\"><p class=\"sentence\">");
     match documents.verdict("sentence").and_then(Value::as_str) {
-        Some(sentence) => citing(html, sentence),
+        Some(sentence) => {
+            for (n, part) in sentence_lines(sentence).into_iter().enumerate() {
+                html.raw(if n > 0 { "<br>" } else { "" });
+                citing(html, part);
+            }
+        }
         None => {
             html.raw("This case file holds no review: its findings have not been looked for.");
         }
@@ -97,6 +102,23 @@ fn verdict(html: &mut Html, documents: &Documents) {
         html.text(&format!(" ({})", part("finding"))).raw("</p>\n");
     }
     html.raw("</section>\n");
+}
+
+/// The sentence, a line for each node that it names: it has `; node: ` between them.
+fn sentence_lines(sentence: &str) -> Vec<&str> {
+    let mut lines = Vec::new();
+    let (mut begin, mut from) = (0, 0);
+    while let Some(at) = sentence[from..].find("; ").map(|at| from + at) {
+        let rest = &sentence[at + 2..];
+        let name = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "-._".contains(c)));
+        if name.is_some_and(|end| end > 0 && rest[end..].starts_with(": ")) {
+            lines.push(&sentence[begin..at]);
+            begin = at + 2;
+        }
+        from = at + 2;
+    }
+    lines.push(&sentence[begin..]);
+    lines
 }
 
 /// A text in which what it cites, `[E1, E2]`, leads to where that is told.
@@ -119,7 +141,16 @@ fn citing(html: &mut Html, text: &str) {
 
 /// `[E5]`, which leads to where E5 is told.
 fn reference(html: &mut Html, reference: &str) {
-    html.raw("<a class=\"cite\" href=\"#told-").text(reference).raw("\">[").text(reference).raw("]</a>");
+    if is_reference(reference) {
+        html.raw("<a class=\"cite\" href=\"#told-").text(reference).raw("\">[").text(reference).raw("]</a>");
+    } else {
+        html.text(&format!("[{reference}]"));
+    }
+}
+
+/// Whether it is one of our names for evidence, and may stand in an attribute.
+fn is_reference(text: &str) -> bool {
+    text.strip_prefix('E').is_some_and(|n| !n.is_empty() && n.len() < 10 && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn severity(html: &mut Html, severity: Severity) {
@@ -189,7 +220,7 @@ fn fact(html: &mut Html, name: &'static str, value: Option<&str>) {
 
 fn proof(html: &mut Html, evidence: &Evidence, first: bool) {
     html.raw("<li");
-    if first {
+    if first && is_reference(&evidence.reference) {
         html.raw(" id=\"told-").text(&evidence.reference).raw("\"");
     }
     html.raw("><b>").text(&evidence.reference).raw("</b> <span>");
@@ -336,5 +367,20 @@ fn sections(html: &mut Html, sections: &[Section]) {
         if let Some(todo) = section.todo {
             html.raw("<p class=\"todo\">TODO ").text(todo).raw("</p>\n");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_has_a_line_for_each_node_and_no_more() {
+        let sentence =
+            "db-01: a disk stopped at 1 [E1]; web-02: killed, 2 times; it used 2 GiB [E5]; and 2 more. Of n7 not all.";
+        let lines = sentence_lines(sentence);
+        assert_eq!(lines.len(), 2);
+        assert!(lines[1].starts_with("web-02: ") && lines[1].ends_with("not all."));
+        assert_eq!(sentence_lines(""), [""]);
     }
 }

@@ -14,8 +14,8 @@ use crate::casefile::CaseFile;
 use crate::page::documents::Documents;
 use html::{Html, json_in_html};
 
-/// The report of a case file with these findings. Never fails: what cannot be read, and what would cost more than the budget (as
-/// [`crate::review::SEALING_BUDGET`]), is named in it.
+/// The report of a case file with these findings. Never fails: what cannot be read is named in it, and so is what is not read because
+/// it lies beyond the budget (bytes of recordings and logs; by bytes and not by time, so that the same evidence gives the same report).
 pub fn report_html(case: &mut CaseFile, documents: &Documents, budget: Option<Bytes>) -> Vec<u8> {
     let embedded = embedded::embedded(case, documents, budget);
     let (script, style) = (bundle::script(), bundle::style());
