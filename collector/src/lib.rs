@@ -157,11 +157,6 @@ impl Drop for Ending {
     }
 }
 
-/// The page.
-fn page() -> Option<rest::page::Page> {
-    Some(rest::page::Page::new(casefile_review::page::ASSETS, casefile_review::page::answer))
-}
-
 impl Http {
     fn start(listener: TcpListener, addr: SocketAddr, tls: Option<TlsAcceptor>, site: rest::Site) -> Self {
         let has_tls = tls.is_some();

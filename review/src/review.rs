@@ -276,7 +276,7 @@ pub(crate) fn cost(casefile: &CaseFile, node: Option<&NodeName>, wanted: impl Fn
 }
 
 /// Whether an item is a part of a recording.
-pub(crate) fn is_recording(item: &str) -> bool {
+fn is_recording(item: &str) -> bool {
     item.starts_with("recording/")
 }
 

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use casefile_proto::ids::NodeName;
-use casefile_proto::item::EntryPath;
 use casefile_proto::time::{WallTime, Window};
 use casefile_proto::units::Bytes;
 use serde::Serialize;
@@ -20,7 +19,7 @@ use crate::page::lines::{LogLine, cited, log_line};
 use crate::page::series::{columns, largest};
 use crate::page::templates::{Seen, Templates};
 use crate::page::{compare, node, overview, postmortem};
-use crate::review::{cost, is_recording};
+use crate::review::cost;
 use crate::seriesset::SeriesSet;
 use crate::use_matrix;
 
@@ -116,7 +115,6 @@ pub(super) struct Embedded {
 /// Reads what a report carries.
 pub(super) fn embedded(case: &mut CaseFile, documents: &Documents, budget: Option<Bytes>) -> Embedded {
     let mut left = Vec::new();
-    let mut work = budget.map_or(u64::MAX, |budget| budget.0);
     let window = case.incident.window;
     let cols = usize::try_from(window.duration().as_secs()).unwrap_or(COLUMNS).clamp(MIN_COLUMNS, COLUMNS);
     let mut shown = documents.clone();
@@ -180,11 +178,10 @@ fn series(
     // Every node's strips have their room before any node's charts.
     let strip_room = nodes.len() * STRIPS.len() * (2 * cols + 200);
     let mut room = MAX_SERIES.saturating_sub(strip_room);
-    let (mut packed, mut views, mut without) = (Vec::new(), BTreeMap::new(), 0_usize);
-    let mut uncharted = 0_usize;
+    let (mut packed, mut views, mut without, mut unread) = (Vec::new(), BTreeMap::new(), 0_usize, 0_usize);
     for (node, _) in &nodes {
         if !take(case, Some(node), "recording/", to_read) {
-            left.push(format!("the series of {node}: so much would have held up sealing"));
+            unread += 1;
             continue;
         }
         let more = cited.remove(node).unwrap_or_default();
@@ -210,22 +207,22 @@ fn series(
             }
         }
     }
+    if unread > 0 {
+        left.push(format!("the charts of {unread} nodes: so many recordings would have held up sealing"));
+    }
     if without > 0 {
         left.push(format!("{without} series of nodes with fewer findings"));
-    }
-    if uncharted > 0 {
-        left.push(format!("the charts of {uncharted} nodes: so many recordings would have held up sealing"));
     }
     (packed, views)
 }
 
-/// Whether what lies below `prefix` of this node (of all, when none is named) may be read: then it is taken off what may still be.
-fn take(case: &CaseFile, node: Option<&NodeName>, prefix: &str, room: &mut u64) -> bool {
-    let size = |entry: &EntryPath| case.entries.find(entry).map_or(0, |found| found.size);
-    let below = case.node_entries(node).filter(|(_, _, item)| item.as_str().starts_with(prefix));
-    let size: u64 = below.map(|(_, entry, _)| size(&entry)).sum();
-    let fits = size <= *room;
-    *room = room.saturating_sub(size);
+/// Takes the cost of items from the room that is left, when it fits.
+fn take(case: &CaseFile, node: Option<&NodeName>, below: &str, room: &mut u64) -> bool {
+    let cost = cost(case, node, |item| item.starts_with(below));
+    let fits = cost <= *room;
+    if fits {
+        *room -= cost;
+    }
     fits
 }
 
@@ -295,11 +292,7 @@ fn steps(values: &[Option<f64>], lo: f64, hi: f64) -> String {
 }
 
 /// The lines around findings, and the templates of all lines: in one pass over the logs.
-fn lines(case: &mut CaseFile, documents: &Documents, work: u64, left: &mut Vec<String>) -> (Vec<LogLine>, Value) {
-    if cost(case, None, |item| item.starts_with("logs/")) > work {
-        left.push("the lines around the findings: so many logs would have held up sealing".to_owned());
-        return (Vec::new(), json!({ "templates": [], "left_out": 0, "others": 0, "anomaly": null }));
-    }
+fn lines(case: &mut CaseFile, documents: &Documents, left: &mut Vec<String>) -> (Vec<LogLine>, Value) {
     let mut around: BTreeMap<NodeName, Vec<(WallTime, WallTime, usize)>> = BTreeMap::new();
     for finding in documents.findings.iter().filter(|f| f.severity > Severity::Info) {
         for evidence in finding.evidence.iter().take(3) {

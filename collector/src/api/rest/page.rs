@@ -13,7 +13,6 @@ use casefile_proto::ids::IncidentId;
 use casefile_proto::incident::SealedArchive;
 use casefile_review::casefile::CaseFile;
 use casefile_review::page::CONTENT_SECURITY_POLICY;
-pub use casefile_review::page::{Answer as Reply, Asset};
 use tokio::sync::Semaphore;
 
 use super::asked::Asked;
@@ -29,6 +28,9 @@ const INDEX: &str = "index.html";
 
 /// Questions about case files that are answered at a time, each on a thread of its own; others wait.
 const ANSWERING: usize = 4;
+
+/// One file of the page, and what is answered to a question about a case file.
+pub use casefile_review::page::{Answer as Reply, Asset};
 
 /// Answers a question about a case file: the path below its address, and what stands behind the question mark.
 pub type Answer = fn(&mut CaseFile, &str, &str) -> Reply;
