@@ -221,7 +221,7 @@ fn beyond_the_budget_nothing_is_read_and_the_report_says_so() {
         data["series"]["list"].as_array().unwrap().is_empty() && data["logs"]["lines"].as_array().unwrap().is_empty()
     );
     let left = data["left"].to_string();
-    assert!(left.contains("the series of db-01") && left.contains("log lines"), "{left}");
+    assert!(left.contains("the charts of 12 nodes") && left.contains("log lines"), "{left}");
     assert!(small.contains("An NVMe controller stopped working"));
 }
 
