@@ -52,6 +52,8 @@ function drawHead(review, screen) {
       h("span", { class: "right" }, zone, h("button", { type: "button", class: "help", title: "keys (?)", on: { click: help } }, "?"))),
     h("nav", { "aria-label": "screens" }, (inCase ? CASE_SCREENS : LIVE_SCREENS.filter(([name]) => name !== "progress" || screen === "progress")).map(tab),
       inCase && source.collector && h("button", { type: "button", class: "tab back", on: { click: () => go({ screen: "incidents", inc: null, t: null }) } }, "all incidents")));
+  const tabs = head.querySelector("nav"), current = head.querySelector("[aria-current]");
+  if (current) tabs.scrollLeft = current.offsetLeft - tabs.clientWidth / 2 + current.clientWidth / 2;
   document.title = (inCase && incident ? (incident.id || incident.title) + " · " : "") + "casefile";
 }
 

@@ -14,6 +14,7 @@ export function theme() {
   themeNow = {
     ink: get("ink"), muted: get("muted"), rule: get("rule"), paper: get("paper"), panel: get("panel"), accent: get("accent"),
     fatal: get("fatal"), error: get("error"), warning: get("warning"), info: get("info"), quiet: get("quiet"), hatch: get("hatch"),
+    ramp: [1, 2, 3, 4].map((n) => get("ramp" + n)),
     lines: [1, 2, 3, 4, 5, 6, 7, 8].map((n) => get("line" + n)),
   };
   return themeNow;

@@ -64,7 +64,7 @@ export async function heatScreen(source, at) {
     const ctx = scale.getContext("2d");
     const colours = theme();
     const gradient = ctx.createLinearGradient(0, 0, scale.width, 0);
-    [colours.panel, colours.quiet, colours.warning, colours.fatal].forEach((c, n) => gradient.addColorStop(n / 3, c));
+    colours.ramp.forEach((c, n) => gradient.addColorStop(n / 3, c));
     ctx.fillStyle = gradient;
     ctx.fillRect(0, 0, scale.width, scale.height);
   });

@@ -107,11 +107,11 @@ export class Lanes {
 
 let rampOf = "", rampNow = null;
 
-// From paper over the quiet colour to the worst: brightness alone tells it, whatever colours a person sees.
+// From paper to what stands out most: brightness alone tells it, whatever colours a person sees.
 function ramp(colours) {
-  const key = colours.paper + colours.quiet + colours.fatal;
+  const key = colours.ramp.join();
   if (key === rampOf) return rampNow;
-  const parts = [colours.panel, colours.quiet, colours.warning, colours.fatal].map((c) => parseInt(c.slice(1), 16));
+  const parts = colours.ramp.map((c) => parseInt(c.slice(1), 16));
   rampNow = new Uint32Array(256);
   for (let n = 0; n < 256; n += 1) {
     const place = n / 255 * (parts.length - 1), k = Math.min(parts.length - 2, Math.floor(place)), part = place - k;
