@@ -105,9 +105,14 @@ pub fn merged(
     memory: usize,
     each: &mut dyn FnMut(&Line<'_>) -> ControlFlow<()>,
 ) -> Result<Told, CaseFileError> {
-    let mut gather = Gather { selector, sorter: Sorter::new(memory), taken: Vec::new(), told: Told::default() };
+    let mut sorter = Sorter::new(memory);
+    // What bears no time comes before everything that does.
+    let mut push = |_: &Log, at: Option<WallTime>, head: Head, text: &[u8]| {
+        sorter.push(at.map_or(i64::MIN, WallTime::nanos), &head.pack(), text).map(|()| ControlFlow::Continue(()))
+    };
+    let mut gather = Gather { selector, each: &mut push, stopped: false, taken: Vec::new(), told: Told::default() };
     let logs = gather.all(casefile)?;
-    let Gather { sorter, taken, mut told, .. } = gather;
+    let Gather { taken, mut told, .. } = gather;
     let first = |log: usize| match selector.tail {
         Some(tail) => taken[log].saturating_sub(tail),
         None => 0,
@@ -135,6 +140,37 @@ pub fn merged(
     Ok(told)
 }
 
+/// Calls `each` for every selected record, log by log in the order of the archive: nothing is kept, neither in memory nor on disk.
+/// `tail` of the selector is not looked at.
+///
+/// # Errors
+/// Never for what is damaged in the case file: that is told.
+pub fn unsorted(
+    casefile: &mut CaseFile,
+    selector: &Selector,
+    each: &mut dyn FnMut(&Line<'_>) -> ControlFlow<()>,
+) -> Result<Told, CaseFileError> {
+    let (mut shown, mut untimed) = (0, 0);
+    let mut give = |log: &Log, at: Option<WallTime>, head: Head, text: &[u8]| {
+        shown += 1;
+        untimed += u64::from(at.is_none());
+        Ok(each(&Line {
+            log,
+            when: head.at.zip(at).map(|(node, corrected)| When { corrected, node }),
+            number: head.line,
+            stream: head.stream,
+            text,
+            continues: head.continues,
+        }))
+    };
+    let mut gather = Gather { selector, each: &mut give, stopped: false, taken: Vec::new(), told: Told::default() };
+    let logs = gather.all(casefile)?;
+    let mut told = gather.told;
+    (told.shown, told.untimed) = (shown, untimed);
+    tell(casefile, selector, &logs, &mut told);
+    Ok(told)
+}
+
 /// A time of a node on the collector's clock.
 pub(crate) fn corrected(at: WallTime, clock: Option<ClockOffset>) -> WallTime {
     match clock.and_then(ClockOffset::apart) {
@@ -143,10 +179,15 @@ pub(crate) fn corrected(at: WallTime, clock: Option<ClockOffset>) -> WallTime {
     }
 }
 
-/// The first pass: reads, selects and sorts.
+/// What is done with a record that is selected: its log, its time on the collector's clock, what else is known of it, its text.
+type Take<'a> = &'a mut dyn FnMut(&Log, Option<WallTime>, Head, &[u8]) -> std::io::Result<ControlFlow<()>>;
+
+/// The first pass: reads and selects.
 struct Gather<'a> {
     selector: &'a Selector,
-    sorter: Sorter,
+    each: Take<'a>,
+    /// Nobody wants more.
+    stopped: bool,
     /// How many records of each log were taken.
     taken: Vec<u64>,
     told: Told,
@@ -176,7 +217,9 @@ impl Gather<'_> {
                 let times = times.remove(&entry);
                 let log = Log { node: node.clone(), entry, origin, clock, asked, times };
                 self.taken.push(0);
-                self.one(casefile, &log, logs.len())?;
+                if !self.stopped {
+                    self.one(casefile, &log, logs.len())?;
+                }
                 logs.push(log);
             }
         }
@@ -235,7 +278,7 @@ impl Gather<'_> {
         let mut grammar = Grammar::new(&log.origin.source, log.times.as_deref(), sample, log.asked);
         let mut failed = Ok(());
         let ended = records(&mut read, &mut grammar, &mut |record| match self.take(log, number, record) {
-            Ok(()) => ControlFlow::Continue(()),
+            Ok(flow) => flow,
             Err(error) => {
                 failed = Err(CaseFileError::Sort(error));
                 ControlFlow::Break(())
@@ -248,15 +291,15 @@ impl Gather<'_> {
         Ok(())
     }
 
-    fn take(&mut self, log: &Log, number: usize, record: &Record<'_>) -> std::io::Result<()> {
+    fn take(&mut self, log: &Log, number: usize, record: &Record<'_>) -> std::io::Result<ControlFlow<()>> {
         let at = record.at.map(|at| corrected(at, log.clock));
         let inside = self.selector.range.is_none_or(|range| at.is_some_and(|at| range.contains(at)));
         if !self.selector.wants_text(record.text) {
-            return Ok(());
+            return Ok(ControlFlow::Continue(()));
         }
         if !inside {
             self.told.unplaced += u64::from(at.is_none());
-            return Ok(());
+            return Ok(ControlFlow::Continue(()));
         }
         let order = self.taken[number];
         self.taken[number] += 1;
@@ -268,8 +311,9 @@ impl Gather<'_> {
             stream: record.stream,
             continues: record.continues,
         };
-        // What bears no time comes before everything that does.
-        self.sorter.push(at.map_or(i64::MIN, WallTime::nanos), &head.pack(), record.text)
+        let flow = (self.each)(log, at, head, record.text)?;
+        self.stopped = flow.is_break();
+        Ok(flow)
     }
 }
 

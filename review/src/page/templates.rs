@@ -86,8 +86,14 @@ impl Templates {
         };
         let one = &mut self.all[number];
         one.count += 1;
-        one.first = one.first.or(seen.at);
-        one.last = seen.at.or(one.last);
+        // Lines come log by log: the first is the earliest of all of them.
+        if seen.at.is_some_and(|at| one.first.is_none_or(|first| at < first)) {
+            one.first = seen.at;
+            seen.entry.clone_into(&mut one.entry);
+            one.line = seen.line;
+            cut(seen.text).clone_into(&mut one.sample);
+        }
+        one.last = one.last.max(seen.at);
         if one.nodes.len() < MAX_NODES && !one.nodes.iter().any(|n| n == seen.node) {
             one.nodes.push(seen.node.to_owned());
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use casefile_proto::ids::NodeName;
+use casefile_proto::item::EntryPath;
 use casefile_proto::time::{WallTime, Window};
 use casefile_proto::units::Bytes;
 use serde::Serialize;
@@ -53,8 +54,8 @@ const MAX_FINDINGS: usize = 400;
 const MAX_COMPARED: usize = 8;
 /// Rows of one comparison.
 const COMPARED_ROWS: usize = 60;
-/// What is held in memory while logs are sorted.
-const MEMORY: usize = 32 << 20;
+/// Lines that are looked at for that: the first of each log around each finding.
+const MAX_CANDIDATES: usize = 10_000;
 
 /// What every node has: the strips of the timeline.
 const STRIPS: &[&str] = &[
@@ -291,18 +292,19 @@ fn steps(values: &[Option<f64>], lo: f64, hi: f64) -> String {
     out
 }
 
-/// The lines around findings, and the templates of all lines: in one pass over the logs.
+/// The lines around findings, and the templates of all lines: in one pass over the logs, of which nothing else is kept.
 fn lines(case: &mut CaseFile, documents: &Documents, left: &mut Vec<String>) -> (Vec<LogLine>, Value) {
-    let mut around: BTreeMap<NodeName, Vec<(WallTime, WallTime, usize)>> = BTreeMap::new();
+    let mut around: BTreeMap<NodeName, Vec<Around>> = BTreeMap::new();
     for finding in documents.findings.iter().filter(|f| f.severity > Severity::Info) {
         for evidence in finding.evidence.iter().take(3) {
             if let (Some(node), Some(at)) = (&evidence.node, evidence.at) {
-                around.entry(node.clone()).or_default().push((at.before(LINES_AROUND), at.after(LINES_AROUND), 0));
+                let place = Around { from: at.before(LINES_AROUND), until: at.after(LINES_AROUND), taken: 0, of: None };
+                around.entry(node.clone()).or_default().push(place);
             }
         }
     }
     let (mut lines, mut templates, mut total) = (Vec::new(), Templates::default(), 0_u64);
-    let told = logs::merged(case, &Selector::default(), MEMORY, &mut |line| {
+    let told = logs::unsorted(case, &Selector::default(), &mut |line| {
         if line.continues {
             return ControlFlow::Continue(());
         }
@@ -317,16 +319,27 @@ fn lines(case: &mut CaseFile, documents: &Documents, left: &mut Vec<String>) -> 
             text: &shown.text,
         });
         let places = shown.at.zip(around.get_mut(&shown.node));
-        let place = places.and_then(|(at, all)| all.iter_mut().find(|(from, until, _)| *from <= at && at <= *until));
-        if let Some((_, _, taken)) = place
-            && *taken < MAX_LINES_EACH
-            && lines.len() < MAX_LINES
+        let place = places.and_then(|(at, all)| all.iter_mut().find(|p| p.from <= at && at <= p.until));
+        if let Some(place) = place
+            && place.takes(&shown)
+            && lines.len() < MAX_CANDIDATES
         {
-            *taken += 1;
             lines.push(shown);
         }
         ControlFlow::Continue(())
     });
+    lines.sort_by(|a, b| (a.at, &a.node, &a.entry, a.line).cmp(&(b.at, &b.node, &b.entry, b.line)));
+    let mut taken: BTreeMap<(NodeName, usize), usize> = BTreeMap::new();
+    lines.retain(|line| {
+        let places = line.at.zip(around.get(&line.node));
+        let Some(place) = places.and_then(|(at, all)| all.iter().position(|p| p.from <= at && at <= p.until)) else {
+            return false;
+        };
+        let taken = taken.entry((line.node.clone(), place)).or_default();
+        *taken += 1;
+        *taken <= MAX_LINES_EACH
+    });
+    lines.truncate(MAX_LINES);
     match told {
         Ok(told) => {
             left.extend(told.damaged.iter().map(|(entry, why)| format!("a part of {entry}: {why}")));
@@ -343,6 +356,26 @@ fn lines(case: &mut CaseFile, documents: &Documents, left: &mut Vec<String>) -> 
     let left_out = all.len().saturating_sub(MAX_TEMPLATES);
     all.truncate(MAX_TEMPLATES);
     (lines, json!({ "templates": all, "left_out": left_out, "others": others, "anomaly": anomaly }))
+}
+
+/// A part of the window of which lines are taken.
+struct Around {
+    from: WallTime,
+    until: WallTime,
+    /// How many of the log that is read now.
+    taken: usize,
+    of: Option<EntryPath>,
+}
+
+impl Around {
+    /// Whether one more line is taken: no log may take the room of another.
+    fn takes(&mut self, line: &LogLine) -> bool {
+        if self.of.as_ref() != Some(&line.entry) {
+            (self.of, self.taken) = (Some(line.entry.clone()), 0);
+        }
+        self.taken += 1;
+        self.taken <= MAX_LINES_EACH
+    }
 }
 
 fn evidence(case: &mut CaseFile, documents: &Documents, left: &mut Vec<String>) -> BTreeMap<String, Value> {
