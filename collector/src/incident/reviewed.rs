@@ -15,7 +15,7 @@ use casefile_proto::item::EntryPath;
 use casefile_review::casefile::CaseFile;
 use casefile_review::entries::Entries;
 use casefile_review::page::documents::Documents;
-use casefile_review::report::report_html;
+use casefile_review::report::{self, report_html};
 use casefile_review::review::{Review, SEALING_BUDGET};
 use casefile_review::signatures::catalogue::catalogue;
 
@@ -51,8 +51,8 @@ fn looked_at(entries: &Arc<Vec<Entry>>, incident: IncidentFile, coverage: &Cover
         Ok((documents, Documents::of(review).map_err(|e| chain(&e))?))
     };
     let Some((documents, shown)) = guarded("review", look) else { return Vec::new() };
-    let report = || Ok(report_html(&mut casefile, &shown, Some(SEALING_BUDGET)));
-    let report = guarded("report", report).map(|page| (layout::path(layout::REPORT), page));
+    let page = || Ok(report_html(&mut casefile, &shown, Some(report::SEALING_BUDGET)));
+    let report = guarded("report", page).map(|page| (layout::path(layout::REPORT), page));
     documents.into_iter().chain(report).collect()
 }
 

@@ -14,6 +14,10 @@ use crate::casefile::CaseFile;
 use crate::page::documents::Documents;
 use html::{Html, json_in_html};
 
+/// The most that is read for a report when an archive is sealed, counted as [`crate::review::SEALING_BUDGET`] is: half as much as
+/// for the checks, because each line is shown or counted.
+pub const SEALING_BUDGET: Bytes = Bytes::mib(256);
+
 /// The report of a case file with these findings. Never fails: what cannot be read is named in it, and so is what is not read because
 /// it lies beyond the budget (bytes of recordings and logs; by bytes and not by time, so that the same evidence gives the same report).
 pub fn report_html(case: &mut CaseFile, documents: &Documents, budget: Option<Bytes>) -> Vec<u8> {
