@@ -7,8 +7,8 @@ use std::fmt::Write;
 
 /// The text with everything that a terminal could obey, or that reorders or hides text, as `\u{…}`; tabs stay.
 ///
-/// Escaped are control characters (C0, DEL, C1: among them ESC and CR), bidirectional controls, zero-width characters
-/// and the invisible "tag" characters (Unicode TR 36 §2.5, CVE-2021-42574).
+/// Escaped are control characters (C0, DEL, C1: among them ESC and CR), bidirectional controls, and what nobody sees: zero-width
+/// characters, soft hyphens, fillers, "tag" characters (Unicode TR 36 §2.5, CVE-2021-42574). The page does the same (`ui/dom.js`).
 pub fn safe(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -72,9 +72,29 @@ pub fn safe_json(json: String) -> String {
 }
 
 fn is_unsafe(c: char) -> bool {
-    (c.is_control() && c != '\t')
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    (c.is_control() && c != '\t') || HIDDEN.iter().any(|(first, last)| (*first..=*last).contains(&c))
 }
+
+/// What reorders text or is not seen (Unicode: Bidi_Control, and of Default_Ignorable_Code_Point all but the selectors of variants that
+/// ordinary emoji have), and the two separators at which some take a line for ended.
+const HIDDEN: [(char, char); 16] = [
+    ('\u{ad}', '\u{ad}'),
+    ('\u{34f}', '\u{34f}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{17b4}', '\u{17b5}'),
+    ('\u{180b}', '\u{180f}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{2028}', '\u{202e}'),
+    ('\u{2060}', '\u{206f}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{ffa0}', '\u{ffa0}'),
+    ('\u{fff0}', '\u{fffb}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{e0000}', '\u{e0fff}'),
+];
 
 #[cfg(test)]
 mod tests {
@@ -87,6 +107,16 @@ mod tests {
         assert!(!shown.chars().any(is_unsafe), "{shown:?}");
         assert!(shown.starts_with("a\\u{1b}[2J"), "{shown}");
         assert!(shown.contains("\\u{202e}"));
+    }
+
+    #[test]
+    fn what_reorders_or_hides_text_is_shown_by_its_number() {
+        for (first, last) in HIDDEN {
+            for c in [first, last] {
+                let shown = safe(&format!("invoice{c}fdp.exe"));
+                assert_eq!(shown, format!("invoice\\u{{{:x}}}fdp.exe", u32::from(c)));
+            }
+        }
     }
 
     #[test]
@@ -109,7 +139,7 @@ mod tests {
 
     #[test]
     fn ordinary_text_in_any_language_stays() {
-        for text in ["plain\ttext", "größer → 日本語 🚀", ""] {
+        for text in ["plain\ttext", "größer → 日本語 🚀 ❤\u{fe0f}", ""] {
             assert_eq!(safe(text), text);
         }
         assert_eq!(safe_bytes(b"ok\xff"), "ok\u{fffd}");

@@ -94,7 +94,7 @@ fn unsure(review: &Review) -> Vec<String> {
         let whole: BTreeSet<_> = whole.flat_map(|row| &row.missing).map(String::as_str).collect();
         let why: Vec<_> =
             if checks.len() <= NAMED { whole.into_iter().collect() } else { why.iter().copied().collect() };
-        out.push(format!("{whose}{which}: {}", safe(&why.join("; "))));
+        out.push(format!("{whose}{}: {}", safe(&which), safe(&why.join("; "))));
     }
     out
 }
@@ -152,6 +152,7 @@ pub fn citation(incident: &IncidentFile, finding: &Finding, evidence: &Evidence)
     let node = evidence.node.as_ref().map(|node| format!(" {}", markdown(node.as_str()))).unwrap_or_default();
     let at = evidence.at.map(|at| format!(" {at}")).unwrap_or_default();
     let place = evidence.entry.as_ref().map(|entry| {
+        let entry = markdown(entry.as_str());
         let line = evidence.line.map(|line| format!(" line {line}")).unwrap_or_default();
         let digest = evidence.sha256.map(|d| format!(", sha256 {}…", &d.to_string()[..12])).unwrap_or_default();
         format!(" ({entry}{line}{digest})")
@@ -161,7 +162,7 @@ pub fn citation(incident: &IncidentFile, finding: &Finding, evidence: &Evidence)
     } else {
         markdown(&evidence.text)
     };
-    let reference = &evidence.reference;
+    let reference = markdown(&evidence.reference);
     let severity = word(finding.severity);
     format!("**{id} {reference}** {severity}{node}{at}: {what}{}", place.unwrap_or_default())
 }
@@ -171,34 +172,55 @@ pub fn finding_citation(incident: &IncidentFile, finding: &Finding) -> String {
     let id = incident.id.map_or_else(|| "case file".to_owned(), |id| id.to_string());
     let node = finding.node.as_ref().map(|node| format!(" {}", markdown(node.as_str()))).unwrap_or_default();
     let at = finding.first.map(|at| format!(" {at}")).unwrap_or_default();
-    let references: Vec<_> = finding.evidence.iter().map(|e| e.reference.as_str()).collect();
+    let references: Vec<_> = finding.evidence.iter().map(|e| markdown(&e.reference)).collect();
     format!(
         "**{id} {}** {}{node}{at}: {} ({})",
-        finding.id,
+        markdown(&finding.id),
         word(finding.severity),
         markdown(&finding.summary),
         references.join(", ")
     )
 }
 
-/// Text that Markdown shows as it is: nothing of it becomes markup, a link or HTML.
+/// Text that Markdown shows as it is: nothing of it becomes markup, a link, a mention, a formula or HTML.
 pub fn markdown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in safe(text).chars() {
+    let safe = safe(text);
+    // At the begin of a paragraph it would begin a list, or make a heading of what stands before it.
+    if safe.starts_with(['-', '=']) {
+        out.push('\\');
+    }
+    for c in safe.chars() {
         match c {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '&' => out.push_str("&amp;"),
             '\t' => out.push(' '),
-            // A bare address becomes a link in many readers; a colon that is written otherwise keeps it a text.
-            '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '(' | ')' | '#' | '+' | '!' | '|' | '~' | '@' => {
+            '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '(' | ')' | '#' | '+' | '!' | '|' | '~' | '$' | '^' => {
                 out.push('\\');
                 out.push(c);
             }
             _ => out.push(c),
         }
     }
-    out.replace("://", ":\u{200b}//").replace("www.", "www\u{200b}.")
+    unlinked(&out)
+}
+
+/// Addresses become links, and names of people mentions, in many readers by themselves, also where a backslash stands before them: a
+/// space of no width within them keeps them texts.
+fn unlinked(text: &str) -> String {
+    // Twice, for three in a row are two pairs.
+    let text = text.replace("//", "/\u{200b}/").replace("//", "/\u{200b}/").replace('@', "@\u{200b}");
+    let mut out = String::with_capacity(text.len());
+    for (n, c) in text.char_indices() {
+        let begins =
+            c == '.' && text[..n].get(n.saturating_sub(3)..).is_some_and(|www| www.eq_ignore_ascii_case("www"));
+        out.push_str(if begins { "\u{200b}." } else { "" });
+        if !begins {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// Text as code in Markdown, on one line. What could end the code, or the cell of a table around it, is text instead.
@@ -222,5 +244,7 @@ mod tests {
         assert!(!shown.contains('<') && !shown.contains("](") && !shown.contains("://") && !shown.contains('\x1b'));
         assert_eq!(code("a b\nd"), "`a b\\u{a}d`");
         assert_eq!(code("a\\|`b"), "a\\\\\\|\\`b");
+        assert_eq!(markdown("WwW.a.b me@b.c ftp://d"), "WwW\u{200b}.a.b me@\u{200b}b.c ftp:/\u{200b}/d");
+        assert_eq!(markdown("- $x$ [^1]"), "\\- \\$x\\$ \\[\\^1\\]");
     }
 }

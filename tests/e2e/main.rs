@@ -15,6 +15,7 @@ mod gpu;
 mod health;
 mod hostile_file;
 mod hostile_names;
+mod hostile_report;
 mod joining;
 mod killed_sealing;
 mod lanes;

@@ -10,6 +10,8 @@ pub mod client;
 pub mod disk;
 pub mod fleet;
 pub mod host;
+pub mod hostile_case;
+pub mod payloads;
 pub mod program;
 pub mod proxy;
 pub mod scrape;

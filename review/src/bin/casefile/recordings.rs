@@ -119,7 +119,7 @@ fn write_events(recording: &mut Recording, window: Option<Window>, format: Forma
 }
 
 fn point_text(point: &Point<'_>) -> String {
-    let labels: Vec<_> = point.labels.iter().map(|(k, v)| format!("{k}={}", safe(v))).collect();
+    let labels: Vec<_> = point.labels.iter().map(|(k, v)| format!("{}={}", safe(k), safe(v))).collect();
     format!("{} {} {} {}", point.time, safe(point.node.as_str()), point.value, labels.join(" ")).trim_end().to_owned()
 }
 
