@@ -1,6 +1,6 @@
 // The whole: which screen is shown, the head above it, the keys.
 
-import { ask, copy, h, link, replace, toast } from "./dom.js";
+import { ask, copy, h, link, replace, safeJson, toast, visible } from "./dom.js";
 import { clock, duration, isoTime, parseTime, setLocal, severityOf, stamp, zoneName } from "./words.js";
 import { clearDraw, go, look, lookAround, onState, pan, point, redraw, setWindow, startState, state, takeToken, view, zoom } from "./state.js";
 import { Api, Embedded } from "./source.js";
@@ -54,7 +54,7 @@ function drawHead(review, screen) {
       inCase && source.collector && h("button", { type: "button", class: "tab back", on: { click: () => go({ screen: "incidents", inc: null, t: null }) } }, "all incidents")));
   const tabs = head.querySelector("nav"), current = head.querySelector("[aria-current]");
   if (current) tabs.scrollLeft = current.offsetLeft - tabs.clientWidth / 2 + current.clientWidth / 2;
-  document.title = (inCase && incident ? (incident.id || incident.title) + " · " : "") + "casefile";
+  document.title = (inCase && incident ? visible(incident.id || incident.title) + " · " : "") + "casefile";
 }
 
 async function render() {
@@ -218,7 +218,7 @@ async function raw() {
   const review = await source.review();
   const answers = { evidence: () => source.evidence(state().e || review.findings[0].evidence[0].ref), node: () => source.node(state().node || review.nodes[0].node), timeline: () => source.timeline(), postmortem: () => source.postmortem() };
   const data = await (answers[screen] || (() => source.review()))();
-  const text = JSON.stringify(data, null, 2);
+  const text = safeJson(data);
   const dialog = h("dialog", { class: "raw-box" }, h("form", { method: "dialog" }, h("button", { class: "primary" }, "close"), " ", link("copy", () => copy(text))), h("pre", null, text.slice(0, 400000)));
   dialog.addEventListener("close", () => dialog.remove());
   document.body.appendChild(dialog);

@@ -1,10 +1,28 @@
 // Elements out of data. Every text goes through visible() into a text node: nothing from a node or an archive is ever markup.
 
 // What reorders, hides or controls text is shown as its number: an attacker wrote the log line.
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|\udb40[\udc00-\udc7f]/g;
+// The ranges are those of display.rs.
+const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb]|[\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}]/gu;
 
 export function visible(text) {
   return String(text).replace(HIDDEN, (c) => "\\u{" + c.codePointAt(0).toString(16) + "}");
+}
+
+// JSON that means the same, in which nothing hides text or controls a terminal that it is pasted into.
+export function safeJson(value) {
+  const unit = (c, n) => "\\u" + c.charCodeAt(n).toString(16).padStart(4, "0");
+  return JSON.stringify(value, null, 2).replace(HIDDEN, (c) => Array.from({ length: c.length }, (_, n) => unit(c, n)).join(""));
+}
+
+// Text that Markdown shows as it is, on one line: no markup, link, mention or element; as told.rs does it.
+export function markdownText(text) {
+  return visible(text).replace(/[\n\t]/g, " ").replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;")
+    .replace(/[\\`*_{}[\]()#+!|~$^]/g, "\\$&").replace(/^[-=]/, "\\$&")
+    .replace(/\/(?=\/)/g, "/\u200b").replaceAll("@", "@\u200b").replace(/www\./gi, (www) => www.slice(0, 3) + "\u200b.");
+}
+
+export function markdownCode(text) {
+  return "`" + (visible(text).replace(/[\n\t]/g, " ").replaceAll("`", "'").replaceAll("|", "\\|").trim() || "(empty)") + "`";
 }
 
 // An element: attributes (on: {event: function}, style: {property: value}), then children: elements, texts, lists; null is nothing.

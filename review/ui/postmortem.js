@@ -1,21 +1,21 @@
 // A post-mortem to begin with: what the case file knows, with its evidence; what only people know is left to them.
 
-import { copy, h, link } from "./dom.js";
+import { copy, h, link, markdownText } from "./dom.js";
 import { clock, parseTime } from "./words.js";
 import { bookmarks } from "./timeline.js";
 import { cite, citedText } from "./verdict.js";
 
 function asMarkdown(sections, title) {
-  const cell = (text) => text.replaceAll("|", "\\|").replaceAll("\n", " ").replaceAll("<", "&lt;");
+  const cell = markdownText;
   const out = ["# Post-mortem: " + cell(title)];
   for (const s of sections) {
-    out.push("", "## " + s.title, "");
+    out.push("", "## " + cell(s.title), "");
     for (const text of s.known) out.push("- " + cell(text));
     if (s.rows && s.rows.length > 0) {
       out.push("| Time (UTC) | Event | Data |", "| --- | --- | --- |");
       for (const [time, what, ref] of s.rows) out.push("| " + cell(time) + " | " + cell(what) + " | " + cell(ref) + " |");
     }
-    if (s.todo) out.push("", "_TODO: " + s.todo + "_");
+    if (s.todo) out.push("", "_TODO: " + cell(s.todo) + "_");
   }
   return out.join("\n") + "\n";
 }

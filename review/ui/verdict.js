@@ -1,6 +1,6 @@
 // The first screen: one sentence with its evidence, the findings in order of rank, what is missing, what had changed.
 
-import { copy, h, link, table } from "./dom.js";
+import { copy, h, link, markdownCode, markdownText, table } from "./dom.js";
 import { clock, counted, duration, glyph, parseTime, second, SEVERITIES, severityOf, STATES } from "./words.js";
 import { go, lookAround, onDraw, view } from "./state.js";
 import { drawHatch, drawTimes, fit, navigable, theme } from "./chart.js";
@@ -51,12 +51,13 @@ export function showAt(finding) {
 
 // A line for a chat or a post-mortem, with what it rests on.
 export function citation(review, finding, evidence) {
-  const id = review.incident.id || review.incident.title;
+  const id = markdownText(review.incident.id || review.incident.title);
   if (evidence) {
     const where = [evidence.node, evidence.entry && evidence.entry + (evidence.line ? ":" + evidence.line : ""), evidence.sha256 && "sha256 " + evidence.sha256.slice(0, 12)];
-    return "> `" + evidence.text.replaceAll("`", "'").slice(0, 400) + "`\n> — " + id + " " + evidence.ref + ", " + where.filter(Boolean).join(", ");
+    return "> " + markdownCode(evidence.text.slice(0, 400)) + "\n> — " + id + " " + [evidence.ref, ...where].filter(Boolean).map(markdownText).join(", ");
   }
-  return "- **" + finding.severity + "** " + (finding.node ? finding.node + ": " : "") + finding.summary + " (" + (finding.first || "no time") + ") [" + finding.evidence.map((e) => e.ref).join(", ") + "] " + id;
+  const refs = finding.evidence.map((e) => markdownText(e.ref)).join(", ");
+  return "- **" + finding.severity + "** " + markdownText((finding.node ? finding.node + ": " : "") + finding.summary) + " (" + (finding.first || "no time") + ") \\[" + refs + "\\] " + id;
 }
 
 export function findingDetails(review, finding) {

@@ -11,6 +11,7 @@ use casefile_proto::units::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::casefile::CaseFile;
+use crate::display::safe_json;
 use crate::page::documents::Documents;
 use html::{Html, json_in_html};
 
@@ -38,7 +39,7 @@ pub fn report_html(case: &mut CaseFile, documents: &Documents, budget: Option<By
     fixed::fixed(&mut body, case, documents, &embedded.left);
     page.push_str(&body.into_text());
     page.push_str("<script id=\"casefile-data\" type=\"application/json\">");
-    page.push_str(&json_in_html(&embedded.json.to_string()));
+    page.push_str(&json_in_html(&safe_json(embedded.json.to_string())));
     page.push_str("</script>\n<script>");
     page.push_str(&script);
     page.push_str("</script>\n</body>\n</html>\n");
