@@ -331,7 +331,7 @@ fn data_flag(args: &LocalArgs) -> String {
 fn summary(path: &Path) -> Result<String> {
     let doing = || format!("read {} back", path.display());
     let mut file = CaseFile::open(path).with_context(doing)?;
-    let review = Review::sealed(&mut file).with_context(doing)?;
+    let review = Review::sealed(&mut file, &mut Vec::new());
     let on_top = review.map(|review| told::on_top(&review) + "\n").unwrap_or_default();
     Ok(on_top + &casefile_review::summary::render(&file.incident, &file.coverage))
 }

@@ -18,10 +18,13 @@ use casefile_proto::time::{ClockOffset, Window};
 use casefile_proto::units::Bytes;
 
 use crate::entries::{Entries, OneEntry};
-use crate::replay;
+use crate::{replay, written};
 
-/// The most that a document (`incident.json`, `coverage.json`) may have: 10,000 nodes × 40 sources fit.
-const MAX_DOCUMENT: Bytes = Bytes::mib(256);
+/// The most that `coverage.json` may have: 10,000 nodes × 40 sources fit.
+const MAX_COVERAGE: Bytes = Bytes::mib(256);
+
+/// The most that `incident.json` may have: it names each node three times.
+const MAX_INCIDENT: Bytes = Bytes::mib(16);
 
 /// The most that one node's recording may have: a week at 1 Hz of a large node is below it.
 const MAX_RECORDING: Bytes = Bytes::mib(1024);
@@ -36,10 +39,12 @@ pub enum CaseFileError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// A document in it does not parse.
-    #[error("{entry} of the case file is not what it should be")]
+    #[error("{entry} of the case file is not what it should be{}", of_form(*form))]
     Document {
         /// Which entry.
         entry: String,
+        /// Of which form it says that it is, where that is another one than this version knows.
+        form: Option<u32>,
         /// What the parser said.
         #[source]
         source: serde_json::Error,
@@ -90,8 +95,11 @@ impl CaseFile {
             return Self::of_recording(path, None);
         }
         let mut archive = Archive::open(path, Limits::default())?;
-        let incident = document(&mut archive, layout::INCIDENT)?;
-        let coverage = document(&mut archive, layout::COVERAGE)?;
+        let mut incident: IncidentFile = document(&mut archive, layout::INCIDENT, MAX_INCIDENT)?;
+        let texts = [&mut incident.title, &mut incident.reason, &mut incident.requested_by, &mut incident.sealed_by];
+        // They stand on top of everything: what is longer than a person reads is cut, and `casefile cat` has all of it.
+        texts.into_iter().chain(&mut incident.runbook).for_each(written::cut);
+        let coverage = document(&mut archive, layout::COVERAGE, MAX_COVERAGE)?;
         Ok(Self { entries: Box::new(archive), incident, coverage })
     }
 
@@ -149,6 +157,13 @@ impl CaseFile {
         Ok(Self { entries: Box::new(entries), incident, coverage })
     }
 
+    /// What is to be said of a case file of another form than this version knows, as [`crate::written::Unread`] has it.
+    pub fn newer(&self) -> Option<(String, String)> {
+        let form = self.incident.format;
+        let other = form != IncidentFile::FORMAT;
+        other.then(|| (layout::INCIDENT.to_owned(), written::of_form(form, IncidentFile::FORMAT)))
+    }
+
     /// The row of a node in the coverage.
     pub fn node(&self, node: &NodeName) -> Option<&NodeCoverage> {
         self.coverage.nodes.iter().find(|row| row.node == *node)
@@ -193,7 +208,18 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-fn document<T: serde::de::DeserializeOwned>(archive: &mut Archive, entry: &'static str) -> Result<T, CaseFileError> {
-    let bytes = archive.read(&layout::path(entry), MAX_DOCUMENT)?;
-    serde_json::from_slice(&bytes).map_err(|source| CaseFileError::Document { entry: entry.to_owned(), source })
+fn document<T: serde::de::DeserializeOwned>(
+    archive: &mut Archive,
+    entry: &'static str,
+    most: Bytes,
+) -> Result<T, CaseFileError> {
+    let bytes = archive.read(&layout::path(entry), most)?;
+    serde_json::from_slice(&bytes).map_err(|source| {
+        let form = written::form(&bytes).filter(|form| *form != IncidentFile::FORMAT);
+        CaseFileError::Document { entry: entry.to_owned(), form, source }
+    })
+}
+
+fn of_form(form: Option<u32>) -> String {
+    form.map(|form| format!(": it is of form {form}, which a newer version may read")).unwrap_or_default()
 }

@@ -27,3 +27,4 @@ pub mod told;
 pub mod use_matrix;
 pub mod verdict;
 pub mod when;
+pub mod written;

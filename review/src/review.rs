@@ -11,7 +11,6 @@ use casefile_proto::ids::NodeName;
 use casefile_proto::item::{Digest, EntryPath};
 use casefile_proto::time::WallTime;
 use casefile_proto::units::Bytes;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::casefile::{CaseFile, CaseFileError};
@@ -21,9 +20,7 @@ use crate::finding::{Confidence, Finding, Severity};
 use crate::signatures::set::Signatures;
 use crate::timeline::{self, Row};
 use crate::verdict::{self, Verdict};
-
-/// The most that one of the three documents may have when it is read again.
-const MAX_DOCUMENT: Bytes = Bytes::mib(256);
+use crate::written::{self, Unread};
 
 /// The most that is looked at for the checks, and again for the report, when an archive is sealed, in bytes of logs, of which a core
 /// looks at some hundred MiB a second: sealing must not wait for a whole fleet. By bytes and not by time, so that the same evidence
@@ -175,30 +172,24 @@ impl Review {
         })
     }
 
-    /// What an archive has of it; `None` when it was sealed without (by an earlier version, or because that failed).
-    ///
-    /// # Errors
-    /// When a document is there and is not what it should be.
-    pub fn sealed(casefile: &mut CaseFile) -> Result<Option<Self>, CaseFileError> {
-        if casefile.entries.find(&layout::path(layout::REVIEW)).is_none() {
-            return Ok(None);
-        }
-        let bytes = casefile.entries.read(&layout::path(layout::REVIEW), MAX_DOCUMENT)?;
-        let document = serde_json::from_slice(&bytes)
-            .map_err(|source| CaseFileError::Document { entry: layout::REVIEW.to_owned(), source })?;
-        Ok(Some(Self {
-            document,
-            findings: lines(casefile, layout::FINDINGS)?,
-            timeline: lines(casefile, layout::TIMELINE)?,
-        }))
+    /// What an archive has of it; `None` when it was sealed without (by an earlier version, or because that failed), or when what it has
+    /// of it is no review. What could not be read goes into `unread`.
+    pub fn sealed(casefile: &mut CaseFile, unread: &mut Unread) -> Option<Self> {
+        let document = written::document(casefile, unread)?;
+        let findings = written::findings(casefile, unread);
+        Some(Self { document, findings, timeline: written::rows(casefile, unread) })
     }
 
-    /// What an archive has of it, or what today's checks say where it has nothing.
+    /// What an archive has of it, or what today's checks say where it has nothing that can be read.
     ///
     /// # Errors
-    /// When a document is there and is not what it should be.
-    pub fn of_file(casefile: &mut CaseFile, signatures: &Signatures) -> Result<Self, CaseFileError> {
-        match Self::sealed(casefile)? {
+    /// Never for what is damaged or missing in the case file: that is told.
+    pub fn of_file(
+        casefile: &mut CaseFile,
+        signatures: &Signatures,
+        unread: &mut Unread,
+    ) -> Result<Self, CaseFileError> {
+        match Self::sealed(casefile, unread) {
             Some(review) => Ok(review),
             None => Self::of(casefile, signatures, None),
         }
@@ -295,17 +286,6 @@ fn json_lines<T: Serialize>(items: &[T]) -> io::Result<Vec<u8>> {
         out.push(b'\n');
     }
     Ok(out)
-}
-
-fn lines<T: DeserializeOwned>(casefile: &mut CaseFile, entry: &'static str) -> Result<Vec<T>, CaseFileError> {
-    let path = layout::path(entry);
-    if casefile.entries.find(&path).is_none() {
-        return Ok(Vec::new());
-    }
-    let bytes = casefile.entries.read(&path, MAX_DOCUMENT)?;
-    let whole = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty());
-    let parsed: Result<Vec<T>, _> = whole.map(serde_json::from_slice).collect();
-    parsed.map_err(|source| CaseFileError::Document { entry: entry.to_owned(), source })
 }
 
 /// Gives each citation the digest of the entry in which it stands, as the lists of items have it.

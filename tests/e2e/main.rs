@@ -10,6 +10,7 @@ mod dead_node;
 mod demo;
 mod deploy;
 mod faulty_disk;
+mod forged_file;
 mod full_disk;
 mod gpu;
 mod health;

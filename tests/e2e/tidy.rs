@@ -62,6 +62,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "agent/benches/logs/",
             "agent/tests/",
             "fuzz/",
+            "tests/e2e/forged_file.rs",
             "tests/e2e/hostile_file.rs",
             "tests/exam/hostile/",
             "tests/e2e/secrets.rs",

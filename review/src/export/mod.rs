@@ -22,13 +22,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use casefile_evidence::archive::layout;
 use casefile_proto::ids::NodeName;
 use casefile_proto::time::{WallTime, Window};
 use regex::Regex;
 use serde::Serialize;
 
-use crate::casefile::{CaseFile, CaseFileError, chain};
+use crate::casefile::{CaseFile, CaseFileError};
 use crate::review::Review;
 use crate::signatures::catalogue::catalogue;
 
@@ -198,14 +197,7 @@ pub fn export(casefile: &mut CaseFile, form: &Form, ask: &Ask, dir: &Path) -> Re
 
 /// What the checks said when the case file was sealed; today's, where it was sealed without or what it has does not parse.
 fn reviewed(casefile: &mut CaseFile, done: &mut Exported) -> Result<Review, ExportError> {
-    let signatures = &catalogue().signatures;
-    match Review::of_file(casefile, signatures) {
-        Ok(review) => Ok(review),
-        Err(error) => {
-            done.damaged.push((layout::REVIEW.to_owned(), chain(&error)));
-            Ok(Review::of(casefile, signatures, None)?)
-        }
-    }
+    Ok(Review::of_file(casefile, &catalogue().signatures, &mut done.damaged)?)
 }
 
 #[cfg(test)]

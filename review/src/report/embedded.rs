@@ -50,6 +50,12 @@ const LINES_AROUND: std::time::Duration = std::time::Duration::from_secs(15);
 const MAX_TEMPLATES: usize = 400;
 /// Findings that stand in the report with all they say.
 const MAX_FINDINGS: usize = 400;
+/// What they may have, in bytes.
+const MAX_FINDING_BYTES: usize = 1_500_000;
+/// What all citations with the lines around them may have, in bytes.
+const MAX_CITED_BYTES: usize = 2_000_000;
+/// What the texts of the lines around findings may have, in bytes.
+const MAX_LINE_BYTES: usize = 1_000_000;
 /// Nodes that are compared with another of their kind.
 const MAX_COMPARED: usize = 8;
 /// Rows of one comparison.
@@ -119,9 +125,17 @@ pub(super) fn embedded(case: &mut CaseFile, documents: &Documents, budget: Optio
     let window = case.incident.window;
     let cols = usize::try_from(window.duration().as_secs()).unwrap_or(COLUMNS).clamp(MIN_COLUMNS, COLUMNS);
     let mut shown = documents.clone();
-    if shown.findings.len() > MAX_FINDINGS {
-        left.push(format!("{} findings of the lowest rank", shown.findings.len() - MAX_FINDINGS));
-        shown.findings.truncate(MAX_FINDINGS);
+    let mut room = MAX_FINDING_BYTES;
+    let size = |finding: &Finding| serde_json::to_string(finding).map_or(0, |json| json.len());
+    let fits = |finding: &&Finding| {
+        let fitting = room.checked_sub(size(finding));
+        room = fitting.unwrap_or(0);
+        fitting.is_some()
+    };
+    let fitting = shown.findings.iter().take(MAX_FINDINGS).take_while(fits).count();
+    if shown.findings.len() > fitting {
+        left.push(format!("{} findings of the lowest rank", shown.findings.len() - fitting));
+        shown.findings.truncate(fitting);
     }
     let mut room = budget.map_or(u64::MAX, |budget| budget.0);
     let (series, nodes) = series(case, &shown, (window, cols), &mut room, &mut left);
@@ -340,6 +354,14 @@ fn lines(case: &mut CaseFile, documents: &Documents, left: &mut Vec<String>) -> 
         *taken <= MAX_LINES_EACH
     });
     lines.truncate(MAX_LINES);
+    let mut room = MAX_LINE_BYTES;
+    let fits = |line: &&LogLine| {
+        let fitting = room.checked_sub(line.text.len());
+        room = fitting.unwrap_or(0);
+        fitting.is_some()
+    };
+    let fitting = lines.iter().take_while(fits).count();
+    lines.truncate(fitting);
     match told {
         Ok(told) => {
             left.extend(told.damaged.iter().map(|(entry, why)| format!("a part of {entry}: {why}")));
@@ -380,23 +402,28 @@ impl Around {
 
 fn evidence(case: &mut CaseFile, documents: &Documents, left: &mut Vec<String>) -> BTreeMap<String, Value> {
     let mut out = BTreeMap::new();
-    let mut without = 0;
+    let (mut without, mut room) = (0, MAX_CITED_BYTES);
     for evidence in documents.findings.iter().flat_map(|f| &f.evidence) {
         if out.contains_key(&evidence.reference) {
             continue;
         }
         let is_far = evidence.offset.is_some_and(|offset| offset > MAX_OFFSET);
-        let value = if out.len() >= MAX_CITED || is_far {
-            without += 1;
-            let why = "the lines around it are in the archive: casefile review FILE";
-            Ok(json!({ "evidence": evidence, "findings": [], "around": null, "unread": why }))
+        let around = if out.len() >= MAX_CITED || is_far {
+            None
         } else {
             let Some(cited) = cited(case, documents, &evidence.reference, AROUND) else { continue };
-            serde_json::to_value(cited)
+            serde_json::to_value(cited).ok().filter(|value| {
+                let fitting = room.checked_sub(value.to_string().len());
+                room = fitting.unwrap_or(room);
+                fitting.is_some()
+            })
         };
-        if let Ok(value) = value {
-            out.insert(evidence.reference.clone(), value);
-        }
+        let value = around.unwrap_or_else(|| {
+            without += 1;
+            let why = "the lines around it are in the archive: casefile review FILE";
+            json!({ "evidence": evidence, "findings": [], "around": null, "unread": why })
+        });
+        out.insert(evidence.reference.clone(), value);
     }
     if without > 0 {
         left.push(format!("the lines around {without} citations"));

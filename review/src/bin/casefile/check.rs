@@ -61,7 +61,10 @@ fn doing(file: &Place) -> String {
 
 fn open(from: &SourceArgs) -> Result<(CaseFile, Review)> {
     let mut casefile = source::open(from)?;
-    let review = Review::of_file(&mut casefile, &catalogue().signatures).with_context(|| doing(&from.file))?;
+    let mut unread = Vec::new();
+    let review = Review::of_file(&mut casefile, &catalogue().signatures, &mut unread);
+    let review = review.with_context(|| doing(&from.file))?;
+    source::tell_unread(&unread);
     Ok((casefile, review))
 }
 

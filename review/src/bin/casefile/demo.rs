@@ -18,7 +18,7 @@ use crate::review;
 pub(crate) fn run(args: &DemoArgs) -> Result<Ended> {
     let file = write(args)?;
     let mut casefile = CaseFile::open(&file).context("open the demonstration")?;
-    let review = Review::of_file(&mut casefile, &catalogue().signatures).context("look at the demonstration")?;
+    let review = Review::of(&mut casefile, &catalogue().signatures, None).context("look at the demonstration")?;
     talk!("SYNTHETIC: nothing in {} happened anywhere.", file.display());
     output::one(args.output.format, &review.document, || told::verdict(&review, &casefile.incident))?;
     talk!("\nnext:");

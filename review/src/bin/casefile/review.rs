@@ -55,6 +55,9 @@ struct Site {
 /// What was concluded of a case file, as it stands in it; where it has no review, what today's checks say.
 pub(crate) fn documents(case: &mut CaseFile) -> Result<Documents> {
     let documents = Documents::read(case);
+    // That it is of another form was said when it was opened.
+    let said = usize::from(case.newer().is_some());
+    source::tell_unread(documents.unread.get(said..).unwrap_or_default());
     if documents.review.is_some() {
         return Ok(documents);
     }

@@ -11,8 +11,9 @@ use crate::{Ended, output, source};
 /// The summary.
 pub(crate) fn run(from: &SourceArgs, format: Format) -> Result<Ended> {
     let mut casefile = source::open(from)?;
-    // One that is damaged is not shown; casefile verify says so.
-    let review = Review::sealed(&mut casefile).unwrap_or_default();
+    let mut unread = Vec::new();
+    let review = Review::sealed(&mut casefile, &mut unread);
+    source::tell_unread(&unread);
     let (incident, coverage) = (&casefile.incident, &casefile.coverage);
     let both = serde_json::json!({ "incident": incident, "coverage": coverage, "truncated": casefile.entries.truncated(), "verdict": review.as_ref().map(|r| &r.document.verdict) });
     output::one(format, &both, || {

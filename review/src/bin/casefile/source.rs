@@ -42,13 +42,15 @@ pub(crate) fn open(source: &SourceArgs) -> Result<CaseFile> {
 
 /// Opens what is at a place.
 pub(crate) fn open_place(place: &Place, collector: &CollectorArgs) -> Result<CaseFile> {
-    match place {
+    let opened = match place {
         Place::Path(path) => CaseFile::open(path).with_context(|| format!("open the case file {}", path.display())),
         Place::Incident(incident) => {
             let path = fetched(*incident, collector)?;
             CaseFile::open(&path).with_context(|| format!("open the case file of {incident} at {}", path.display()))
         }
-    }
+    }?;
+    tell_unread(opened.newer().as_slice());
+    Ok(opened)
 }
 
 /// The node that is meant: the one that was named, or the only one.
@@ -102,6 +104,13 @@ pub(crate) fn tell_truncated(casefile: &CaseFile) -> bool {
         );
     }
     !casefile.entries.truncated() && casefile.entries.indexed()
+}
+
+/// Says what of the documents could not be read.
+pub(crate) fn tell_unread(unread: &[(String, String)]) {
+    for (what, why) in unread.iter().take(MAX_NAMED) {
+        talk!("not read: {}: {}", safe(what), safe(why));
+    }
 }
 
 /// Says which recordings could not be read to their end, and what was left out. The answer is whether there are none.
