@@ -6,10 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use casefile_proto::time::{WallTime, Window};
 use casefile_review::display::safe;
 use casefile_review::export::{self, Ask, Exported, Form, Shape};
-use casefile_review::when::{self, InvalidWhen};
 use serde::Serialize;
 
 use crate::args::ExportArgs;
@@ -34,7 +32,12 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Ended> {
     let ask = Ask {
         nodes: args.nodes.clone(),
         metrics: args.metrics.clone(),
-        range: range(args, casefile.incident.window.until())?,
+        range: source::range(
+            args.around.as_deref(),
+            args.since.as_deref(),
+            args.until.as_deref(),
+            casefile.incident.window.until(),
+        )?,
         max_points: args.max_points,
     };
     for node in &ask.nodes {
@@ -82,19 +85,6 @@ fn say(exported: &Exported) {
     if exported.damaged.len() > MAX_DAMAGED {
         talk!("damaged: {} more entries", exported.damaged.len() - MAX_DAMAGED);
     }
-}
-
-/// The part of the window that is asked for; lengths are counted back from its end, as with `logs`.
-fn range(args: &ExportArgs, end: WallTime) -> Result<Option<Window>> {
-    if let Some(around) = &args.around {
-        return Ok(Some(when::around(around, end)?));
-    }
-    if args.since.is_none() && args.until.is_none() {
-        return Ok(None);
-    }
-    let time = |text: &Option<String>, otherwise| text.as_deref().map_or(Ok(otherwise), |text| when::time(text, end));
-    let (from, until) = (time(&args.since, WallTime::MIN)?, time(&args.until, WallTime::MAX)?);
-    Ok(Some(Window::new(from, until).map_err(InvalidWhen::from)?))
 }
 
 /// Where an export goes.

@@ -15,7 +15,6 @@ use casefile_proto::time::{WallTime, Window};
 use casefile_review::display::{escaped, safe, safe_text};
 use casefile_review::logs::records::Stream;
 use casefile_review::logs::{self, Line, Selector, Told};
-use casefile_review::when::{self, InvalidWhen};
 use regex::bytes::Regex;
 use serde::Serialize;
 
@@ -30,7 +29,12 @@ const MAX_DAMAGED: usize = 8;
 /// Reads, sorts and prints.
 pub(crate) fn run(args: &LogsArgs) -> Result<Ended> {
     let mut casefile = source::open(&args.source)?;
-    let range = range(args, casefile.incident.window.until())?;
+    let range = source::range(
+        args.around.as_deref(),
+        args.since.as_deref(),
+        args.until.as_deref(),
+        casefile.incident.window.until(),
+    )?;
     let selector = selector(args, range);
     let terminal = io::stdout().is_terminal();
     let colours = match args.color {
@@ -106,20 +110,6 @@ fn say(told: &Told, file: &Place) {
         let gaps = if told.gaps == 1 { "1 gap".to_owned() } else { format!("{} gaps", told.gaps) };
         talk!("{gaps} in these logs: what is not here may still have happened (casefile show {} lists them)", file);
     }
-}
-
-/// The part of the window that is asked for. Lengths are counted back from the end of the window: a case file is read days
-/// later, and its own present is when it was made.
-fn range(args: &LogsArgs, end: WallTime) -> Result<Option<Window>> {
-    if let Some(around) = &args.around {
-        return Ok(Some(when::around(around, end)?));
-    }
-    if args.since.is_none() && args.until.is_none() {
-        return Ok(None);
-    }
-    let time = |text: &Option<String>, otherwise| text.as_deref().map_or(Ok(otherwise), |text| when::time(text, end));
-    let (from, until) = (time(&args.since, WallTime::MIN)?, time(&args.until, WallTime::MAX)?);
-    Ok(Some(Window::new(from, until).map_err(InvalidWhen::from)?))
 }
 
 fn selector(args: &LogsArgs, range: Option<Window>) -> Selector {

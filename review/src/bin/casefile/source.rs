@@ -94,6 +94,24 @@ pub(crate) fn part(casefile: &CaseFile, part: &PartArgs, moment: Duration) -> Re
     Ok(Window::new(time(&part.since, whole.from())?, time(&part.until, whole.until())?)?)
 }
 
+/// The part that a window around an instant, or a begin and an end, leave of a case file that ends at `end`; `None`: all of it.
+/// Lengths are counted back from there: a case file is read days later, and its own present is when it was made.
+pub(crate) fn range(
+    around: Option<&str>,
+    since: Option<&str>,
+    until: Option<&str>,
+    end: WallTime,
+) -> Result<Option<Window>, InvalidWhen> {
+    if let Some(around) = around {
+        return Ok(Some(when::around(around, end)?));
+    }
+    if since.is_none() && until.is_none() {
+        return Ok(None);
+    }
+    let time = |text: Option<&str>, otherwise| text.map_or(Ok(otherwise), |text| when::time(text, end));
+    Ok(Some(Window::new(time(since, WallTime::MIN)?, time(until, WallTime::MAX)?)?))
+}
+
 /// Says that the file is not all there. The answer is whether it is.
 pub(crate) fn tell_truncated(casefile: &CaseFile) -> bool {
     if casefile.entries.truncated() {
