@@ -15,7 +15,6 @@ use super::seen::{self, Seen};
 use crate::casefile::{CaseFile, CaseFileError};
 use crate::finding::{Confidence, Evidence, EvidenceKind, Finding, Pod, Severity};
 use crate::gpu::pods::Pods;
-use crate::logs::corrected;
 use crate::seriesset::{OneSeries, SeriesSet, Value};
 use crate::signatures::set::Signatures;
 
@@ -321,11 +320,6 @@ fn one_missing(source: &str, gap: &Gap) -> String {
             write!(text, " {} to {}", interval.from().to_seconds_text(), interval.until().to_seconds_text());
     }
     text
-}
-
-/// Out of a recording: the corrected time of an event.
-pub(super) fn on_collectors_clock(at: WallTime, clock: Option<ClockOffset>) -> WallTime {
-    corrected(at, clock)
 }
 
 #[cfg(test)]

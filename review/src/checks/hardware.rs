@@ -2,6 +2,7 @@
 
 use super::CheckSpec;
 use super::facts::{Need, NodeFacts};
+use super::threshold::steps;
 use crate::finding::{Confidence, Finding, Severity};
 use crate::seriesset::OneSeries;
 
@@ -58,10 +59,7 @@ fn counters(
     let one = |series: &OneSeries| {
         let severity = severity(series)?;
         let grown = facts.set.grown(series).filter(|grown| *grown >= 1.0)?;
-        let values = facts.timed(&series.values);
-        let mut steps = values.windows(2).filter(|pair| pair[1].1 > pair[0].1).map(|pair| pair[1].0);
-        let first = steps.next()?;
-        let last = steps.next_back().unwrap_or(first);
+        let (first, last) = steps(facts, series)?;
         let subject = match series.label("address") {
             Some(address) => format!("PCI device {address}"),
             None => series.named().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(" "),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::CheckSpec;
 use super::facts::{Need, NodeFacts};
 use super::spans::{above, longest, smoothed};
-use super::threshold::{MINUTE, lasting, over, percent, ratio, share};
+use super::threshold::{MINUTE, lasting, over, percent, ratio, share, steps};
 use crate::finding::{Confidence, Finding, Severity};
 use crate::seriesset::OneSeries;
 
@@ -116,10 +116,7 @@ fn grew(
 ) -> Vec<Finding> {
     let one = |series: &OneSeries| {
         let grown = facts.set.grown(series).filter(|grown| *grown >= at_least)?;
-        let values = facts.timed(&series.values);
-        let mut steps = values.windows(2).filter(|pair| pair[1].1 > pair[0].1).map(|pair| pair[1].0);
-        let first = steps.next()?;
-        let last = steps.next_back().unwrap_or(first);
+        let (first, last) = steps(facts, series)?;
         let labels: Vec<_> = series.named().map(|(_, value)| value).collect();
         let subject = labels.join(" ");
         let about = if subject.is_empty() { String::new() } else { format!("{subject}: ") };
@@ -137,10 +134,7 @@ fn link(facts: &NodeFacts<'_>) -> Vec<Finding> {
     let one = |series: &OneSeries| {
         let device = series.label("device").filter(|device| !of_pods(device))?;
         let grown = facts.set.grown(series).filter(|grown| *grown >= 1.0)?;
-        let values = facts.timed(&series.values);
-        let mut steps = values.windows(2).filter(|pair| pair[1].1 > pair[0].1).map(|pair| pair[1].0);
-        let first = steps.next()?;
-        let last = steps.next_back().unwrap_or(first);
+        let (first, last) = steps(facts, series)?;
         let up = facts.set.one("node_network_up", &[("device", device)]);
         let down_now = up.and_then(|up| up.values.last()).is_some_and(|value| value.value == 0.0);
         let (severity, state) =

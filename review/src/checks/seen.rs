@@ -12,9 +12,10 @@ use casefile_proto::event::EventKind;
 use casefile_proto::item::EntryPath;
 use casefile_proto::time::{WallTime, Window};
 
-use super::facts::{NodeFacts, on_collectors_clock};
+use super::facts::NodeFacts;
 use crate::casefile::{CaseFile, chain};
 use crate::finding::{Confidence, Evidence, EvidenceKind, Severity};
+use crate::logs::corrected;
 use crate::logs::origin::Origin;
 use crate::logs::records::{Grammar, records};
 use crate::signatures::explain::{Explanation, explain};
@@ -144,7 +145,7 @@ fn one_log<'c>(
     let clock = facts.clock();
     let ended = records(&mut read, &mut grammar, &mut |record| {
         let Ok(whole) = std::str::from_utf8(record.text) else { return ControlFlow::Continue(()) };
-        let at = record.at.map(|at| on_collectors_clock(at, clock));
+        let at = record.at.map(|at| corrected(at, clock));
         let (text, author, level) = match &unit {
             Some(_) => (of_our_journal(whole), Author::Unknown, u8::MAX),
             None => match of_our_record(whole) {

@@ -55,6 +55,14 @@ pub(super) fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
+/// When a counter first grew, and when it last did; `None`: it never did.
+pub(super) fn steps(facts: &NodeFacts<'_>, series: &OneSeries) -> Option<(WallTime, WallTime)> {
+    let values = facts.timed(&series.values);
+    let mut steps = values.windows(2).filter(|pair| pair[1].1 > pair[0].1).map(|pair| pair[1].0);
+    let first = steps.next()?;
+    Some((first, steps.next_back().unwrap_or(first)))
+}
+
 /// How fast two counters grew against each other: the second for each of the first, at the times at which both were read.
 pub(super) fn ratio(facts: &NodeFacts<'_>, of: &OneSeries, to: &OneSeries, at_least: f64) -> Vec<(WallTime, f64)> {
     let (part, whole) = (facts.set.rates(of), facts.set.rates(to));
