@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow::Continue;
+use std::time::Duration;
 
 use casefile_evidence::logtime::stamp::zoned;
 use casefile_proto::gap::{Gap, GapReason};
@@ -101,6 +102,10 @@ pub(super) struct Cri {
 
 impl Grammar for Cri {
     type Form = ();
+
+    // A program that stalls in the middle of a long line, while its other stream goes on. The last part of one that takes
+    // longer is given as a record of its own, if it lies in the window and the first ones were not read.
+    const APART: Duration = Duration::from_secs(60);
 
     fn enter(&mut self, _form: &()) {}
 

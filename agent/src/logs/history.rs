@@ -143,7 +143,7 @@ impl<F> History<F> {
     /// looks into the file itself, agree.
     fn needed<G: Grammar<Form = F>>(&self, window: Window, grammar: &mut G) -> Vec<usize> {
         let first = |i: usize| self.pieces.get(i).and_then(|p| p.recognised.first);
-        let (before, past) = (window.from().before(SLACK), window.until().after(SLACK));
+        let (before, past) = (G::early(window), window.until().after(SLACK));
         let mut all_past = true;
         let mut begins_after: Vec<bool> = (0..self.pieces.len())
             .rev()
@@ -202,7 +202,7 @@ impl<F> History<F> {
                 Ok(Begin { offset: 0, in_order: true })
             } else {
                 grammar.enter(&piece.recognised.form);
-                begin(&piece.file.file, piece.file.facts.size, window.from(), |line| grammar.stamp(line))
+                begin(&piece.file.file, piece.file.facts.size, G::early(window), |line| grammar.stamp(line))
             };
             // An error is met again, and told, when the file is read.
             let start = start.unwrap_or(Begin { offset: 0, in_order: true });

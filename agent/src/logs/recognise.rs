@@ -40,10 +40,11 @@ pub(super) fn recognise(
     };
     // Its beginning may be one endless line, or the zeros that a truncation left.
     let style = declared.style(sample).or_else(|| declared.style(end));
-    let binary = sample.iter().filter(|b| **b == 0).count() * 100 > sample.len();
-    // A short file that is nothing but the rest of a record whose begin was rotated away.
-    let style = style.or(before.filter(|_| !binary && sample.len() < SAMPLE));
+    // A short file that is nothing but the rest of a record whose begin was rotated away. Zeros are no reason against it: a
+    // record may hold some, and those that a crash left are told as damage when they are read.
+    let style = style.or(before.filter(|_| sample.len() < SAMPLE));
     let Some(style) = style else {
+        let binary = sample.iter().filter(|b| **b == 0).count() * 100 > sample.len();
         return Err(if binary { "is not text" } else { declared.why_none() });
     };
     let other = other_style(style, sample, end, zone, declared);

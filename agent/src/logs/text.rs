@@ -3,6 +3,7 @@
 //! In the archive a record is its lines, to the byte, each with its line feed.
 
 use std::ops::ControlFlow::Continue;
+use std::time::Duration;
 
 use casefile_evidence::logtime::style::{HostZone, Stamper, Style};
 use casefile_proto::time::WallTime;
@@ -59,6 +60,9 @@ impl Text {
 
 impl Grammar for Text {
     type Form = TextForm;
+
+    // The lines of a record follow each other.
+    const APART: Duration = Duration::ZERO;
 
     fn enter(&mut self, form: &TextForm) {
         self.stampers = [form.style, form.other].map(|style| style.map(|s| Stamper::new(s, &self.zone, form.changed)));

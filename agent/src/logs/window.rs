@@ -7,7 +7,9 @@
 //! Call a log in order when no line's time lies more than [`SLACK`] before that of any line above it. Writers race each
 //! other by microseconds, and a clock that is set back by less than the slack does no more than that.
 //! - *Begin.* Let a line at offset `lo` bear a time before `from - SLACK`. A line above it with a time of `from` or later
-//!   would make the line at `lo` lie more than the slack behind, so there is none: reading may begin at `lo`.
+//!   would make the line at `lo` lie more than the slack behind, so there is none: reading may begin at `lo`. Where lines
+//!   of others may stand between the parts of a record, `lo` lies as much farther ahead as its parts may be apart
+//!   ([`Grammar::APART`]), or the rest of a record from before the window would be taken for one of the window.
 //!   The bisection moves `lo` only onto such lines, so its result is right whatever the lines between the probes are.
 //! - *End.* After a line with a time of `until + SLACK` or later, by the same argument no line bears a time before `until`.
 //!   A single such line may lie (a clock that was wrong for a moment), so [`NEAR`] bytes more are read, and a few looks
@@ -51,6 +53,14 @@ const GRID: u64 = 16;
 pub(super) trait Grammar {
     /// What was recognised of one file of the log before it is read.
     type Form;
+
+    /// How far apart the parts of one record may be with lines of other records in between.
+    const APART: Duration;
+
+    /// A line before this time has none of the window above it, nor the begin of a record of which a part is in it.
+    fn early(window: Window) -> WallTime {
+        window.from().before(SLACK + Self::APART)
+    }
 
     /// The lines that follow are from a file of this form.
     fn enter(&mut self, form: &Self::Form);
@@ -155,20 +165,19 @@ fn prober<S: FnMut(&[u8]) -> Option<WallTime>>(file: &File, size: u64, stamp: S)
     Ok(prober)
 }
 
-/// Where to begin reading a file of this size so that no line with a time of `from` or later is missed.
+/// Where to begin reading a file of this size: at a line before the time that is [early](Grammar::early).
 pub(super) fn begin(
     file: &File,
     size: u64,
-    from: WallTime,
+    early: WallTime,
     stamp: impl FnMut(&[u8]) -> Option<WallTime>,
 ) -> io::Result<Begin> {
     if size <= NEAR {
         return Ok(Begin { offset: 0, in_order: true });
     }
     let mut prober = prober(file, size, stamp)?;
-    let time = from.before(SLACK);
-    let (lo, hi) = prober.bracket(time);
-    let offset = prober.bisect(time, lo, hi)?;
+    let (lo, hi) = prober.bracket(early);
+    let offset = prober.bisect(early, lo, hi)?;
     let in_order = prober.in_order();
     Ok(Begin { offset: if in_order { offset } else { 0 }, in_order })
 }
@@ -299,7 +308,7 @@ pub(super) fn scan<G: Grammar, F: Feed>(
     item: &mut Item<'_, '_>,
 ) -> Ended {
     let past = item.window().until().after(SLACK);
-    let early = item.window().from().before(SLACK);
+    let early = G::early(item.window());
     let (mut unchecked, mut beyond) = (0, 0);
     let mut leap_at = if approach == Approach::Leaps { 0 } else { u64::MAX };
     let mut past_at = None;

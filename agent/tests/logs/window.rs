@@ -142,25 +142,32 @@ fn stamp(at: WallTime, kind: u8) -> String {
     }
 }
 
+/// The parts of a line may be a minute apart, and the next step is up to eight seconds away.
+const STALLED: Duration = Duration::from_secs(50);
+
 /// A container that restarts, whose runtime rotates and compresses, and that writes parts of two lines in turns.
 fn container(steps: &[Step]) -> Case {
     let tree = Tree::new();
     let dir = "var/log/pods/shop_api_0a1b/app";
     let (mut records, mut file, mut restart, mut rotated) = (Vec::new(), Vec::new(), 0, 0);
-    let mut open: [Option<Vec<Vec<u8>>>; 2] = [None, None];
+    let mut open: [Option<(WallTime, Vec<Vec<u8>>)>; 2] = [None, None];
     let line = |file: &mut Vec<u8>, at: WallTime, kind: u8, stream: usize, tag: &str, text: &[u8]| {
         let name = ["stdout", "stderr"][stream];
         file.extend_from_slice(format!("{} {name} {tag} ", stamp(at, kind)).as_bytes());
         file.extend_from_slice(text);
         file.push(b'\n');
     };
+    let end = |file: &mut Vec<u8>, at: WallTime, kind: u8, stream: usize, rest: &[Vec<u8>]| {
+        for (i, part) in rest.iter().enumerate() {
+            line(file, at, kind, stream, if i + 1 == rest.len() { "F" } else { "P" }, part);
+        }
+    };
     for (step, at) in steps.iter().zip(times(steps)) {
         let stream = usize::from(step.kind % 2);
-        // What this stream had begun is ended first.
-        if let Some(rest) = open[stream].take() {
-            let last = rest.len() - 1;
-            for (i, part) in rest.iter().enumerate() {
-                line(&mut file, at.offset(-1), step.kind, stream, if i == last { "F" } else { "P" }, part);
+        // What this stream had begun is ended first, and what the other one did so long ago that its rest is found no more.
+        for (other, rest) in open.iter_mut().enumerate() {
+            if let Some((_, rest)) = rest.take_if(|(begun, _)| other == stream || at > begun.after(STALLED)) {
+                end(&mut file, at.offset(-1), step.kind, other, &rest);
             }
         }
         let mut parts = step.parts.clone();
@@ -173,18 +180,16 @@ fn container(steps: &[Step]) -> Case {
         let tag = if parts.len() > 1 { "P" } else { "F:tag" };
         line(&mut file, at, step.kind, stream, tag, &parts.remove(0));
         if !parts.is_empty() {
-            open[stream] = Some(parts);
+            open[stream] = Some((at, parts));
         }
         if step.then > 6 {
             continue;
         }
         if step.then == 6 {
             for (stream, rest) in open.iter_mut().enumerate() {
-                for (i, part) in rest.iter().flatten().enumerate() {
-                    let last = rest.as_ref().map_or(0, Vec::len) - 1;
-                    line(&mut file, at, step.kind, stream, if i == last { "F" } else { "P" }, part);
+                if let Some((_, rest)) = rest.take() {
+                    end(&mut file, at, step.kind, stream, &rest);
                 }
-                *rest = None;
             }
             tree.write(&format!("{dir}/{restart}.log"), &file);
             restart += 1;
@@ -197,11 +202,8 @@ fn container(steps: &[Step]) -> Case {
         }
         file.clear();
     }
-    for (stream, rest) in open.iter().enumerate() {
-        for (i, part) in rest.iter().flatten().enumerate() {
-            let last = rest.as_ref().map_or(0, Vec::len) - 1;
-            line(&mut file, times(steps)[steps.len() - 1], 1, stream, if i == last { "F" } else { "P" }, part);
-        }
+    for (stream, (_, rest)) in open.iter().enumerate().filter_map(|(stream, rest)| Some((stream, rest.as_ref()?))) {
+        end(&mut file, times(steps)[steps.len() - 1], 1, stream, rest);
     }
     tree.write(&format!("{dir}/{restart}.log"), &file);
     Case { tree, source: "pods", item: None, records }
@@ -334,12 +336,26 @@ fn the_rest_of_a_record_is_read_from_a_file_that_holds_nothing_else_of_the_windo
         "var/log/pods/shop_api_u/app/0.log",
         "2026-11-23T00:30:00Z stderr F other\n2026-11-23T00:30:01Z stdout F a line\n2026-11-23T00:30:02Z stdout F x\n",
     );
-    tree.write("var/log/syslog.1", "2026-11-23T00:00:59Z half\n");
+    tree.write("var/log/syslog.2", "2026-11-23T00:00:59Z half\n");
+    // Short, and not binary for the sake of a zero.
+    tree.write("var/log/syslog.1", "\ta \0 of\n");
     tree.write("var/log/syslog", "\ta record\n2026-11-23T00:30:02Z x\n");
     let minute = ask(window("2026-11-23T00:00:00Z", "2026-11-23T00:01:00Z"));
     let given = |source| tree.read(source, &minute).items[0].text();
     assert_eq!(given("pods"), "2026-11-23T00:00:59Z stdout half a line\n");
-    assert_eq!(given("files"), "2026-11-23T00:00:59Z half\n\ta record\n");
+    assert_eq!(given("files"), "2026-11-23T00:00:59Z half\n\ta \0 of\n\ta record\n");
+}
+
+#[test]
+fn the_rest_of_a_line_that_was_begun_before_the_window_is_not_a_record_of_the_window() {
+    let tree = Tree::new();
+    tree.write("var/log/pods/shop_api_u/app/0.log.20261123-000001", "2026-11-23T00:00:00.1Z stdout P half \n");
+    tree.write(
+        "var/log/pods/shop_api_u/app/0.log",
+        "2026-11-23T00:00:00.2Z stderr F other\n2026-11-23T00:01:01Z stdout F a line\n2026-11-23T00:01:02Z stdout F x\n",
+    );
+    let minute = ask(window("2026-11-23T00:01:01Z", "2026-11-23T00:02:00Z"));
+    assert_eq!(tree.read("pods", &minute).items[0].text(), "2026-11-23T00:01:02Z stdout x\n");
 }
 
 /// A log source that is wrong: it asks the one inside for a window of which one edge lies one record farther.
