@@ -11,6 +11,7 @@ use casefile_evidence::recording::segment::Retention;
 use casefile_proto::units::Bytes;
 use serde::Deserialize;
 
+use crate::cluster::config::{self as cluster, ClusterConfig};
 use crate::identity::CERTIFICATE_LIFE;
 use crate::incident::{MAX_PATIENCE, MAX_RETURNING};
 use crate::ingest::{Clock, listener};
@@ -74,7 +75,11 @@ http             = \"127.0.0.1:7070\"  where the API (/api/v1) and the page answ
 http_plain       = false             true: without TLS there too, because a proxy or ingress has it
 http_names       = []                host names that they are reached by, beside addresses
 reserve_mib      = 256               space kept back to seal and to note who did what on a full
-                                     disk; 0: none [the less of 256 and 2 % of the disk]";
+                                     disk; 0: none [the less of 256 and 2 % of the disk]
+[cluster]                            the Kubernetes cluster that the nodes belong to; none when the table
+                                     is not there
+api              = \"pod\"             with the service account of this pod, or the absolute path of a
+                                     kubeconfig that runs no program";
 
 /// What to do when the port is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +129,8 @@ pub struct Config {
     pub http_names: Vec<String>,
     /// What is kept back for finishing on a full disk; `None`: what suits the disk.
     pub reserve: Option<Bytes>,
+    /// The cluster that the nodes belong to; `None`: none.
+    pub cluster: Option<ClusterConfig>,
     /// Connections at a time.
     pub limits: listener::Limits,
     /// The clocks.
@@ -164,6 +171,7 @@ struct File {
     http_plain: bool,
     http_names: Vec<String>,
     reserve_mib: Option<u64>,
+    cluster: Option<cluster::Table>,
 }
 
 impl Config {
@@ -188,6 +196,7 @@ impl Config {
             http_plain: false,
             http_names: Vec::new(),
             reserve: None,
+            cluster: None,
             limits: listener::Limits::default(),
             clock: Arc::new(crate::clock::now),
         }
@@ -282,6 +291,7 @@ impl Config {
         if config.reserve > Some(MAX_RESERVE) {
             problems.push(format!("reserve_mib: is more than {MAX_RESERVE}"));
         }
+        config.cluster = file.cluster.map(|table| ClusterConfig::check(table, &mut problems));
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 }
@@ -308,7 +318,7 @@ mod tests {
         let text = "listen = \"0.0.0.0:1\"\ndata_dir = \"/d\"\ndeadline_secs = 7\nreturn_hours = 2\n\
                     incident_mib = 16\nlast_words_mib = 4\nlast_words_hours = 1\nredaction_key_days = 2\ncertificate_hours = 3\n\
                     observe = \"0.0.0.0:7444\"\nhttp = \"0.0.0.0:7070\"\nhttp_plain = true\nhttp_names = [\"a.example\"]\n\
-                    reserve_mib = 3\n";
+                    reserve_mib = 3\n[cluster]\napi = \"pod\"\n";
         let config = Config::parse(text).unwrap_or_else(|p| panic!("{p:?}"));
         assert_eq!((config.listen.port(), config.patience), (1, Duration::from_secs(7)));
         assert_eq!((config.budget, config.last_words.bytes), (Bytes::mib(16), Bytes::mib(4)));
@@ -318,6 +328,7 @@ mod tests {
         assert_eq!((config.observe, config.reserve), ("0.0.0.0:7444".parse().ok(), Some(Bytes::mib(3))));
         assert_eq!((config.http, config.http_plain), ("0.0.0.0:7070".parse().ok(), true));
         assert_eq!(config.http_names, ["a.example"]);
+        assert_eq!(config.cluster, Some(ClusterConfig::new(cluster::Access::Pod)));
         for key in text.lines().filter_map(|l| l.split(' ').next()) {
             assert!(KEYS.contains(key), "{key} is not documented");
         }
@@ -327,9 +338,9 @@ mod tests {
     fn all_problems_are_named_at_once() {
         let text = "listen = \"somewhere\"\ndata_dir = \"d\"\ndeadline_secs = 0\nreturn_hours = 745\nincident_mib = 1\n\
                     last_words_mib = 1\nlast_words_hours = 0\nredaction_key_days = 0\ncertificate_hours = 25\n\
-                    observe = \"here\"\nhttp = \"there\"\nhttp_names = [\"a:1\"]\nreserve_mib = 99999999\n";
+                    observe = \"here\"\nhttp = \"there\"\nhttp_names = [\"a:1\"]\nreserve_mib = 99999999\n[cluster]\napi = \"kubeconfig\"\n";
         let Err(problems) = Config::parse(text) else { panic!("it was taken") };
-        assert_eq!(problems.len(), 13, "{problems:#?}");
+        assert_eq!(problems.len(), 14, "{problems:#?}");
     }
 
     #[test]

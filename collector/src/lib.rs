@@ -9,6 +9,7 @@ pub mod args;
 pub mod audit;
 mod chain;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod data;
 pub mod identity;
