@@ -44,6 +44,7 @@ use api::rest;
 use api::rest::host::Names;
 use api::verbs::Verbs;
 use audit::{Audit, AuditError};
+use cluster::{ApiError, Cluster};
 use config::{Config, PortTaken};
 use data::{DataDir, DataError};
 use identity::authorise::Authorise;
@@ -97,6 +98,9 @@ pub enum StartError {
     /// The last words cannot be used.
     #[error(transparent)]
     LastWords(#[from] LastWordsError),
+    /// The configuration does not lead to an API server.
+    #[error("start with the cluster of the configuration")]
+    Cluster(#[from] ApiError),
     /// The disk cannot be watched.
     #[error("start a thread that watches the disk")]
     Space(#[source] io::Error),
@@ -125,6 +129,7 @@ pub struct Collector {
     identity: Arc<Identity>,
     stats: Arc<Stats>,
     space: Space,
+    cluster: Option<Cluster>,
     hang_up: oneshot::Sender<()>,
     serving: JoinHandle<()>,
     run: watch::Sender<Run>,
@@ -175,6 +180,10 @@ impl Collector {
     /// Starts everything, and takes up the incidents that an earlier collector left unfinished.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         open_as_many_files_as_allowed();
+        let cluster = match &config.cluster {
+            Some(config) => Some(Cluster::open(config).await?),
+            None => None,
+        };
         let dir = config.data_dir.clone();
         let data = Arc::new(tokio::task::spawn_blocking(move || DataDir::open(&dir)).await??);
         let stats = Arc::new(Stats::default());
@@ -291,6 +300,7 @@ impl Collector {
             identity,
             stats,
             space,
+            cluster,
             hang_up,
             serving,
             run,
@@ -344,6 +354,11 @@ impl Collector {
     /// The room on its disk, and the reserve for what must be finished.
     pub const fn space(&self) -> &Space {
         &self.space
+    }
+
+    /// The cluster that it belongs to; `None`: the configuration names none.
+    pub const fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
     }
 
     /// What happened since it was started.

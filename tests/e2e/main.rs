@@ -4,6 +4,7 @@
 
 mod calm;
 mod closing;
+mod cluster_api;
 mod coalescing;
 mod damaged_file;
 mod dead_node;

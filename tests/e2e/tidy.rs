@@ -32,7 +32,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("tonic_health", &["collector/src/observe/", "collector/src/lib.rs", "tests/"]),
     ("axum", &["collector/src/api/rest/"]),
-    ("hyper", &["collector/src/observe/", "tests/harness/apiserver", "collector/src/api/rest/listener.rs", "review/src/bin/casefile/review.rs"]),
+    (
+        "hyper",
+        &[
+            "collector/src/observe/",
+            "tests/harness/apiserver",
+            "collector/src/api/rest/listener.rs",
+            "review/src/bin/casefile/review.rs",
+        ],
+    ),
     (
         "hyper_util",
         &[
@@ -44,7 +52,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("percent_encoding", &["collector/src/api/rest/asked.rs"]),
-    ("http_body_util", &["collector/src/observe/", "collector/src/cluster/", "tests/harness/apiserver", "tests/exam/hostile/", "review/src/bin/casefile/review.rs"]),
+    (
+        "http_body_util",
+        &[
+            "collector/src/observe/",
+            "collector/src/cluster/",
+            "tests/harness/apiserver",
+            "tests/exam/hostile/",
+            "review/src/bin/casefile/review.rs",
+        ],
+    ),
     ("tokio", &["identity/", "agent/", "collector/", "review/src/bin/casefile/", "tests/"]),
     ("tokio_stream", &["agent/", "collector/", "review/src/bin/casefile/", "tests/"]),
     ("sysinfo", &["agent/src/sources/inventory"]),

@@ -5,6 +5,7 @@
 
 #![expect(clippy::expect_used, reason = "in a test everything that fails ends the test")]
 
+pub mod apiserver;
 pub mod audit;
 pub mod client;
 pub mod disk;
