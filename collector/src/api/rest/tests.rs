@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use axum::body::to_bytes;
+use axum::http::response::Parts;
 use axum::http::{Request as Builder, StatusCode};
 use casefile_evidence::archive::limits::Limits;
 use casefile_evidence::archive::reader::Archive;
@@ -16,6 +17,7 @@ use casefile_proto::units::Bytes as Size;
 use casefile_review::casefile::CaseFile;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio_stream::StreamExt as _;
 
 use super::*;
 use crate::audit::Audit;
@@ -105,6 +107,13 @@ impl Served {
 
     /// Asks as somebody with this token; `None`: nobody.
     async fn asked(&self, token: Option<&str>, line: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let (head, body) = self.begun(token, line, headers, body).await;
+        let body = timeout(SOON, to_bytes(body, 64 << 20)).await.unwrap();
+        Answer { status: head.status.as_u16(), headers: head.headers, body: body.unwrap().to_vec() }
+    }
+
+    /// An answer of which the body is still to come.
+    async fn begun(&self, token: Option<&str>, line: &str, headers: &[(&str, &str)], body: &str) -> (Parts, Body) {
         let (method, path) = line.split_once(' ').unwrap();
         let mut request = Builder::builder().method(method).uri(path);
         if !headers.iter().any(|(name, _)| *name == "host") {
@@ -118,10 +127,7 @@ impl Served {
         }
         let from = ([127, 0, 0, 1], 50_000).into();
         let request = request.extension(Peer::new(from, None, Arc::default())).body(Body::from(body.to_owned()));
-        let answer = timeout(SOON, self.front.answer(request.unwrap())).await.unwrap();
-        let (head, body) = answer.into_parts();
-        let body = timeout(SOON, to_bytes(body, 64 << 20)).await.unwrap();
-        Answer { status: head.status.as_u16(), headers: head.headers, body: body.unwrap().to_vec() }
+        timeout(SOON, self.front.answer(request.unwrap())).await.unwrap().into_parts()
     }
 
     async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -350,10 +356,16 @@ async fn an_incident_is_opened_followed_to_its_end_and_shown_as_the_command_show
     assert_eq!(served.get("/api/v1/incidents/1/archive", &[]).await.code(), "not-sealed");
 
     let (node, asked, spool) = served.rig.asked().await;
-    let (events, ()) =
-        tokio::join!(served.get("/api/v1/incidents/INC-000001/events", &[]), served.rig.answer(&node, &asked, &spool));
-    assert_eq!(events.header("content-type"), "text/event-stream");
-    let text = String::from_utf8(events.body).unwrap();
+    let (head, body) = served.begun(Some(&served.owner), "GET /api/v1/incidents/INC-000001/events", &[], "").await;
+    assert_eq!(head.headers["content-type"], "text/event-stream");
+    let mut pieces = body.into_data_stream();
+    // The first event is waited for: how far the incident is by then, is known.
+    let mut text = timeout(SOON, pieces.next()).await.unwrap().unwrap().unwrap().to_vec();
+    served.rig.answer(&node, &asked, &spool).await;
+    while let Some(piece) = timeout(SOON, pieces.next()).await.unwrap() {
+        text.extend_from_slice(&piece.unwrap());
+    }
+    let text = String::from_utf8(text).unwrap();
     let views: Vec<Value> = text
         .split("\n\n")
         .filter_map(|event| event.strip_prefix("event: update\ndata: "))
