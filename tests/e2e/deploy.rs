@@ -3,14 +3,14 @@
 use std::path::Path;
 
 fn manifest(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/manifests").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize/base").join(name);
     #[expect(clippy::disallowed_methods, reason = "our own tree, not a node's")]
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()))
 }
 
 /// Every mount of the agent with the comment above it, which names who needs it.
 fn mounts() -> Vec<(String, Vec<String>)> {
-    let text = manifest("agent.yaml");
+    let text = manifest("agent/daemonset.yaml");
     let lines: Vec<_> = text.lines().map(str::trim).collect();
     lines
         .windows(2)
@@ -25,7 +25,7 @@ fn mounts() -> Vec<(String, Vec<String>)> {
 
 #[test]
 fn the_agent_of_nodes_with_gpus_is_the_agent_with_another_name_a_class_and_a_selector() {
-    let (plain, gpu) = (manifest("agent.yaml"), manifest("../gpu/agent-gpu.yaml"));
+    let (plain, gpu) = (manifest("agent/daemonset.yaml"), manifest("../../gpu/agent-gpu.yaml"));
     let own = |line: &&str| !line.starts_with('#');
     let plain: Vec<_> = plain.lines().filter(own).collect();
     let gpu: Vec<_> = gpu.lines().filter(own).collect();
@@ -93,7 +93,7 @@ async fn what_the_manifests_probe_is_answered_by_the_collector() {
 
 #[test]
 fn the_agent_is_given_no_more_than_it_needs() {
-    let text = manifest("agent.yaml");
+    let text = manifest("agent/daemonset.yaml");
     for never in [
         "privileged: true",
         "hostPID: true",
