@@ -67,8 +67,11 @@ last_words_hours = 6                 the oldest of them
 redaction_key_days = 30              how long secrets become the same tokens; at least 1
 certificate_hours = 24               how long an agent's certificate counts; 1 to 24
 observe          = \"127.0.0.1:7444\"  where /metrics, /healthz and /readyz answer over HTTP;
-                                     nowhere when it is not said. /metrics answers this machine
-                                     alone
+                                     nowhere when it is not said. /metrics answers this machine,
+                                     whoever shows the token of a viewer, and the next
+metrics_token_file = \"FILE\"        the token of a scraper, which opens /metrics and nothing else: 32 to
+                                     4096 characters; read anew for each request, and nobody's
+                                     where the file is not there
 http             = \"127.0.0.1:7070\"  where the API (/api/v1) and the page answer over HTTP; nowhere
                                      when it is not said. On an address that others reach it is
                                      TLS with the collector's own certificate, unless the next is
@@ -119,6 +122,8 @@ pub struct Config {
     pub redaction_key_life: Duration,
     /// Where metrics and health answer; `None`: nowhere.
     pub observe: Option<SocketAddr>,
+    /// The file with the token of a scraper; `None`: there is none.
+    pub metrics_token: Option<PathBuf>,
     /// Where the API and the page answer over HTTP; `None`: nowhere.
     pub http: Option<SocketAddr>,
     /// When that port is taken.
@@ -167,6 +172,7 @@ struct File {
     redaction_key_days: Option<u64>,
     certificate_hours: Option<u64>,
     observe: Option<String>,
+    metrics_token_file: Option<PathBuf>,
     http: Option<String>,
     http_plain: bool,
     http_names: Vec<String>,
@@ -191,6 +197,7 @@ impl Config {
             session_age: SESSION_AGE,
             redaction_key_life: redaction::DEFAULT_LIFE,
             observe: None,
+            metrics_token: None,
             http: None,
             http_taken: PortTaken::Refuse,
             http_plain: false,
@@ -277,6 +284,10 @@ impl Config {
             Some(Ok(observe)) => config.observe = Some(observe),
             Some(Err(_)) => problems.push("observe: is no ADDRESS:PORT such as 127.0.0.1:7444".to_owned()),
         }
+        if file.metrics_token_file.as_deref().is_some_and(|path| !path.is_absolute()) {
+            problems.push("metrics_token_file: is not an absolute path".to_owned());
+        }
+        config.metrics_token = file.metrics_token_file;
         match file.http.as_deref().filter(|text| !text.is_empty()).map(str::parse::<SocketAddr>) {
             None => {}
             Some(Ok(http)) => config.http = Some(http),
@@ -317,7 +328,8 @@ mod tests {
     fn every_key_is_taken_and_documented() {
         let text = "listen = \"0.0.0.0:1\"\ndata_dir = \"/d\"\ndeadline_secs = 7\nreturn_hours = 2\n\
                     incident_mib = 16\nlast_words_mib = 4\nlast_words_hours = 1\nredaction_key_days = 2\ncertificate_hours = 3\n\
-                    observe = \"0.0.0.0:7444\"\nhttp = \"0.0.0.0:7070\"\nhttp_plain = true\nhttp_names = [\"a.example\"]\n\
+                    observe = \"0.0.0.0:7444\"\nmetrics_token_file = \"/m/token\"\n\
+                    http = \"0.0.0.0:7070\"\nhttp_plain = true\nhttp_names = [\"a.example\"]\n\
                     reserve_mib = 3\n[cluster]\napi = \"pod\"\n";
         let config = Config::parse(text).unwrap_or_else(|p| panic!("{p:?}"));
         assert_eq!((config.listen.port(), config.patience), (1, Duration::from_secs(7)));
@@ -326,6 +338,7 @@ mod tests {
         assert_eq!(config.returning, Duration::from_hours(2));
         assert_eq!(config.certificate_life, Duration::from_secs(3 * 60 * 60));
         assert_eq!((config.observe, config.reserve), ("0.0.0.0:7444".parse().ok(), Some(Bytes::mib(3))));
+        assert_eq!(config.metrics_token.as_deref(), Some(Path::new("/m/token")));
         assert_eq!((config.http, config.http_plain), ("0.0.0.0:7070".parse().ok(), true));
         assert_eq!(config.http_names, ["a.example"]);
         assert_eq!(config.cluster, Some(ClusterConfig::new(cluster::Access::Pod)));
@@ -338,9 +351,10 @@ mod tests {
     fn all_problems_are_named_at_once() {
         let text = "listen = \"somewhere\"\ndata_dir = \"d\"\ndeadline_secs = 0\nreturn_hours = 745\nincident_mib = 1\n\
                     last_words_mib = 1\nlast_words_hours = 0\nredaction_key_days = 0\ncertificate_hours = 25\n\
-                    observe = \"here\"\nhttp = \"there\"\nhttp_names = [\"a:1\"]\nreserve_mib = 99999999\n[cluster]\napi = \"kubeconfig\"\n";
+                    observe = \"here\"\nmetrics_token_file = \"token\"\n\
+                    http = \"there\"\nhttp_names = [\"a:1\"]\nreserve_mib = 99999999\n[cluster]\napi = \"kubeconfig\"\n";
         let Err(problems) = Config::parse(text) else { panic!("it was taken") };
-        assert_eq!(problems.len(), 14, "{problems:#?}");
+        assert_eq!(problems.len(), 15, "{problems:#?}");
     }
 
     #[test]

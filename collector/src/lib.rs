@@ -58,6 +58,7 @@ use last_words::{LastWords, LastWordsError};
 use observe::Site;
 use observe::health::{Health, Run};
 use observe::metrics::Metrics;
+use observe::scraper::Scraper;
 use redaction::{Issued, RedactionKeyError};
 use space::Space;
 use stats::{Counts, Stats};
@@ -249,6 +250,7 @@ impl Collector {
                 &config.clock,
             ),
             identity: Arc::clone(&identity),
+            scraper: Scraper::new(config.metrics_token.clone()),
         });
         let (health, health_service) = observe::grpc::service();
         tasks.push(Ending::spawn(observe::grpc::tell(health.clone(), Arc::clone(&site))));

@@ -118,3 +118,46 @@ async fn what_is_no_short_request_without_a_body_is_refused_and_hurts_nobody() {
     assert!(metrics(at).get("casefile_build_info{version=\"0.1.0\"}").is_some());
     stop(collector).await;
 }
+
+/// An address of this machine that is not loopback; `None`, said on standard error, where it has no network. With
+/// `CASEFILE_ALLOW_NO_SKIP` set that fails.
+fn own_address() -> Option<std::net::IpAddr> {
+    // Nothing is sent: the system only says which address it would use. 192.0.2.0/24 is nobody's.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let address = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()).ok().map(|at| at.ip());
+    let address = address.filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
+    if address.is_none() {
+        assert!(std::env::var_os("CASEFILE_ALLOW_NO_SKIP").is_none(), "no network, and no skip is allowed");
+        eprintln!("skipped: this machine has no address but loopback");
+    }
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_elsewhere_the_token_of_the_scraper_opens_the_figures_and_nothing_else() {
+    let Some(ip) = own_address() else { return };
+    let rig = Rig::new().unwrap();
+    let token = "5d3f0c7e9a1b2c4d5d3f0c7e9a1b2c4d";
+    let path = rig.path("token");
+    let collector = rig
+        .collector_with(|config| {
+            config.observe = Some(std::net::SocketAddr::from(([0, 0, 0, 0], 0)));
+            config.metrics_token = Some(path.clone());
+        })
+        .await
+        .unwrap();
+    let at = std::net::SocketAddr::new(ip, collector.observed_at().unwrap().port());
+    let shown = |what: &str, token: &str| get(at, what, &format!("Authorization: Bearer {token}\r\n")).unwrap().status;
+    assert_eq!(shown("/metrics", token), 403, "there is no file");
+    std::fs::write(&path, format!("{token}\n")).unwrap();
+    assert_eq!(shown("/metrics", token), 200);
+    assert_eq!((shown("/metrics", &token[1..]), shown("/metrics", "")), (403, 403));
+    assert_eq!(get(at, "/metrics", "").unwrap().status, 403);
+    assert_eq!(get(at, "/metrics", &format!("Authorization: Basic {token}\r\n")).unwrap().status, 403);
+    assert_eq!(get(at, "/healthz", "").unwrap().status, 200, "health is everybody's");
+    let nobody = token.parse::<casefile_identity::token::Token>();
+    assert!(nobody.is_err(), "the API does not take it for a token of anybody");
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(shown("/metrics", token), 403);
+    stop(collector).await;
+}

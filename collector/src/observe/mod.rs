@@ -1,8 +1,8 @@
 //! The collector about itself: `/metrics`, `/healthz` and `/readyz` over HTTP on an address of their own, and gRPC health
 //! beside the other services.
 //!
-//! [`health`] asks and judges, [`metrics`] puts the figures together, [`listener`] answers within limits, [`grpc`] tells
-//! those who ask over gRPC. Nothing here changes anything.
+//! [`health`] asks and judges, [`metrics`] puts the figures together, [`scraper`] knows who may read them from elsewhere,
+//! [`listener`] answers within limits, [`grpc`] tells those who ask over gRPC. Nothing here changes anything.
 
 pub mod grpc;
 pub mod health;
@@ -10,6 +10,7 @@ mod listener;
 pub mod metrics;
 mod once;
 mod process;
+pub mod scraper;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::identity::Identity;
 use crate::stats::text;
 use health::{Health, Report};
 use metrics::Metrics;
+use scraper::Scraper;
 
 /// What is answered from.
 pub struct Site {
@@ -36,6 +38,8 @@ pub struct Site {
     pub metrics: Metrics,
     /// Who may read them from elsewhere.
     pub identity: Arc<Identity>,
+    /// What else may, and nothing but them.
+    pub scraper: Scraper,
 }
 
 /// Who asks, and what.
@@ -44,12 +48,16 @@ struct Asked<'a> {
     head: &'a request::Parts,
 }
 
-/// Whether the figures may be read: by this machine, and by whoever shows the token of a viewer. They name no node and no
-/// incident, but they say how large and how busy a cluster is.
-fn may_read_metrics(asked: &Asked<'_>, identity: &Identity) -> bool {
-    let bearer = asked.head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let person = bearer.and_then(|token| identity.person(token));
-    asked.from.ip().to_canonical().is_loopback() || person.is_some_and(|person| person.may(Role::Viewer))
+/// Whether the figures may be read: by this machine, by whoever shows the token of a viewer, and by the scraper. They name no
+/// node and no incident, but they say how large and how busy a cluster is.
+async fn may_read_metrics(asked: &Asked<'_>, site: &Site) -> bool {
+    if asked.from.ip().to_canonical().is_loopback() {
+        return true;
+    }
+    let shown = asked.head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let Some(shown) = shown else { return false };
+    let person = site.identity.person(shown);
+    person.is_some_and(|person| person.may(Role::Viewer)) || site.scraper.is(shown).await
 }
 
 /// The forms of a health report.
@@ -76,10 +84,12 @@ async fn answer(site: &Arc<Site>, asked: Asked<'_>) -> Response<Full<Bytes>> {
     match asked.head.uri.path() {
         "/healthz" => told(&site.health.alive().await, form),
         "/readyz" => told(&site.health.ready().await, form),
-        "/metrics" if may_read_metrics(&asked, &site.identity) => {
+        "/metrics" if may_read_metrics(&asked, site).await => {
             typed(StatusCode::OK, text::CONTENT_TYPE, site.metrics.text(&site.health).await)
         }
-        "/metrics" => plain(StatusCode::FORBIDDEN, "metrics are for this machine, and for the token of a viewer\n"),
+        "/metrics" => {
+            plain(StatusCode::FORBIDDEN, "metrics are for this machine, and for the token of a viewer or scraper\n")
+        }
         _ => plain(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
     }
 }
