@@ -1,0 +1,17 @@
+{{/* The name of an image: casefile.image with a list of the root context and the program. */}}
+{{- define "casefile.image" -}}
+{{- $root := index . 0 -}}
+{{- $root.Values.image.prefix }}{{ index . 1 }}:{{ $root.Values.image.tag | default $root.Chart.AppVersion }}
+{{- end }}
+
+{{/* What both kinds of pods say about pulling. */}}
+{{- define "casefile.pullSecrets" -}}
+{{- range .Values.image.pullSecrets }}
+- {name: {{ . | quote }}}
+{{- end }}
+{{- end }}
+
+{{/* The labels of what a Prometheus operator selects. */}}
+{{- define "casefile.monitoringLabels" -}}
+{{- merge (dict "app.kubernetes.io/name" "casefile" "app.kubernetes.io/component" "monitoring") .Values.monitoring.labels | toJson -}}
+{{- end }}
