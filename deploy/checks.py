@@ -102,6 +102,17 @@ def chart_and_base_are_equal():
                     yield f"{name}, {helm.parent.name}: {key}{difference} (kustomize and chart)"
 
 
+def chart_goes_into_any_namespace():
+    text = run(HELMS[0], "template", "other", CHART, "--namespace", "elsewhere", "--set", "monitoring.enabled=true").stdout
+    for key, thing in objects(text).items():
+        subjects = [subject["namespace"] for subject in thing.get("subjects", [])]
+        for namespace in [key[2], *subjects]:
+            if namespace not in (None, "elsewhere", "kube-node-lease"):
+                yield f"{key[1]} {key[3]}: names the namespace {namespace}"
+    if "casefile.svc" in text:
+        yield "a host name has the namespace casefile in it"
+
+
 def rendered_files_are_as_rendered():
     texts = {pathlib.PurePath(name).name: kustomized(name) for name in SAME}
     texts["chart-with-other-values"] = templated(HELMS[0], "--values", OTHER).stdout
@@ -321,6 +332,7 @@ def document_installs_what_it_says():
 CHECKS = [
     rendered_files_are_as_rendered,
     chart_and_base_are_equal,
+    chart_goes_into_any_namespace,
     every_object_fits_its_schema,
     schemas_can_fail,
     every_value_is_documented_and_checked,
