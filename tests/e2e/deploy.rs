@@ -8,6 +8,7 @@ mod rights;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use casefile_collector::cluster::config::{Access, ClusterConfig};
 use casefile_tests::scrape::{self, Metrics};
 use casefile_tests::{Rig, host::FakeHost, stop};
 use regex::Regex;
@@ -50,7 +51,8 @@ fn the_configurations_are_accepted_by_the_programs_and_what_they_name_is_mounted
         let mounts = mounted(of_collector);
         assert!(mounts.contains(&collector.data_dir.parent().unwrap()), "{way}");
         assert!(mounts.contains(&collector.metrics_token.as_deref().unwrap().parent().unwrap()), "{way}");
-        assert!(!collector.http_plain, "{way}: passwords and tokens cross the cluster's network");
+        assert!(!collector.http_plain, "{way}: tokens cross the cluster's network");
+        assert_eq!(collector.cluster, Some(ClusterConfig::new(Access::Pod)), "{way}: the account with the rights");
 
         // One number each, from the program's configuration over the container and the Service to the policies.
         let listens = [

@@ -277,6 +277,35 @@ fn the_collector_needs_nothing_of_its_node() {
         let objects = rendered(way);
         let set = one(&objects, "StatefulSet", "casefile-collector");
         let spec = &set["spec"]["template"]["spec"];
+        let mut may: BTreeSet<_> = [
+            "automountServiceAccountToken",
+            "containers",
+            "enableServiceLinks",
+            "securityContext",
+            "serviceAccountName",
+            "terminationGracePeriodSeconds",
+            "volumes",
+        ]
+        .into();
+        let mut of_container: BTreeSet<_> = [
+            "args",
+            "image",
+            "livenessProbe",
+            "name",
+            "ports",
+            "readinessProbe",
+            "resources",
+            "securityContext",
+            "startupProbe",
+            "volumeMounts",
+        ]
+        .into();
+        if way == "chart-with-other-values" {
+            may.extend(["imagePullSecrets", "nodeSelector", "tolerations"]);
+            of_container.insert("imagePullPolicy");
+        }
+        assert_eq!(keys(spec), may, "{way}");
+        assert_eq!(keys(&spec["containers"][0]), of_container, "{way}");
         let user = &spec["securityContext"];
         assert_eq!((&user["runAsNonRoot"], &user["runAsUser"]), (&json!(true), &json!(65532)), "{way}");
         let context = &spec["containers"][0]["securityContext"];
@@ -308,6 +337,16 @@ fn agents_hear_nobody_and_every_pod_is_under_a_policy_in_both_directions() {
             expected.insert("casefile-collector-metrics");
         }
         assert_eq!(policies, expected, "{way}");
+
+        if expected.contains("casefile-collector-metrics") {
+            let prometheus = json!({"matchLabels": {"app.kubernetes.io/name": "prometheus"}});
+            let rule = json!([{
+                "from": [{"namespaceSelector": {}, "podSelector": prometheus}],
+                "ports": [{"protocol": "TCP", "port": 7444}],
+            }]);
+            let opened = of("casefile-collector-metrics");
+            assert_eq!((&opened["ingress"], &opened["policyTypes"]), (&rule, &json!(["Ingress"])), "{way}");
+        }
 
         let agent = of("casefile-agent");
         let components =
