@@ -348,7 +348,7 @@ fn every_path_that_the_readme_and_the_documents_name_is_there() {
             .expect("a regular expression");
     let mut offences = vec![];
     let mut found = 0;
-    for document in ["README.md", "evidence/FORMAT.md", "deploy/README.md"] {
+    for document in ["README.md", "SECURITY.md", "evidence/FORMAT.md", "deploy/README.md"] {
         for hit in named.captures_iter(&read(&root().join(document))) {
             found += 1;
             if !root().join(&hit[1]).exists() {
