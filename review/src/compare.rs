@@ -200,7 +200,7 @@ pub fn of_files(
 fn load(casefile: &mut CaseFile, node: &NodeName, window: Window) -> Result<(SeriesSet, Pods), CaseFileError> {
     let read = Window::new(window.from().before(BEFORE), window.until()).unwrap_or(window);
     let set = SeriesSet::load_within(casefile, node, Some(read), &wants)?;
-    Ok((set, Pods::of(casefile, node)))
+    Ok((set, Pods::known(casefile, node)))
 }
 
 fn damaged(sets: [&SeriesSet; 2]) -> Vec<(String, String)> {

@@ -12,6 +12,7 @@ pub mod entries;
 pub mod export;
 pub mod finding;
 pub mod gpu;
+pub mod kubernetes;
 pub mod logs;
 pub mod page;
 pub mod past;

@@ -12,11 +12,14 @@ use casefile_proto::item::{Digest, EntryPath};
 use casefile_proto::time::WallTime;
 use casefile_proto::units::Bytes;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::casefile::{CaseFile, CaseFileError};
 use crate::checks::facts::{Need, NodeFacts};
+use crate::checks::kubernetes::ClusterFacts;
 use crate::checks::{self, Said, before, fleet};
 use crate::finding::{Confidence, Finding, Severity};
+use crate::kubernetes::{self, Cluster};
 use crate::signatures::set::Signatures;
 use crate::timeline::{self, Row};
 use crate::verdict::{self, Verdict};
@@ -99,6 +102,7 @@ impl Review {
         let mut rows = Rows::default();
         let (mut findings, mut timeline, mut digests) = (Vec::new(), Vec::new(), Vec::new());
         let mut left = budget.map_or(u64::MAX, |budget| budget.0);
+        let cluster = of_cluster(casefile, &mut left);
         let mut unsure = BTreeSet::new();
         let nodes = casefile.coverage.nodes.clone();
         for node in &nodes {
@@ -118,7 +122,7 @@ impl Review {
                 continue;
             }
             left -= size;
-            let facts = NodeFacts::load(casefile, node, &checks::looks_at, signatures)?;
+            let facts = NodeFacts::load(casefile, node, &checks::looks_at, signatures, &cluster)?;
             for check in checks::all() {
                 match checks::examine(check, &facts) {
                     Said::NotHere => {}
@@ -156,9 +160,17 @@ impl Review {
             rows.add(fleet::ID, fleet::TITLE, CheckVerdict::Found, &node, Vec::new());
         }
         findings.extend(outliers);
+        let facts = ClusterFacts {
+            cluster: &cluster,
+            window: casefile.incident.window,
+            signatures,
+            nodes: nodes.iter().map(|row| row.node.clone()).collect(),
+        };
+        look_at_cluster(casefile, &facts, &mut findings, &mut rows);
         findings.extend(moved(casefile, &findings, &mut left, &mut rows)?);
         let mut findings = verdict::rank(findings);
         digested(casefile, &mut findings);
+        timeline.extend(timeline::of_cluster(&facts));
         timeline.extend(timeline::of_findings(&findings));
         timeline.extend(timeline::of_people(&casefile.incident, &casefile.coverage));
         let timeline = timeline::ordered(timeline, &findings);
@@ -213,6 +225,47 @@ impl Review {
     pub fn finding(&self, id: &str) -> Option<&Finding> {
         self.findings.iter().find(|finding| finding.id.eq_ignore_ascii_case(id))
     }
+}
+
+/// What the case file has of the cluster, where the budget allows to look at it.
+fn of_cluster(casefile: &mut CaseFile, left: &mut u64) -> Cluster {
+    let size = kubernetes::size(casefile);
+    if size > *left {
+        return Cluster::unread(NOT_LOOKED_AT);
+    }
+    *left -= size;
+    Cluster::read(casefile)
+}
+
+/// Every check of the cluster. A case file of machines that run no pods has nothing of the kind, and nothing is said.
+fn look_at_cluster(casefile: &CaseFile, facts: &ClusterFacts<'_>, findings: &mut Vec<Finding>, rows: &mut Rows) {
+    if !facts.cluster.present {
+        if runs_pods(casefile) {
+            let missing = vec![kubernetes::NO_EVIDENCE.to_owned()];
+            rows.whole(checks::kubernetes::ID, checks::kubernetes::TITLE, CheckVerdict::CannotTell, missing);
+        }
+        return;
+    }
+    for check in checks::kubernetes::all().filter(|check| !facts.is_about_nothing(check)) {
+        let mut found = (check.examine)(facts, findings);
+        found.new.retain(|finding| !finding.evidence.is_empty());
+        found.new.iter_mut().for_each(|finding| check.id.clone_into(&mut finding.check));
+        let missing = facts.lacks(check);
+        let verdict = match (found.new.is_empty() && !found.added, missing.is_empty()) {
+            (false, _) => CheckVerdict::Found,
+            (true, true) => CheckVerdict::Clear,
+            (true, false) => CheckVerdict::CannotTell,
+        };
+        let missing = if verdict == CheckVerdict::CannotTell { missing } else { Vec::new() };
+        rows.whole(check.id, check.title, verdict, missing);
+        findings.append(&mut found.new);
+    }
+}
+
+/// Whether logs of pods were asked of any node and there were some.
+fn runs_pods(casefile: &CaseFile) -> bool {
+    let sources = casefile.coverage.nodes.iter().flat_map(|node| &node.sources);
+    sources.filter(|source| source.source == "pods").any(|source| source.items > 0)
 }
 
 /// What moved on each node from its first anomaly on.
@@ -288,11 +341,29 @@ fn json_lines<T: Serialize>(items: &[T]) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
+/// The digest of an entry that is in no node's list of items; `None` where it cannot be read to its end.
+fn hashed(casefile: &mut CaseFile, entry: &EntryPath) -> Option<Digest> {
+    let mut read = casefile.entries.entry(entry).ok()?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 64 << 10]);
+    loop {
+        match read.read(&mut buffer).ok()? {
+            0 => return Some(Digest(hash.finalize().into())),
+            n => hash.update(&buffer[..n]),
+        }
+    }
+}
+
 /// Gives each citation the digest of the entry in which it stands, as the lists of items have it.
 fn digested(casefile: &mut CaseFile, findings: &mut [Finding]) {
+    let mut of_cluster: BTreeMap<EntryPath, Option<Digest>> = BTreeMap::new();
     let mut by_node: BTreeMap<NodeName, BTreeMap<EntryPath, Digest>> = BTreeMap::new();
     for evidence in findings.iter_mut().flat_map(|finding| &mut finding.evidence) {
-        let (Some(node), Some(entry)) = (&evidence.node, &evidence.entry) else { continue };
+        let Some(entry) = &evidence.entry else { continue };
+        if entry.as_str().starts_with(kubernetes::BELOW) {
+            evidence.sha256 = *of_cluster.entry(entry.clone()).or_insert_with(|| hashed(casefile, entry));
+            continue;
+        }
+        let Some(node) = &evidence.node else { continue };
         let digests = by_node.entry(node.clone()).or_insert_with(|| digests(casefile, node));
         evidence.sha256 = digests.get(entry).copied();
     }

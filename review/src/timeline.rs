@@ -14,9 +14,13 @@ use casefile_proto::time::{ClockOffset, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::checks::facts::NodeFacts;
+use crate::checks::kubernetes::ClusterFacts;
 use crate::checks::seen::Seen;
 use crate::finding::{Evidence, Finding, Severity};
+use crate::kubernetes::{self, Event};
 use crate::logs::corrected;
+use crate::signatures::logged::{Author, Stream, Written};
+use crate::signatures::record::Lines;
 
 /// The most rows of one signature of one node.
 const MAX_ALIKE: usize = 100;
@@ -32,6 +36,8 @@ pub enum What {
     Kernel,
     /// An event of the recording: an agent that started, a source that came or went, a GPU.
     Event,
+    /// What the cluster reports, or what changed in it.
+    Kubernetes,
     /// A finding, at its beginning.
     Finding,
     /// Evidence that is missing, over an interval.
@@ -209,6 +215,84 @@ fn of_gap(node: &str, source: Option<&str>, gap: &Gap, clock: Option<ClockOffset
     let mut row = Row::new(corrected(interval.from(), clock), What::Gap, severity, node, gap.reason.name(), &message);
     row.until = Some(Stamp(corrected(interval.until(), clock)));
     Some(row)
+}
+
+/// Reasons of events that are no warning and yet say what happened: who was ended, scaled, moved, started.
+const TOLD: [&str; 12] = [
+    "Killing",
+    "ScalingReplicaSet",
+    "SuccessfulRescale",
+    "SuccessfulDelete",
+    "NodeReady",
+    "NodeSchedulable",
+    "NodeNotSchedulable",
+    "NodeNotReady",
+    "Rebooted",
+    "Preempting",
+    "TaintManagerEviction",
+    "BackOff",
+];
+
+/// The most changes: more belong to a cluster of which nobody reads every change.
+const MAX_CHANGES: usize = 5_000;
+
+/// The rows of the cluster: warnings, what else is worth telling of its events, and what changed.
+pub fn of_cluster(facts: &ClusterFacts<'_>) -> Vec<Row> {
+    let mut alike: BTreeMap<&str, (usize, Option<WallTime>)> = BTreeMap::new();
+    let mut rows = Vec::new();
+    let mut lines = Lines::new(facts.signatures);
+    for event in facts.cluster.events.iter().filter(|event| event.warning || TOLD.contains(&event.reason.as_str())) {
+        let Some(last) = event.last.filter(|at| facts.window.contains(*at)) else { continue };
+        let known = alike.entry(&event.reason).or_default();
+        known.0 += 1;
+        if known.0 > MAX_ALIKE {
+            known.1 = Some(last);
+            continue;
+        }
+        rows.push(of_cluster_event(facts, &mut lines, event, last));
+    }
+    for (reason, (count, last)) in alike {
+        if let Some(last) = last {
+            let message = format!("{} more events {reason} up to here: the list has them", count - MAX_ALIKE);
+            rows.push(Row::new(last, What::Kubernetes, Severity::Info, "", reason, &message));
+        }
+    }
+    let changes = facts.cluster.changes.iter().filter(|change| facts.window.contains(change.at));
+    rows.extend(changes.clone().take(MAX_CHANGES).map(|change| {
+        let node = if change.kind == "Node" { change.name.as_str() } else { "" };
+        let node = if facts.nodes.iter().any(|known| known.as_str() == node) { node } else { "" };
+        let mut row = Row::new(change.at, What::Kubernetes, Severity::Info, node, "k8s.change", &change.sentence());
+        row.entry = Some(kubernetes::CHANGES.to_owned());
+        row.line = Some(change.line);
+        row
+    }));
+    if let Some(cut) = changes.clone().nth(MAX_CHANGES) {
+        let message = format!("{} more changes from here on: changes.jsonl has them", changes.count() - MAX_CHANGES);
+        rows.push(Row::new(cut.at, What::Kubernetes, Severity::Info, "", "k8s.change", &message));
+    }
+    rows
+}
+
+fn of_cluster_event(facts: &ClusterFacts<'_>, lines: &mut Lines<'_>, event: &Event, last: WallTime) -> Row {
+    let line = event.line();
+    let written = Written { text: &line, author: Author::Unknown, stream: Stream::Kubernetes };
+    let known = lines.record(written);
+    let id = known.as_ref().map_or(event.reason.as_str(), |known| known.signature.id.as_str());
+    let severity = if event.warning { Severity::Warning } else { Severity::Info };
+    let pod = facts.cluster.pod_named(&event.about.called()).filter(|_| event.about.kind == "Pod");
+    let names = [
+        (event.about.kind == "Node").then_some(event.about.name.as_str()),
+        pod.and_then(|pod| pod.node.as_deref()),
+        event.host.as_deref(),
+    ];
+    let known_node = |name: &&str| facts.nodes.iter().any(|node| node.as_str() == *name);
+    let node = names.into_iter().flatten().find(known_node).unwrap_or("");
+    let first = event.first.filter(|first| event.count > 1 && *first < last && facts.window.contains(*first));
+    let times = if event.count > 1 { format!(" ({} times)", event.count) } else { String::new() };
+    let mut row = Row::new(first.unwrap_or(last), What::Kubernetes, severity, node, id, &format!("{line}{times}"));
+    row.until = first.map(|_| Stamp(last));
+    row.entry = facts.cluster.entry_of(&event.meta).map(ToString::to_string);
+    row
 }
 
 /// The rows of findings: each at its beginning.

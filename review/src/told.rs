@@ -92,8 +92,11 @@ fn unsure(review: &Review) -> Vec<String> {
         let rows = review.document.checks.iter().filter(|row| row.verdict == CheckVerdict::CannotTell);
         let whole = rows.filter(|row| row.nodes.as_slice() == *nodes && checks.contains(&row.id.as_str()));
         let whole: BTreeSet<_> = whole.flat_map(|row| &row.missing).map(String::as_str).collect();
-        let why: Vec<_> =
-            if checks.len() <= NAMED { whole.into_iter().collect() } else { why.iter().copied().collect() };
+        let why: Vec<_> = if checks.len() <= NAMED || whole.len() == 1 {
+            whole.into_iter().collect()
+        } else {
+            why.iter().copied().collect()
+        };
         out.push(format!("{whose}{}: {}", safe(&which), safe(&why.join("; "))));
     }
     out

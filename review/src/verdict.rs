@@ -39,7 +39,7 @@ const FAMILIES: [(&str, &[&str]); 5] = [
         ],
     ),
     ("gpu", &["gpu.xid.79", "gpu.", "pcie."]),
-    ("memory", &["mem.", "k8s.pod.crashloop"]),
+    ("memory", &["mem.", "k8s.pod.oomkilled", "k8s.pod.crashloop"]),
     ("network", &["net.", "nic.", "ib."]),
     ("node", &["node."]),
 ];
@@ -200,7 +200,11 @@ fn family(finding: &Finding) -> Option<(&'static str, String)> {
     let (family, _) = FAMILIES.iter().find(|(_, kinds)| kinds.iter().any(|kind| finding.kind.starts_with(kind)))?;
     let thing = match *family {
         "gpu" => finding.subject.as_deref().map(thing).unwrap_or_default(),
-        "memory" => finding.pod.as_ref().and_then(|pod| pod.uid.clone()).unwrap_or_default(),
+        "memory" => {
+            // Several pods of one workload are a thing of their own.
+            let several = || finding.subject.clone().filter(|_| finding.kind.starts_with("k8s."));
+            finding.pod.as_ref().and_then(|pod| pod.uid.clone()).or_else(several).unwrap_or_default()
+        }
         _ => String::new(),
     };
     Some((family, thing))

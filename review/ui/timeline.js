@@ -22,7 +22,7 @@ const HEAD = 20;
 const STRIP = 11;
 const ROWS_SHOWN = 250;
 const RANK = { fatal: 0, error: 1, warning: 2, info: 3 };
-const SHARED = [["human", "people"], ["event", "events"], ["finding", "findings"], ["kernel", "kernel"]];
+const SHARED = [["human", "people"], ["kubernetes", "Kubernetes"], ["event", "events"], ["finding", "findings"], ["kernel", "kernel"]];
 
 export function asData(answer, one) {
   let step = 0, before = null, count = 0;
@@ -44,7 +44,7 @@ export function laneModel(review, rows) {
   const worst = new Map();
   for (const f of review.findings) if (f.node) worst.set(f.node, Math.min(worst.get(f.node) ?? 9, RANK[f.severity]));
   const shared = SHARED.map(([desc, label]) => ({
-    kind: "line", label, rows: parsed.filter((r) => !r.node && r.timestamp_desc === desc || desc === "human" && r.timestamp_desc === "human"),
+    kind: "line", label, rows: parsed.filter((r) => r.timestamp_desc === desc && (!r.node || desc === "human" || desc === "kubernetes")),
   })).filter((lane) => lane.rows.length > 0);
   const names = review.nodes.map((n) => n.node).sort((a, b) => (worst.get(a) ?? 9) - (worst.get(b) ?? 9) || (a < b ? -1 : 1));
   const byNode = new Map(names.map((n) => [n, []]));

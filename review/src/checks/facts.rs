@@ -15,6 +15,8 @@ use super::seen::{self, Seen};
 use crate::casefile::{CaseFile, CaseFileError};
 use crate::finding::{Confidence, Evidence, EvidenceKind, Finding, Pod, Severity};
 use crate::gpu::pods::Pods;
+use crate::kubernetes::Cluster;
+use crate::past::pods::pod_of;
 use crate::seriesset::{OneSeries, SeriesSet, Value};
 use crate::signatures::set::Signatures;
 
@@ -94,11 +96,12 @@ impl<'c> NodeFacts<'c> {
         row: &NodeCoverage,
         metrics: &dyn Fn(&str) -> bool,
         signatures: &'c Signatures,
+        cluster: &Cluster,
     ) -> Result<Self, CaseFileError> {
         let name = row.node.clone();
         let set = SeriesSet::load(casefile, &name, &|_, metric| metrics(&metric.name))?;
         let recordings = casefile.recordings(Some(&name)).into_iter().map(|(_, entry)| entry).collect();
-        let pods = Pods::of(casefile, &name);
+        let pods = Pods::of(casefile, &name).with(cluster);
         let window = casefile.coverage.window;
         let mut facts = Self {
             name,
@@ -289,15 +292,7 @@ pub fn called(pod: &Pod) -> String {
 
 /// The uid of the pod in a cgroup's path: `…/kubepods-burstable-pod0a1b_….slice/…`, `/kubepods/burstable/pod0a1b-…/…`.
 pub fn pod_uid(cgroup: &str) -> Option<String> {
-    const FORM: [usize; 5] = [8, 4, 4, 4, 12];
-    let uid = |rest: &str| {
-        let uid: String = rest.chars().take(36).map(|c| if c == '_' { '-' } else { c }).collect();
-        let groups: Vec<_> = uid.split('-').collect();
-        let sound = groups.len() == FORM.len()
-            && groups.iter().zip(FORM).all(|(g, len)| g.len() == len && g.bytes().all(|b| b.is_ascii_hexdigit()));
-        sound.then_some(uid)
-    };
-    cgroup.match_indices("pod").find_map(|(at, found)| uid(&cgroup[at + found.len()..]))
+    pod_of(cgroup).map(|(uid, _)| uid)
 }
 
 /// What is missing, each as a sentence: the source, why, and when.

@@ -3,7 +3,8 @@
 //! How to add one: a file `checks/<id>.rs` with a `CHECKS` (or one more line in the file of its subject) and, for a new file, its line
 //! in [`ALL`]. A check is a pure function of [`NodeFacts`](facts::NodeFacts): it returns findings, or nothing. Whether nothing means
 //! *clear* is not its business: the framework looks whether what the check needs was there at all, and says *cannot tell* when it was
-//! not. What compares nodes with each other is in `fleet.rs`, what compares one with itself in `before.rs`.
+//! not. What compares nodes with each other is in `fleet.rs`, what compares one with itself in `before.rs`, what looks at the cluster in
+//! `kubernetes/`.
 //!
 //! Thresholds are constants with a reason, and a healthy busy machine stays below *error* in all of them.
 
@@ -17,6 +18,7 @@ pub mod filesystem;
 pub mod fleet;
 pub mod gpu;
 pub mod hardware;
+pub mod kubernetes;
 pub mod limits;
 pub mod memory;
 pub mod network;
@@ -101,7 +103,13 @@ pub fn every() -> impl Iterator<Item = About> {
     let of_fleet = [(fleet::ID, fleet::TITLE, fleet::METRICS), (before::ID, before::TITLE, &[][..])]
         .into_iter()
         .map(|(id, title, metrics)| About { id, title, needs: vec!["recordings".to_owned()], metrics });
-    of_node.chain(of_fleet)
+    let of_cluster = kubernetes::all().map(|check| About {
+        id: check.id,
+        title: check.title,
+        needs: check.needs.iter().map(|kind| format!("the list of {} objects", kind.name())).collect(),
+        metrics: &[],
+    });
+    of_node.chain(of_fleet).chain(of_cluster)
 }
 
 /// What a check says of a node.

@@ -120,7 +120,7 @@ impl NodeFacts<'_> {
 fn unit(log: &Log) -> Option<&str> {
     match log {
         Log::Journal(name) => Some(name),
-        Log::Kernel => None,
+        Log::Kernel | Log::Kubernetes => None,
     }
 }
 

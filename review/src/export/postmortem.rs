@@ -187,7 +187,7 @@ fn link(row: &Row) -> String {
     let of_itself = || match row.timestamp_desc {
         What::Gap => "data/coverage.json",
         What::Human => "data/incident.json",
-        What::Kernel | What::Event | What::Finding => "data/timeline.jsonl",
+        What::Kernel | What::Event | What::Kubernetes | What::Finding => "data/timeline.jsonl",
     };
     match (named, place) {
         (Some(named), Some(place)) => format!("{named}: {place}"),

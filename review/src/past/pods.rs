@@ -1,6 +1,7 @@
 //! `top --pods`: what pods and containers use at an instant, by their cgroups; on a machine without pods, of every cgroup.
 //!
-//! The kernel knows a pod by its uid and a container by its id. The name of a pod is that of its logs in the case file.
+//! The kernel knows a pod by its uid and a container by its id. The name of a pod is that of its logs in the case file; the cluster's
+//! objects, where it has them, name containers too.
 
 use std::collections::BTreeSet;
 
@@ -45,6 +46,8 @@ pub struct Used {
     pub pod: Option<String>,
     /// The container's id; `None` for a pod as a whole.
     pub container_id: Option<String>,
+    /// Its name, where the case file has the cluster's objects.
+    pub container: Option<String>,
     /// CPUs that it kept busy.
     pub cpus: Option<f64>,
     /// CPUs that it may keep busy; `None`: it has no quota, or that was not read.
@@ -106,6 +109,7 @@ fn used(known: &Known<'_>, window: Window, id: &str, pods: &Pods) -> Used {
     Used {
         cgroup: id.to_owned(),
         pod,
+        container: container.as_deref().and_then(|id| pods.container(id)).map(str::to_owned),
         container_id: container,
         cpus: step.rate(CPU),
         cpu_limit: step
@@ -135,7 +139,10 @@ pub fn text(all: &[Used], count: usize) -> String {
     let bytes = |value: Option<f64>| value.map_or_else(|| NOTHING.to_owned(), short_bytes);
     let row = |used: &Used| {
         let names = match (&used.pod, &used.container_id) {
-            (Some(pod), container) => [safe(pod), container.as_deref().map_or_else(String::new, |id| safe(&short(id)))],
+            (Some(pod), id) => {
+                let id = id.as_deref().map_or_else(String::new, |id| safe(&short(id)));
+                [safe(pod), used.container.as_deref().map_or(id, safe)]
+            }
             (None, _) => [safe(&used.cgroup), String::new()],
         };
         let memory = used.working_set_bytes.or(used.memory_bytes);

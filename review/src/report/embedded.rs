@@ -435,7 +435,7 @@ fn evidence(case: &mut CaseFile, documents: &Documents, left: &mut Vec<String>) 
 fn timeline(documents: &Documents, left: &mut Vec<String>) -> Value {
     let rank = |row: &Value| {
         let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
-        let plain = matches!(text("timestamp_desc"), "kernel" | "event" | "node");
+        let plain = matches!(text("timestamp_desc"), "kernel" | "event" | "kubernetes" | "node");
         match text("severity") {
             "FATAL" => 0,
             "ERROR" => 1,

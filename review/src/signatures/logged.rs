@@ -37,16 +37,19 @@ pub enum Stream<'a> {
     /// The journal's, of this unit: `kubelet.service`. Where the line has no unit, of the program that it names, and a program
     /// may call itself what it likes.
     Journal(&'a str),
+    /// The cluster's events, each as one line.
+    Kubernetes,
     /// The line does not say.
     Unknown,
 }
 
 impl Stream<'_> {
-    /// `kernel` or `journal:kubelet.service`; `None` where the line does not say.
+    /// `kernel`, `journal:kubelet.service` or `k8s`; `None` where the line does not say.
     pub fn name(self) -> Option<String> {
         match self {
             Self::Kernel => Some("kernel".to_owned()),
             Self::Journal(name) => Some(format!("journal:{name}")),
+            Self::Kubernetes => Some("k8s".to_owned()),
             Self::Unknown => None,
         }
     }

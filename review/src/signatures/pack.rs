@@ -218,7 +218,9 @@ fn logs(fields: &mut Fields<'_>) -> Vec<Log> {
         match Log::parse(name) {
             Some(log) => logs.push(log),
             None => {
-                fields.wrong(&format!("stream {name:?}: it is kernel, or journal: and the name of a unit or program"));
+                fields.wrong(&format!(
+                    "stream {name:?}: it is kernel, k8s, or journal: and the name of a unit or program"
+                ));
             }
         }
     }

@@ -76,7 +76,7 @@ impl<'c> Lines<'c> {
     pub fn record(&mut self, written: Written<'_>) -> Option<Record<'c>> {
         let of_driver = match written.stream {
             Stream::Kernel | Stream::Unknown => self.reader.record(written.text),
-            Stream::Journal(_) => None,
+            Stream::Journal(_) | Stream::Kubernetes => None,
         };
         match of_driver {
             Some(found) => by_driver(self.signatures, &found, &written),
@@ -88,7 +88,8 @@ impl<'c> Lines<'c> {
 /// What the text of one record of this stream is, if it is known.
 pub(super) fn of_text<'c>(signatures: &'c Signatures, text: &str, stream: Stream<'_>) -> Option<Record<'c>> {
     let written = Written { text, author: Author::Unknown, stream };
-    let of_driver = if matches!(stream, Stream::Journal(_)) { None } else { nvidia_line(text) };
+    let elsewhere = matches!(stream, Stream::Journal(_) | Stream::Kubernetes);
+    let of_driver = if elsewhere { None } else { nvidia_line(text) };
     of_driver.and_then(|line| by_driver(signatures, &line, &written)).or_else(|| by_pattern(signatures, &written))
 }
 

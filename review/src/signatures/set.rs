@@ -17,7 +17,7 @@ use super::xid::NvidiaLine;
 /// The packs that are built in, in the order in which their signatures are tried.
 ///
 /// How to add one: a file in `packs/` and its line here. How to add a signature: see the head of `mod.rs`.
-const BUILT_IN: [(&str, &str); 9] = [
+const BUILT_IN: [(&str, &str); 10] = [
     ("gpu.toml", include_str!("packs/gpu.toml")),
     ("kernel.toml", include_str!("packs/kernel.toml")),
     ("memory.toml", include_str!("packs/memory.toml")),
@@ -27,6 +27,7 @@ const BUILT_IN: [(&str, &str); 9] = [
     ("network.toml", include_str!("packs/network.toml")),
     ("limits.toml", include_str!("packs/limits.toml")),
     ("kubelet.toml", include_str!("packs/kubelet.toml")),
+    ("kubernetes.toml", include_str!("packs/kubernetes.toml")),
 ];
 
 /// Signatures, in the order in which they are tried.

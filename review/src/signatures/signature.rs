@@ -66,13 +66,16 @@ pub enum Log {
     Kernel,
     /// The journal's, of this unit or program: `journal:kubelet`.
     Journal(String),
+    /// The cluster's events: `k8s`.
+    Kubernetes,
 }
 
 impl Log {
-    /// `kernel` or `journal:NAME`.
+    /// `kernel`, `k8s` or `journal:NAME`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         match text.split_once(':') {
             None if text == "kernel" => Some(Self::Kernel),
+            None if text == "k8s" => Some(Self::Kubernetes),
             Some(("journal", name)) if !name.is_empty() && !name.contains(char::is_whitespace) => {
                 Some(Self::Journal(name.to_owned()))
             }
@@ -83,9 +86,9 @@ impl Log {
     /// Whether a line of this stream may be one of this log. A line that does not say where it is from may be of any.
     pub(super) fn holds(&self, stream: Stream<'_>) -> bool {
         match (self, stream) {
-            (_, Stream::Unknown) | (Self::Kernel, Stream::Kernel) => true,
+            (_, Stream::Unknown) | (Self::Kernel, Stream::Kernel) | (Self::Kubernetes, Stream::Kubernetes) => true,
             (Self::Journal(name), Stream::Journal(of)) => name == of || of.strip_suffix(".service") == Some(name),
-            (Self::Kernel, Stream::Journal(_)) | (Self::Journal(_), Stream::Kernel) => false,
+            _ => false,
         }
     }
 
@@ -94,6 +97,7 @@ impl Log {
         match self {
             Self::Kernel => Stream::Kernel,
             Self::Journal(name) => Stream::Journal(name),
+            Self::Kubernetes => Stream::Kubernetes,
         }
     }
 }
@@ -103,6 +107,7 @@ impl fmt::Display for Log {
         match self {
             Self::Kernel => f.write_str("kernel"),
             Self::Journal(name) => write!(f, "journal:{name}"),
+            Self::Kubernetes => f.write_str("k8s"),
         }
     }
 }

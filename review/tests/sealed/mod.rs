@@ -42,8 +42,8 @@ pub(crate) fn window() -> Window {
     Window::new(at("2026-12-31T22:59:00Z"), at("2026-12-31T23:01:00Z")).unwrap()
 }
 
-fn rows(node: &Node) -> NodeCoverage {
-    let asked = window().shifted(node.ahead.unwrap_or(0) * 1_000_000_000).unwrap();
+fn rows(node: &Node, window: Window) -> NodeCoverage {
+    let asked = window.shifted(node.ahead.unwrap_or(0) * 1_000_000_000).unwrap();
     let row = |source: &str, gaps: Vec<Gap>| SourceCoverage {
         source: source.to_owned(),
         kind: SourceKind::Logs,
@@ -70,6 +70,11 @@ fn rows(node: &Node) -> NodeCoverage {
 
 /// Writes the case file of these nodes, in order of name.
 pub(crate) fn seal(dir: &Path, nodes: &[Node]) -> PathBuf {
+    seal_with(dir, nodes, window(), Vec::new())
+}
+
+/// The same of another window, with more entries: what the collector adds of the cluster.
+pub(crate) fn seal_with(dir: &Path, nodes: &[Node], window: Window, more: Vec<(EntryPath, Vec<u8>)>) -> PathBuf {
     let ask = IncidentAsk {
         title: "a test".to_owned(),
         reason: String::new(),
@@ -77,18 +82,19 @@ pub(crate) fn seal(dir: &Path, nodes: &[Node]) -> PathBuf {
         severity: Severity::Sev4,
         trigger: Trigger::Person,
         runbook: None,
-        window: window(),
+        window,
         nodes: vec![],
         scope: Scope::default(),
     };
     let title = Title {
         ask,
         incident: Some(IncidentId(1)),
-        sealed_at: window().until(),
+        sealed_at: window.until(),
         sealed_by: "a test".to_owned(),
         amends: None,
     };
-    let coverage = Coverage { window: window(), nodes: nodes.iter().map(rows).collect(), scope: Scope::default() };
+    let rows = nodes.iter().map(|node| rows(node, window)).collect();
+    let coverage = Coverage { window, nodes: rows, scope: Scope::default() };
     let incident = IncidentFile::new(&title, &coverage, None);
     let mut all: Vec<(EntryPath, Vec<u8>)> = vec![
         (layout::path(layout::COVERAGE), layout::coverage_json(&coverage).unwrap()),
@@ -111,6 +117,7 @@ pub(crate) fn seal(dir: &Path, nodes: &[Node]) -> PathBuf {
         }
         all.push((below(layout::ITEMS_ITEM), list));
     }
+    all.extend(more);
     all.sort();
     let mut writer = ArchiveWriter::new(Vec::new(), title, None).unwrap();
     for (path, bytes) in all {

@@ -64,7 +64,7 @@ pub(crate) fn run(args: &GpuArgs) -> Result<Ended> {
 fn view(casefile: &mut CaseFile, node: &NodeName, at: WallTime) -> Result<Option<View>> {
     let clock = casefile.coverage.nodes.iter().find(|n| n.node == *node).and_then(|n| n.clock);
     let ahead = clock.and_then(ClockOffset::apart).unwrap_or(0);
-    let mut recorded = Recorded::until(at.offset(ahead), Pods::of(casefile, node));
+    let mut recorded = Recorded::until(at.offset(ahead), Pods::known(casefile, node));
     let mut recordings = Vec::new();
     for (_, entry) in casefile.recordings(Some(node)) {
         let mut recording = casefile.recording(&entry)?;

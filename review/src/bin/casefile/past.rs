@@ -48,7 +48,7 @@ pub(crate) fn top(args: &TopArgs) -> Result<Ended> {
     let before = Window::new(at.before(past::BEFORE), at).map_err(when::InvalidWhen::from)?;
     let wants = if args.pods { pods::wants } else { processes::wants };
     let set = SeriesSet::load_within(&mut casefile, &node, Some(before), &wants)?;
-    let names = Pods::of(&casefile, &node);
+    let names = Pods::known(&mut casefile, &node);
     let shown = args.count.unwrap_or(if args.output.format == Format::Table { SCREEN } else { usize::MAX });
     head(args.output.format, &node, &at.to_string())?;
     let whole = if args.pods {
