@@ -19,6 +19,7 @@ pub mod past;
 pub mod replay;
 pub mod report;
 pub mod review;
+pub mod runbook;
 pub mod series;
 pub mod seriesset;
 pub mod signatures;

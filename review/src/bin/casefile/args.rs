@@ -6,6 +6,7 @@ mod export;
 mod page;
 pub(crate) mod past;
 pub(crate) mod review;
+pub(crate) mod runbook;
 pub(crate) mod source;
 
 use std::path::PathBuf;
@@ -39,6 +40,7 @@ Examples:
   casefile top FILE --at 03:11:40Z               processes then; also vmstat, iostat, sar, dmesg, ss, df
   casefile compare FILE n7 n8                    what is different on n7; casefile diff: and what changed on it
   casefile export FILE --to parquet              tables for DuckDB; also for Prometheus, Perfetto, lnav, …
+  casefile health-check                          the cluster now; also collect-logs and analyze-resources
   casefile explain mem.oom.memcg                 what a record of the kernel means, and whose opinion that is; also: xid 79
   casefile redact --explain < app.log            what would the agents mask in this text?
   casefile replay /var/lib/casefile/agent/ring   a node's own recording, with everything else down
@@ -187,6 +189,7 @@ pub(crate) struct CollectorArgs {
 
 use demo::DemoArgs;
 use review::{CheckArgs, CiteArgs, FindingsArgs, TimelineArgs};
+use runbook::{CollectLogsArgs, HealthArgs, ResourcesArgs};
 
 /// What can be done.
 #[derive(Subcommand, Debug)]
@@ -360,6 +363,15 @@ pub(crate) enum Verb {
     /// What changed on a node: since an instant against right before it, or against another case file.
     #[command(after_help = compare::DIFF_EXAMPLES)]
     Diff(Box<DiffArgs>),
+    /// How the cluster is: pods that do not run, nodes that are not ready, recent warnings. Live, or over a case file.
+    #[command(after_help = runbook::HEALTH_EXAMPLES)]
+    HealthCheck(HealthArgs),
+    /// The logs of a namespace, a pod or a unit, merged by time. Live, or out of a case file.
+    #[command(after_help = runbook::COLLECT_LOGS_EXAMPLES)]
+    CollectLogs(Box<CollectLogsArgs>),
+    /// What the pods behind a service ask for and what they use, against before. Live, or over a case file.
+    #[command(after_help = runbook::RESOURCES_EXAMPLES)]
+    AnalyzeResources(Box<ResourcesArgs>),
     /// Mask the secrets in a text, as the agents do: standard input to standard output. Rules are tried here before a
     /// cluster's agents get them.
     #[command(after_help = REDACT_EXAMPLES)]

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use casefile_identity::dial::Api;
+use casefile_proto::ids::IncidentId;
 use casefile_proto::incident::{
     IncidentAsk, IncidentDetail, IncidentState, IncidentSummary, IncidentView, OpenAsk, Trigger,
 };
@@ -15,7 +16,7 @@ use casefile_proto::wire::v1::{GetIncidentRequest, WatchIncidentRequest};
 use casefile_review::display::safe;
 use casefile_review::{summary, when};
 
-use crate::args::CollectArgs;
+use crate::args::{CollectArgs, CollectorArgs};
 use crate::progress::Progress;
 use crate::{Ended, client, output};
 
@@ -28,15 +29,7 @@ pub(crate) fn run(args: &CollectArgs) -> Result<Ended> {
     let asked = ask.ask.window;
     client::block_on(async {
         let mut service = client::incidents(&args.collector).await?;
-        let answer = service.open_incident(client::request(ask.into())).await.map_err(|s| client::said(&s))?;
-        let incident = IncidentSummary::try_from(answer.into_inner())?;
-        crate::output::talk!(
-            "{} opened: {}, {} node(s), {}",
-            incident.id,
-            summary::window(incident.ask.window),
-            incident.expected.len(),
-            if incident.state == IncidentState::Open { "waiting for the window to end" } else { "gathering" },
-        );
+        let incident = opened(&mut service, ask).await?;
         if incident.ask.window != asked {
             crate::output::talk!(
                 "{} asked for nearly the same, and it answers for both",
@@ -50,11 +43,7 @@ pub(crate) fn run(args: &CollectArgs) -> Result<Ended> {
             crate::output::talk!("next: casefile incidents, then casefile download {id}");
             return Ok(Ended::Done);
         }
-        let incident = follow(&mut service, &incident).await?;
-        if incident.state == IncidentState::Failed {
-            let why = incident.failure.as_deref().unwrap_or("the collector did not say why");
-            bail!("{} could not be sealed: {}; what was gathered is kept", incident.id, safe(why));
-        }
+        let incident = sealed(&mut service, &incident).await?;
         let answer = service.get_incident(client::request(GetIncidentRequest::from(incident.id))).await;
         let detail = IncidentDetail::try_from(answer.map_err(|s| client::said(&s))?.into_inner())?;
         let coverage = detail.coverage.as_ref().context("the collector sent no coverage")?;
@@ -65,6 +54,38 @@ pub(crate) fn run(args: &CollectArgs) -> Result<Ended> {
         crate::output::talk!("next: casefile download {}", incident.id);
         Ok(if coverage.is_whole() { Ended::Done } else { Ended::Partial })
     })
+}
+
+/// Opens an incident, follows it until it is sealed, and says which it is.
+pub(crate) fn gathered(ask: OpenAsk, collector: &CollectorArgs) -> Result<IncidentId> {
+    client::block_on(async {
+        let mut service = client::incidents(collector).await?;
+        let incident = opened(&mut service, ask).await?;
+        Ok(sealed(&mut service, &incident).await?.id)
+    })
+}
+
+async fn opened(service: &mut IncidentServiceClient<Api>, ask: OpenAsk) -> Result<IncidentSummary> {
+    let answer = service.open_incident(client::request(ask.into())).await.map_err(|s| client::said(&s))?;
+    let incident = IncidentSummary::try_from(answer.into_inner())?;
+    crate::output::talk!(
+        "{} opened: {}, {} node(s), {}",
+        incident.id,
+        summary::window(incident.ask.window),
+        incident.expected.len(),
+        if incident.state == IncidentState::Open { "waiting for the window to end" } else { "gathering" },
+    );
+    Ok(incident)
+}
+
+/// Follows an incident until it is sealed.
+async fn sealed(service: &mut IncidentServiceClient<Api>, opened: &IncidentSummary) -> Result<IncidentSummary> {
+    let incident = follow(service, opened).await?;
+    if incident.state == IncidentState::Failed {
+        let why = incident.failure.as_deref().unwrap_or("the collector did not say why");
+        bail!("{} could not be sealed: {}; what was gathered is kept", incident.id, safe(why));
+    }
+    Ok(incident)
 }
 
 async fn follow(service: &mut IncidentServiceClient<Api>, opened: &IncidentSummary) -> Result<IncidentSummary> {
@@ -131,13 +152,14 @@ fn slack(args: &CollectArgs) -> Duration {
 }
 
 /// The login name; the collector marks it as what the caller said.
-fn requester() -> String {
+pub(crate) fn requester() -> String {
     std::env::var("USER")
         .or_else(|_| std::env::var("LOGNAME"))
         .unwrap_or_else(|_| format!("uid {}", rustix::process::getuid().as_raw()))
 }
 
-fn now() -> Result<WallTime> {
+/// What this machine's clock says.
+pub(crate) fn now() -> Result<WallTime> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).context("this machine's clock is before 1970")?;
     Ok(WallTime::from_secs(0).after(since))
 }

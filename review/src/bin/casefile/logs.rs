@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use casefile_proto::ids::NodeName;
-use casefile_proto::time::{WallTime, Window};
+use casefile_proto::time::WallTime;
+use casefile_review::casefile::CaseFile;
 use casefile_review::display::{escaped, safe, safe_text};
 use casefile_review::logs::records::Stream;
 use casefile_review::logs::{self, Line, Selector, Told};
@@ -28,14 +29,12 @@ const MAX_DAMAGED: usize = 8;
 
 /// Reads, sorts and prints.
 pub(crate) fn run(args: &LogsArgs) -> Result<Ended> {
-    let mut casefile = source::open(&args.source)?;
-    let range = source::range(
-        args.around.as_deref(),
-        args.since.as_deref(),
-        args.until.as_deref(),
-        casefile.incident.window.until(),
-    )?;
-    let selector = selector(args, range);
+    Ok(print(&mut source::open(&args.source)?, args)?.0)
+}
+
+/// Reads, sorts and prints the records of an opened case file; and what is to be said of them.
+pub(crate) fn print(casefile: &mut CaseFile, args: &LogsArgs) -> Result<(Ended, Told)> {
+    let selector = selector(args, casefile)?;
     let terminal = io::stdout().is_terminal();
     let colours = match args.color {
         Colour::Always => true,
@@ -56,7 +55,7 @@ pub(crate) fn run(args: &LogsArgs) -> Result<Ended> {
         }),
     };
     let mut failed = None;
-    let told = logs::merged(&mut casefile, &selector, logs::MEMORY, &mut |line| match printer.line(line) {
+    let told = logs::merged(casefile, &selector, logs::MEMORY, &mut |line| match printer.line(line) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
             failed = Some(error);
@@ -65,18 +64,12 @@ pub(crate) fn run(args: &LogsArgs) -> Result<Ended> {
     })?;
     failed.map_or(Ok(()), Err)?;
     printer.finish()?;
-    say(&told, &args.source.file);
-    let whole = casefile.entries.indexed() && told.damaged.is_empty();
-    if casefile.entries.truncated() {
-        talk!("this file ends early: records may be missing from here on, and whole logs");
-    } else if !casefile.entries.indexed() {
-        talk!("the index of this file is damaged: logs behind the damage may be missing (casefile verify says more)");
-    }
-    Ok(if whole { Ended::Done } else { Ended::Damage })
+    let whole = say(&told, &args.source.file, casefile);
+    Ok((if whole { Ended::Done } else { Ended::Damage }, told))
 }
 
-/// What must be said besides the records: silence is not health.
-fn say(told: &Told, file: &Place) {
+/// What must be said besides the records: silence is not health. The answer is whether nothing is damaged.
+pub(crate) fn say(told: &Told, file: &Place, casefile: &CaseFile) -> bool {
     for (entry, why) in told.damaged.iter().take(MAX_DAMAGED) {
         talk!("damaged: {entry}: {}", safe(why));
     }
@@ -110,10 +103,23 @@ fn say(told: &Told, file: &Place) {
         let gaps = if told.gaps == 1 { "1 gap".to_owned() } else { format!("{} gaps", told.gaps) };
         talk!("{gaps} in these logs: what is not here may still have happened (casefile show {} lists them)", file);
     }
+    if casefile.entries.truncated() {
+        talk!("this file ends early: records may be missing from here on, and whole logs");
+    } else if !casefile.entries.indexed() {
+        talk!("the index of this file is damaged: logs behind the damage may be missing (casefile verify says more)");
+    }
+    casefile.entries.indexed() && told.damaged.is_empty()
 }
 
-fn selector(args: &LogsArgs, range: Option<Window>) -> Selector {
-    Selector {
+/// Which records are wanted of a case file.
+pub(crate) fn selector(args: &LogsArgs, casefile: &CaseFile) -> Result<Selector> {
+    let range = source::range(
+        args.around.as_deref(),
+        args.since.as_deref(),
+        args.until.as_deref(),
+        casefile.incident.window.until(),
+    )?;
+    Ok(Selector {
         nodes: args.nodes.clone(),
         sources: args.sources.clone(),
         units: args.units.clone(),
@@ -127,7 +133,7 @@ fn selector(args: &LogsArgs, range: Option<Window>) -> Selector {
         range,
         // As with stern: a negative number is all of them.
         tail: u64::try_from(args.tail).ok(),
-    }
+    })
 }
 
 /// <https://no-color.org>, and terminals that say that they have none.
@@ -307,7 +313,7 @@ fn colour_of(label: &str) -> u8 {
 }
 
 /// The corrected time, always to the microsecond, so that texts begin in one column.
-fn time_text(line: &Line<'_>) -> String {
+pub(crate) fn time_text(line: &Line<'_>) -> String {
     const UNKNOWN: &str = "-                          ";
     let Some(when) = line.when else { return UNKNOWN.to_owned() };
     let at = when.corrected;

@@ -1,9 +1,11 @@
 //! `casefile`: opens incidents and reads case files. This file picks the verb; each verb has a file.
 
+mod analyze_resources;
 mod args;
 mod check;
 mod client;
 mod collect;
+mod collect_logs;
 mod compare;
 mod contents;
 mod demo;
@@ -12,7 +14,9 @@ mod explain;
 mod export;
 mod generate;
 mod gpu;
+mod health_check;
 mod incidents;
+mod live;
 mod logs;
 mod nodes;
 mod output;
@@ -110,6 +114,9 @@ fn run(cli: Cli) -> Result<Ended> {
         Verb::Cite(args) => check::cite(&args),
         Verb::Report(args) => report::run(&args),
         Verb::Review(args) => review::run(&args),
+        Verb::HealthCheck(args) => health_check::run(&args),
+        Verb::CollectLogs(args) => collect_logs::run(&args),
+        Verb::AnalyzeResources(args) => analyze_resources::run(&args),
         Verb::Redact { list: true, rules, output, .. } => redact::list(&rules, output.format),
         Verb::Redact { explain, rules, pseudonyms, output, .. } => {
             redact::run(explain, &rules, &pseudonyms, output.format)

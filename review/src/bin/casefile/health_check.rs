@@ -1,0 +1,31 @@
+//! `casefile health-check`: what is wrong in the cluster, and what could not be looked at.
+
+use anyhow::Result;
+use casefile_proto::scope::{Scope, Selection};
+use casefile_review::runbook::health::{Health, Level};
+use casefile_review::signatures::catalogue::catalogue;
+
+use crate::args::runbook::HealthArgs;
+use crate::live::{self, Wanted};
+use crate::{Ended, output, source};
+
+/// Looks, and says what is wrong.
+pub(crate) fn run(args: &HealthArgs) -> Result<Ended> {
+    let wanted = Wanted {
+        since: &args.since,
+        until: None,
+        purpose: "health check",
+        // Of the nodes the least that there is: the cluster's objects come from the collector. A kill is in the kernel's log.
+        scope: Scope { sources: vec!["kernel".to_owned()], select: Selection::default() },
+    };
+    let (mut casefile, _) = live::look_at(&args.look, wanted)?;
+    let health = Health::of(&mut casefile, &catalogue().signatures);
+    output::one(args.output.format, &health, || health.text())?;
+    source::tell_truncated(&casefile);
+    Ok(match health.worst() {
+        Some(Level::Problem) => Ended::Damage,
+        Some(Level::Warning) => Ended::Warnings,
+        None if health.not_looked_at.is_empty() => Ended::Done,
+        None => Ended::Partial,
+    })
+}

@@ -1,0 +1,308 @@
+//! The runbook's commands over the case file of a real cluster: what they print, for people and for programs, and how they end.
+//!
+//! `UPDATE_GOLDEN=1 cargo test -p casefile-review --test runbook` writes the goldens anew; read the diff before you commit it.
+
+#![expect(clippy::unwrap_used, reason = "in a test everything that fails ends the test")]
+
+#[expect(dead_code, reason = "what kubernetes.rs needs besides")]
+mod cluster;
+#[expect(dead_code, reason = "what other files of tests need besides")]
+mod recorded;
+#[expect(dead_code, reason = "these case files have a window of their own")]
+mod sealed;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use casefile_proto::gap::{Gap, GapReason};
+use casefile_proto::sample::MetricKind::{Counter, Gauge};
+use casefile_proto::units::Unit;
+use recorded::{Metric, Recorder, said};
+use sealed::{Node, log, seal_with};
+use serde_json::Value;
+
+const METRICS: &[Metric] = &[
+    ("cgroup", "container_cpu_usage_seconds_total", Counter, Unit::Seconds, &["id"]),
+    ("cgroup", "container_cpu_cfs_periods_total", Counter, Unit::Count, &["id"]),
+    ("cgroup", "container_cpu_cfs_throttled_periods_total", Counter, Unit::Count, &["id"]),
+    ("cgroup", "container_memory_usage_bytes", Gauge, Unit::Bytes, &["id"]),
+    ("cgroup", "container_memory_total_inactive_file_bytes", Gauge, Unit::Bytes, &["id"]),
+    ("cgroup", "container_oom_events_total", Counter, Unit::Count, &["id"]),
+    ("cgroup", "container_pressure_cpu_waiting_seconds_total", Counter, Unit::Seconds, &["id"]),
+];
+
+const MIB: f64 = 1_048_576.0;
+
+/// Seconds of the window.
+const SECONDS: u32 = 300;
+
+/// From this second on the gateway has twice as much to do: its second half.
+const BUSY_FROM: u32 = 150;
+
+fn uid(pod: &str) -> String {
+    let pods: Value = serde_json::from_slice(&cluster::fixture("pods.json")).unwrap();
+    let all = pods["items"].as_array().unwrap();
+    let of = all.iter().find(|one| one["metadata"]["name"] == pod).unwrap();
+    of["metadata"]["uid"].as_str().unwrap().to_owned()
+}
+
+/// Five minutes of the node: a gateway that becomes busy and is held back by its limit, and a pod that eats.
+fn recording() -> Vec<u8> {
+    let mut recorder = Recorder::new("node1", METRICS);
+    let gateway = format!("/kubepods/burstable/pod{}", uid("api-gateway-54f59bc969-4q8vm"));
+    let hungry = format!("/kubepods/burstable/pod{}", uid("hungry"));
+    for second in 0..SECONDS {
+        let calm = f64::from(second);
+        let busy = f64::from(second.saturating_sub(BUSY_FROM));
+        let at = cluster::window().from().offset(i64::from(second) * 1_000_000_000);
+        let (gateway, hungry) = ([gateway.as_str()], [hungry.as_str()]);
+        let all = vec![
+            said("container_cpu_usage_seconds_total", &gateway, calm * 0.06 + busy * 0.08),
+            said("container_cpu_cfs_periods_total", &gateway, calm * 10.0),
+            said("container_cpu_cfs_throttled_periods_total", &gateway, busy * 4.0),
+            said("container_memory_usage_bytes", &gateway, 20.0 * MIB + busy * 0.1 * MIB),
+            said("container_memory_total_inactive_file_bytes", &gateway, 4.0 * MIB),
+            said("container_oom_events_total", &gateway, 0.0),
+            said("container_pressure_cpu_waiting_seconds_total", &gateway, calm * 0.01 + busy * 0.3),
+            said("container_cpu_usage_seconds_total", &hungry, calm * 0.02),
+            said("container_memory_usage_bytes", &hungry, f64::from(second % 60) * 0.5 * MIB),
+            said("container_memory_total_inactive_file_bytes", &hungry, 0.0),
+            said("container_oom_events_total", &hungry, f64::from(second / 60)),
+        ];
+        recorder.tick(at, all, vec![]);
+    }
+    recorder.bytes()
+}
+
+fn node() -> Node {
+    let mut node = cluster::node();
+    node.logs.push(log("recording/window.seg", None, recording()));
+    node
+}
+
+fn file(dir: &Path) -> PathBuf {
+    seal_with(dir, &[node()], cluster::window(), cluster::entries())
+}
+
+/// A case file of the same node without anything of the cluster.
+fn bare(dir: &Path) -> PathBuf {
+    seal_with(dir, &[node()], cluster::window(), Vec::new())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command itself is what is tested")]
+fn casefile(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_casefile"));
+    command.args(args).env_remove("CASEFILE_COLLECTOR").env_remove("CASEFILE_TOKEN").output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn golden(name: &str, given: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, given).unwrap();
+    }
+    assert_eq!(given, text(&std::fs::read(&path).unwrap()), "{name}: UPDATE_GOLDEN=1 writes it anew");
+    // A record is as long as whoever wrote it made it.
+    for line in given.lines().filter(|_| name != "collect-logs.txt") {
+        assert!(line.chars().count() <= 100, "{name}: wider than a terminal: {line}");
+    }
+}
+
+#[test]
+fn a_health_check_tells_problems_warnings_and_what_was_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file(dir.path());
+    let done = casefile(&["health-check", file.to_str().unwrap()]);
+    golden("health-check.txt", text(&done.stdout));
+    assert_eq!(done.status.code(), Some(3), "{}", text(&done.stderr));
+    let done = casefile(&["health-check", file.to_str().unwrap(), "-o", "json"]);
+    let json: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(json["format"], 1);
+    let problems = json["wrong"].as_array().unwrap().iter().filter(|one| one["level"] == "problem").count();
+    assert!(problems >= 5 && json["not_looked_at"].as_array().unwrap().is_empty(), "{json:#}");
+}
+
+#[test]
+fn a_cluster_in_which_nothing_is_wrong_is_healthy_and_only_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let calm = |without: &[&str]| {
+        let mut entries = cluster::entries();
+        for (path, bytes) in &mut entries {
+            let kind = path.as_str().rsplit('/').nth(1).unwrap_or_default();
+            if ["pods", "events", "jobs", "pvcs", "deployments"].contains(&kind) {
+                let mut list: Value = serde_json::from_slice(bytes).unwrap();
+                let well = |object: &Value| {
+                    let name = object["metadata"]["name"].as_str().unwrap();
+                    (name.starts_with("api-gateway") || name.starts_with("probe")) && kind != "events"
+                };
+                list["items"].as_array_mut().unwrap().retain(well);
+                *bytes = serde_json::to_vec(&list).unwrap();
+            }
+        }
+        entries.retain(|(path, _)| !without.iter().any(|kind| path.as_str().contains(kind)));
+        let file = seal_with(dir.path(), &[node()], cluster::window(), entries);
+        casefile(&["health-check", file.to_str().unwrap()])
+    };
+    let done = calm(&[]);
+    assert!(text(&done.stdout).contains("nothing is wrong"), "{}", text(&done.stdout));
+    assert_eq!(done.status.code(), Some(0));
+    for missing in ["/nodes.json", "/events/", "/pods/"] {
+        let done = calm(&[missing]);
+        assert!(text(&done.stdout).contains("not everything could be looked at"), "{missing}: {}", text(&done.stdout));
+        assert_eq!(done.status.code(), Some(5), "{missing}");
+    }
+}
+
+#[test]
+fn without_cluster_evidence_nobody_is_healthy() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = casefile(&["health-check", bare(dir.path()).to_str().unwrap()]);
+    let out = text(&done.stdout);
+    assert!(out.contains("there is no cluster evidence in this archive") && !out.contains("nothing is wrong"), "{out}");
+    assert_eq!(done.status.code(), Some(5));
+}
+
+#[test]
+fn a_node_that_gave_nothing_was_not_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file(dir.path());
+    let mut casefile = casefile_review::casefile::CaseFile::open(&file).unwrap();
+    casefile.coverage.nodes[0].state = casefile_proto::coverage::NodeState::Silent;
+    let signatures = &casefile_review::signatures::catalogue::catalogue().signatures;
+    let health = casefile_review::runbook::health::Health::of(&mut casefile, signatures);
+    assert_eq!(health.not_looked_at, ["node node1: gave nothing"]);
+}
+
+#[test]
+fn logs_are_merged_by_time_with_where_they_are_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file(dir.path());
+    let done = casefile(&["collect-logs", file.to_str().unwrap(), "--namespace", "shop"]);
+    golden("collect-logs.txt", text(&done.stdout));
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let one = casefile(&["collect-logs", file.to_str().unwrap(), "-n", "shop", "--pod", "hungry", "--format", "jsonl"]);
+    let rows: Vec<Value> = text(&one.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0]["pod"].as_str(), rows[0]["text"].as_str()), (Some("hungry"), Some("eating")));
+    let unit = casefile(&["collect-logs", file.to_str().unwrap(), "--unit", "kubelet", "--since", "2m"]);
+    assert!(text(&unit.stdout).contains("SyncLoop"), "{}", text(&unit.stderr));
+}
+
+#[test]
+fn logs_become_files_with_names_that_lead_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = node();
+    node.logs.push(log("logs/pods/shop_=2E=2E=2Fescape_u/x.log", None, "2026-11-23T14:43:54.1Z stdout out\n"));
+    let file = seal_with(dir.path(), &[node], cluster::window(), Vec::new());
+    let into = dir.path().join("logs");
+    let args = ["collect-logs", file.to_str().unwrap(), "-n", "shop", "-o", into.to_str().unwrap(), "--format", "json"];
+    let done = casefile(&args);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let written: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let files: Vec<&str> = written.as_array().unwrap().iter().map(|one| one["file"].as_str().unwrap()).collect();
+    assert_eq!(files.len(), 3, "{files:?}");
+    for file in files {
+        let path = Path::new(file);
+        let up = path.components().any(|part| part == std::path::Component::ParentDir);
+        assert!(path.starts_with(&into) && !up, "{file}");
+        assert_eq!(path.parent().unwrap().file_name().unwrap(), "node1");
+    }
+    let hungry = std::fs::read(into.join("node1/shop_hungry_app.log")).unwrap();
+    assert_eq!(text(&hungry), "2026-11-23T14:43:54.100000Z eating\n");
+    // What is there is never written over.
+    let again = casefile(&args);
+    assert_eq!(again.status.code(), Some(1));
+    assert_eq!(std::fs::read(into.join("node1/shop_hungry_app.log")).unwrap(), hungry);
+}
+
+#[test]
+fn gaps_and_logs_that_are_not_there_are_told_and_exit_with_5() {
+    let dir = tempfile::tempdir().unwrap();
+    let gap = Gap::new(GapReason::RotatedAway, "gone").over(cluster::window());
+    let file = seal_with(dir.path(), &[Node { gaps: vec![gap], ..node() }], cluster::window(), Vec::new());
+    let done = casefile(&["collect-logs", file.to_str().unwrap(), "-n", "shop"]);
+    assert!(text(&done.stderr).contains("1 gap in these logs"), "{}", text(&done.stderr));
+    assert_eq!(done.status.code(), Some(5));
+    let done = casefile(&["collect-logs", bare(dir.path()).to_str().unwrap(), "-n", "elsewhere"]);
+    assert!(text(&done.stderr).contains("none of these logs is in it"), "{}", text(&done.stderr));
+    assert_eq!(done.status.code(), Some(5));
+    assert_eq!(casefile(&["collect-logs", file.to_str().unwrap()]).status.code(), Some(2), "what of?");
+}
+
+#[test]
+fn what_the_pods_behind_a_service_use_is_compared_with_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file(dir.path());
+    let done = casefile(&["analyze-resources", file.to_str().unwrap(), "--service", "api-gateway", "-n", "shop"]);
+    golden("analyze-resources.txt", text(&done.stdout));
+    assert_eq!(done.status.code(), Some(5), "of the second pod nothing was recorded");
+    let args = ["analyze-resources", file.to_str().unwrap(), "--pod", "hungry", "-o", "json", "--before", "14:42:30Z"];
+    let done = casefile(&args);
+    let json: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let pod = &json["pods"][0];
+    assert_eq!((&json["format"], &pod["restarts"]), (&1.into(), &4.into()));
+    assert_eq!(pod["asked"]["memory_limit_bytes"].as_f64(), Some(32.0 * MIB));
+    assert_eq!(pod["asked"]["cpu_limit"], Value::Null);
+    assert_eq!((&pod["now"]["oom_kills"], &pod["before"]["oom_kills"]), (&2.0.into(), &2.0.into()));
+    assert!(pod["now"]["throttled_ratio"].is_null(), "what was not recorded is not zero: {pod:#}");
+    let near = |value: &Value, expected: f64| (value.as_f64().unwrap() - expected).abs() < 1e-6;
+    assert!(near(&pod["now"]["cpus_mean"], 0.02) && near(&pod["now"]["working_set_bytes_max"], 29.5 * MIB), "{pod:#}");
+}
+
+#[test]
+fn a_workload_is_its_pods_by_whatever_name_it_is_called() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file(dir.path());
+    for name in ["api-gateway", "deployment/api-gateway", "ReplicaSet/api-gateway-54f59bc969"] {
+        let done = casefile(&["analyze-resources", file.to_str().unwrap(), "--workload", name, "-o", "json"]);
+        let json: Value = serde_json::from_slice(&done.stdout).unwrap();
+        let pods: Vec<_> = json["pods"].as_array().unwrap().iter().map(|pod| pod["pod"].as_str().unwrap()).collect();
+        assert!(pods.contains(&"api-gateway-54f59bc969-4q8vm") && pods.len() >= 2, "{name}: {pods:?}");
+    }
+    let none = casefile(&["analyze-resources", file.to_str().unwrap(), "--service", "nobody"]);
+    assert!(text(&none.stdout).contains("there is no service nobody"), "{}", text(&none.stdout));
+    assert_eq!(none.status.code(), Some(5));
+    assert_eq!(casefile(&["analyze-resources", file.to_str().unwrap()]).status.code(), Some(2), "of what?");
+}
+
+#[test]
+fn without_objects_a_pod_is_known_by_its_logs_and_its_limits_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = bare(dir.path());
+    let done = casefile(&["analyze-resources", file.to_str().unwrap(), "--pod", "hungry"]);
+    golden("analyze-resources-bare.txt", text(&done.stdout));
+    assert_eq!(done.status.code(), Some(5));
+    let done = casefile(&["analyze-resources", file.to_str().unwrap(), "--service", "api-gateway"]);
+    assert!(text(&done.stdout).contains("there is no cluster evidence"), "{}", text(&done.stdout));
+}
+
+#[test]
+fn texts_of_the_cluster_steer_no_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut entries = cluster::entries();
+    for (path, bytes) in &mut entries {
+        if path.as_str().contains("/pods/") || path.as_str().contains("/events/") {
+            let text = String::from_utf8(bytes.clone()).unwrap();
+            *bytes = text
+                .replace("hungry", "hun\\u001b[2Jgry\\u202e")
+                .replace("Back-off", "\\u001b]0;x\\u0007")
+                .into_bytes();
+        }
+    }
+    let file = seal_with(dir.path(), &[node()], cluster::window(), entries);
+    let file = file.to_str().unwrap();
+    for args in [
+        vec!["health-check", file],
+        vec!["health-check", file, "-o", "json"],
+        vec!["analyze-resources", file, "--pod", "hun\u{1b}[2Jgry\u{202e}"],
+        vec!["check", file],
+        vec!["timeline", file],
+    ] {
+        let done = casefile(&args);
+        let out = text(&done.stdout);
+        assert!(!out.is_empty() && !out.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{args:?}: {out}");
+    }
+}
