@@ -41,7 +41,7 @@ const FAMILIES: [(&str, &[&str]); 5] = [
     ("gpu", &["gpu.xid.79", "gpu.", "pcie."]),
     ("memory", &["mem.", "k8s.pod.oomkilled", "k8s.pod.crashloop"]),
     ("network", &["net.", "nic.", "ib."]),
-    ("node", &["node."]),
+    ("node", &["node.", "k8s.node.not_ready"]),
 ];
 
 /// How many findings the sentence names.
@@ -130,6 +130,8 @@ pub fn rank(mut findings: Vec<Finding>) -> Vec<Finding> {
         (
             leader.is_some(),
             Reverse(finding.severity),
+            // What the cluster sees is mostly what became of it; why, the nodes' own evidence says.
+            finding.kind.starts_with("k8s."),
             Reverse(finding.confidence),
             finding.first,
             finding.node.clone(),

@@ -2,9 +2,11 @@
 //! ones. Nothing in it happened anywhere, and the archive says so.
 //!
 //! The same bytes each time: no clock, no random numbers of the system. What happens when is in [`story`]; which machines
-//! there are in `fleet`; `machine` makes recordings of it, `logs` and `state` the rest of a node, `seal` the archive.
+//! there are in `fleet`; `machine` makes recordings of it, `logs` and `state` the rest of a node, `cluster` what Kubernetes says of it,
+//! `seal` the archive.
 
 mod board;
+mod cluster;
 mod error;
 mod fleet;
 mod logs;

@@ -20,7 +20,7 @@ use casefile_proto::time::Window;
 use crate::logs::{Log, journal, kernel, pods};
 use crate::node::Node;
 use crate::state::{self, Table};
-use crate::{DemoError, fleet, machine, random, schema, story};
+use crate::{DemoError, cluster, fleet, machine, random, schema, story};
 
 /// No incident of a collector has this number for a long time.
 const INCIDENT: IncidentId = IncidentId(999_999);
@@ -59,6 +59,10 @@ pub(crate) fn sealed() -> Result<(String, Vec<u8>), DemoError> {
     };
     entries.push(json(layout::COVERAGE, layout::coverage_json(&coverage))?);
     entries.push(json(layout::INCIDENT, layout::incident_json(&incident))?);
+    for (path, bytes) in cluster::files(&fleet) {
+        let path = format!("data/cluster/{path}").parse().map_err(|error| DemoError::Name(format!("{error}")))?;
+        entries.push(pack(path, Pack::Deflate, &bytes)?);
+    }
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let name = format!("{}.tar.gz", title.name());
     let mut writer = ArchiveWriter::new(Vec::new(), title, None).map_err(DemoError::Seal)?;

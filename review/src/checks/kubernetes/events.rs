@@ -43,7 +43,14 @@ fn examine(facts: &ClusterFacts<'_>, before: &mut [Finding]) -> Found {
     }
     let mut by_signature: BTreeMap<&str, Vec<Finding>> = BTreeMap::new();
     for ((id, subject), (signature, events)) in groups {
-        let same = |finding: &&mut Finding| finding.kind == id && finding.subject.as_deref() == Some(&*subject);
+        // The kubelet's own log may have said it of the pod.
+        let of_pod = |finding: &Finding| {
+            let uid = finding.pod.as_ref().and_then(|pod| pod.uid.as_ref());
+            uid.is_some() && events.iter().all(|event| event.about.uid.as_ref() == uid)
+        };
+        let same = |finding: &&mut Finding| {
+            finding.kind == id && (finding.subject.as_deref() == Some(&*subject) || of_pod(finding))
+        };
         if let Some(finding) = before.iter_mut().find(same) {
             add(facts, finding, &events);
             found.added = true;

@@ -177,6 +177,13 @@ impl ClusterFacts<'_> {
         });
     }
 
+    /// Whether a pod is on a node that is not ready: then that is told of the node, once.
+    fn is_on_lost_node(&self, pod: &kubernetes::Pod) -> bool {
+        let of = |node: &&kubernetes::Node| pod.node.as_deref() == Some(&*node.meta.name);
+        let node = self.cluster.nodes.iter().find(of);
+        node.and_then(kubernetes::Node::ready).is_some_and(|ready| ready.status != "True")
+    }
+
     /// How long before the end of the window a time lies, in seconds; `None` behind it.
     fn ago(&self, at: WallTime) -> Option<i64> {
         let nanos = self.window.until().nanos_since(at);

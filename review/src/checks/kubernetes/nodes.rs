@@ -1,6 +1,6 @@
 //! Nodes that the cluster does not count on: not ready, short of something, closed for new pods.
 
-use super::{ClusterCheck, ClusterFacts, Found, at_most, quoted};
+use super::{ClusterCheck, ClusterFacts, Found, at_most, counted, quoted};
 use crate::finding::{Confidence, Finding, Severity};
 use crate::kubernetes::{Kind, Node};
 
@@ -27,7 +27,10 @@ fn examine(facts: &ClusterFacts<'_>) -> Found {
             Some(condition) if condition.status == "True" => {}
             Some(condition) => {
                 let words = if condition.status == "Unknown" { "gives the cluster no sign" } else { "is not ready" };
-                let summary = format!("node {} {words}{}", node.meta.name, quoted(condition.message.as_deref()));
+                let on_it =
+                    facts.cluster.pods.iter().filter(|pod| pod.node.as_deref() == Some(&*node.meta.name)).count();
+                let pods = if on_it > 0 { format!(", {} on it", counted(on_it, "pod")) } else { String::new() };
+                let summary = format!("node {} {words}{}{pods}", node.meta.name, quoted(condition.message.as_deref()));
                 ready.push(one(facts, node, "k8s.node.not_ready", Severity::Error, &summary, Some(condition.since)));
             }
             None => {

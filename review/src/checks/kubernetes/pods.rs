@@ -111,7 +111,7 @@ fn wrong<'p>(facts: &ClusterFacts<'_>, pod: &'p Pod) -> Option<Wrong<'p>> {
             Wrong::new("k8s.pod.pending", Severity::Warning, words).because(pod.message.as_deref()).since(created)
         });
     }
-    if let Some(condition) = pod.condition("Ready").filter(|c| c.status != "True") {
+    if let Some(condition) = pod.condition("Ready").filter(|c| c.status != "True" && !facts.is_on_lost_node(pod)) {
         let long = condition.since.and_then(|at| facts.ago(at)).is_some_and(|ago| ago > NOT_READY_TOO_LONG);
         let wrong = Wrong::new("k8s.pod.not_ready", Severity::Warning, "runs and is not ready");
         return long.then(|| wrong.because(condition.message.as_deref()).since(condition.since));
@@ -129,8 +129,9 @@ fn failed(pod: &Pod) -> Option<Wrong<'_>> {
         return None;
     }
     let ended = pod.ended().last();
-    let how =
-        ended.and_then(|(container, ended)| Some(format!(": {} with exit code {}", container.name, ended.exit_code?)));
+    let how = ended.and_then(|(container, ended)| {
+        Some(format!(", container {} ended with exit code {}", container.name, ended.exit_code?))
+    });
     let why = pod.reason.as_deref().map(|reason| format!(", {reason}")).unwrap_or_default();
     let wrong = Wrong::new("k8s.pod.failed", Severity::Warning, format!("failed{why}{}", how.unwrap_or_default()));
     Some(wrong.because(pod.message.as_deref()).since(ended.and_then(|(_, ended)| ended.finished)))

@@ -37,7 +37,14 @@ fn unavailable(facts: &ClusterFacts<'_>, before: &mut [Finding]) -> Found {
             found.added = true;
             continue;
         }
-        let severity = if workload.ready == 0 { Severity::Error } else { Severity::Warning };
+        let lost = facts.cluster.pods.iter().filter(|pod| facts.cluster.subject(&pod.meta) == subject);
+        let lost = lost.filter(|pod| facts.is_on_lost_node(pod)).count() as u64;
+        let severity = match workload.ready {
+            // What is wrong is told of the node.
+            _ if lost >= desired - workload.ready => Severity::Info,
+            0 => Severity::Error,
+            _ => Severity::Warning,
+        };
         let mut finding = facts.finding("k8s.workload.unavailable", severity, Confidence::High, &subject, &summary);
         facts.since(&mut finding, since(workload));
         finding.evidence = vec![evidence];
