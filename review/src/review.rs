@@ -160,12 +160,8 @@ impl Review {
             rows.add(fleet::ID, fleet::TITLE, CheckVerdict::Found, &node, Vec::new());
         }
         findings.extend(outliers);
-        let facts = ClusterFacts {
-            cluster: &cluster,
-            window: casefile.incident.window,
-            signatures,
-            nodes: nodes.iter().map(|row| row.node.clone()).collect(),
-        };
+        let names = nodes.iter().map(|row| row.node.clone()).collect();
+        let facts = ClusterFacts::new(&cluster, casefile.incident.window, signatures, names);
         look_at_cluster(casefile, &facts, &mut findings, &mut rows);
         findings.extend(moved(casefile, &findings, &mut left, &mut rows)?);
         let mut findings = verdict::rank(findings);

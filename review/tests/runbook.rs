@@ -306,3 +306,39 @@ fn texts_of_the_cluster_steer_no_terminal() {
         assert!(!out.is_empty() && !out.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{args:?}: {out}");
     }
 }
+
+/// The README's examples of these commands, run over the demonstration: what stands below each is what it prints.
+#[test]
+fn the_readme_shows_what_the_commands_print() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = String::from_utf8(std::fs::read(&path).unwrap()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let demo = casefile_demo::write(dir.path()).unwrap();
+    let demo = demo.to_str().unwrap();
+    const BEGINS: &str = "```console\n$ casefile ";
+    let (mut made, mut rest, mut count) = (String::new(), readme.as_str(), 0);
+    while let Some(at) = rest.find(BEGINS) {
+        made.push_str(&rest[..at]);
+        let block = &rest[at..];
+        let end = block[BEGINS.len()..].find("```").unwrap() + BEGINS.len();
+        let line = block["```console\n".len()..].lines().next().unwrap();
+        let args: Vec<&str> =
+            line["$ casefile ".len()..].split(' ').map(|arg| if arg == "FILE" { demo } else { arg }).collect();
+        let done = casefile(&args);
+        assert!(done.status.code() != Some(1) && done.status.code() != Some(2), "{line}: {}", text(&done.stderr));
+        let out = text(&done.stdout);
+        assert!(out.lines().count() > 3 && !out.contains(demo), "{line}: {out}");
+        let of_logs = line.contains("collect-logs");
+        assert!(of_logs || out.lines().all(|line| line.chars().count() <= 100), "wider than a terminal: {out}");
+        made.push_str(&format!("```console\n{line}\n{out}"));
+        rest = &block[end..];
+        count += 1;
+    }
+    made.push_str(rest);
+    assert_eq!(count, 3);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &made).unwrap();
+    }
+    let now = std::fs::read(&path).unwrap();
+    assert!(text(&now) == made, "UPDATE_GOLDEN=1 writes the README's examples anew:\n{made}");
+}

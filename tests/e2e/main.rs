@@ -33,6 +33,7 @@ mod rest;
 mod resume;
 mod reunion;
 mod roles;
+mod runbook;
 mod sandbox;
 mod secrets;
 mod selection;

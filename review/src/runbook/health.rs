@@ -111,7 +111,7 @@ impl Health {
         let cluster = Cluster::read(casefile);
         let nodes = casefile.coverage.nodes.iter().map(|row| row.node.clone()).collect();
         let window = casefile.incident.window;
-        let facts = ClusterFacts { cluster: &cluster, window, signatures, nodes };
+        let facts = ClusterFacts::new(&cluster, window, signatures, nodes);
         let mut findings: Vec<Finding> = Vec::new();
         let mut lacking: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for check in kubernetes::all() {
@@ -167,7 +167,7 @@ impl Health {
         if problems + warnings > 0 && !self.not_looked_at.is_empty() {
             verdict.push_str("; not everything could be looked at");
         }
-        line(&format!("{}: {verdict}", summary::window(self.window)));
+        line(&format!("{}\n{verdict}", summary::window(self.window)));
         for wrong in &self.wrong {
             let word = if wrong.level == Level::Problem { "PROBLEM" } else { "WARNING" };
             line("");

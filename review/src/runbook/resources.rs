@@ -385,10 +385,10 @@ impl Resources {
 }
 
 fn of_pod(row: &Row) -> String {
-    let phase = row.phase.as_deref().map(|phase| format!("  {phase}")).unwrap_or_default();
+    let phase = row.phase.as_deref().map(|phase| format!(", {phase}")).unwrap_or_default();
     let restarts = row.restarts.map_or_else(|| NOTHING.to_owned(), |count| count.to_string());
     let node = row.node.as_deref().unwrap_or(NOTHING);
-    let head = format!("{}/{}  on {node}{phase}  restarts {restarts}", row.namespace, row.pod);
+    let head = format!("{}/{} on {node}{phase}, restarts: {restarts}", row.namespace, row.pod);
     let mut out = wrapped("", &safe(&head));
     out.push('\n');
     for why in &row.unknown {

@@ -7,6 +7,7 @@ use casefile_review::kubernetes::Cluster;
 use casefile_review::review::Review;
 use casefile_review::runbook::pods::{Which, choose};
 use casefile_review::runbook::resources::{Compared, resources};
+use casefile_review::signatures::catalogue::catalogue;
 use casefile_review::when;
 
 use crate::args::runbook::ResourcesArgs;
@@ -56,7 +57,7 @@ pub(crate) fn run(args: &ResourcesArgs) -> Result<Ended> {
     Ok(if whole && found.is_whole() { Ended::Done } else { Ended::Partial })
 }
 
-/// Where the window is split: as said, at the first anomaly that the sealed review has, or in the middle.
+/// Where the window is split: as said, at the first anomaly that the review has, or in the middle.
 fn compared(casefile: &mut CaseFile, before: Option<&str>) -> Result<Compared> {
     let window = casefile.incident.window;
     if let Some(before) = before {
@@ -67,8 +68,9 @@ fn compared(casefile: &mut CaseFile, before: Option<&str>) -> Result<Compared> {
         return Ok(compared);
     }
     let mut unread = Vec::new();
-    let sealed = Review::sealed(casefile, &mut unread);
+    let review =
+        Review::of_file(casefile, &catalogue().signatures, &mut unread).context("look for the first anomaly")?;
     source::tell_unread(&unread);
-    let anomaly = sealed.and_then(|review| review.document.verdict.first_anomaly).map(|first| first.at);
+    let anomaly = review.document.verdict.first_anomaly.map(|first| first.at);
     Ok(Compared::of(window, anomaly))
 }

@@ -28,13 +28,7 @@ const LAST: &str = "1h";
 
 /// Reads the logs and writes them.
 pub(crate) fn run(args: &CollectLogsArgs) -> Result<Ended> {
-    let mut sources = Vec::new();
-    if !args.namespaces.is_empty() {
-        sources.push("pods".to_owned());
-    }
-    if !args.units.is_empty() {
-        sources.push("journal".to_owned());
-    }
+    let sources = sources(args);
     let select = Selection { namespaces: args.namespaces.clone(), pods: args.pods.clone(), units: args.units.clone() };
     let wanted = Wanted {
         since: args.since.as_deref().unwrap_or(LAST),
@@ -58,6 +52,12 @@ pub(crate) fn run(args: &CollectLogsArgs) -> Result<Ended> {
     })
 }
 
+/// The log sources in which they are.
+fn sources(args: &CollectLogsArgs) -> Vec<String> {
+    let named = [("pods", &args.namespaces), ("journal", &args.units)];
+    named.into_iter().filter(|(_, names)| !names.is_empty()).map(|(source, _)| source.to_owned()).collect()
+}
+
 /// The same as it would be asked of `casefile logs`.
 fn as_logs(args: &CollectLogsArgs, place: &Place, live: bool) -> Result<LogsArgs> {
     let whole = |name: &String| Regex::new(&format!("^{}$", regex::escape(name)));
@@ -66,7 +66,8 @@ fn as_logs(args: &CollectLogsArgs, place: &Place, live: bool) -> Result<LogsArgs
     Ok(LogsArgs {
         source: SourceArgs { file: place.clone(), collector: args.look.collector.clone() },
         nodes: Vec::new(),
-        sources: Vec::new(),
+        // A gap of another source is none of these logs.
+        sources: sources(args),
         units: args.units.clone(),
         namespaces: args.namespaces.clone(),
         pods: args.pods.iter().map(whole).collect::<Result<_, _>>().context("the name of a pod")?,

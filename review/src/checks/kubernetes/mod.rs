@@ -87,6 +87,8 @@ pub struct ClusterFacts<'c> {
     pub signatures: &'c Signatures,
     /// The nodes of the case file.
     pub nodes: BTreeSet<NodeName>,
+    /// Names of the nodes that are not ready.
+    lost: BTreeSet<&'c str>,
 }
 
 /// The most findings of one kind: a cluster in which everything fails says no more with more of them.
@@ -99,6 +101,15 @@ const CITED: usize = 3;
 
 /// The longest sentence of an object or event that is repeated in a summary.
 const MAX_QUOTED: usize = 200;
+
+impl<'c> ClusterFacts<'c> {
+    /// Of a cluster, a window and the nodes of a case file.
+    pub fn new(cluster: &'c Cluster, window: Window, signatures: &'c Signatures, nodes: BTreeSet<NodeName>) -> Self {
+        let is_lost = |node: &&kubernetes::Node| node.ready().is_some_and(|ready| ready.status != "True");
+        let lost = cluster.nodes.iter().filter(is_lost).map(|node| node.meta.name.as_str()).collect();
+        Self { cluster, window, signatures, nodes, lost }
+    }
+}
 
 impl ClusterFacts<'_> {
     /// What a check lacks before it can say that nothing was found.
@@ -179,9 +190,7 @@ impl ClusterFacts<'_> {
 
     /// Whether a pod is on a node that is not ready: then that is told of the node, once.
     fn is_on_lost_node(&self, pod: &kubernetes::Pod) -> bool {
-        let of = |node: &&kubernetes::Node| pod.node.as_deref() == Some(&*node.meta.name);
-        let node = self.cluster.nodes.iter().find(of);
-        node.and_then(kubernetes::Node::ready).is_some_and(|ready| ready.status != "True")
+        pod.node.as_deref().is_some_and(|node| self.lost.contains(node))
     }
 
     /// How long before the end of the window a time lies, in seconds; `None` behind it.

@@ -19,11 +19,14 @@ fn examine(facts: &ClusterFacts<'_>) -> Found {
     let mut found = Vec::new();
     for claim in &facts.cluster.claims {
         let phase = claim.phase.as_deref().unwrap_or("Unknown");
+        if phase == "Bound" {
+            continue;
+        }
         let refused = reported(facts, claim, "ProvisioningFailed");
         let young = claim.meta.created.and_then(|at| facts.ago(at)).is_none_or(|ago| ago <= TOO_LONG);
         // A class may wait for the first pod that wants the volume.
         let waits = reported(facts, claim, "WaitForFirstConsumer");
-        if phase == "Bound" || phase == "Pending" && !refused && (young || waits) {
+        if phase == "Pending" && !refused && (young || waits) {
             continue;
         }
         let name = claim.meta.called();

@@ -1,5 +1,7 @@
 //! Workloads that have fewer ready pods than they should, and jobs that gave up.
 
+use std::collections::BTreeMap;
+
 use super::{ClusterCheck, ClusterFacts, Found, at_most, cite, quoted};
 use crate::finding::{Confidence, Finding, Severity};
 use crate::kubernetes::{Kind, Workload};
@@ -17,6 +19,10 @@ pub(super) const CHECKS: &[ClusterCheck] = &[
 
 fn unavailable(facts: &ClusterFacts<'_>, before: &mut [Finding]) -> Found {
     let mut found = Found::default();
+    let mut lost: BTreeMap<String, u64> = BTreeMap::new();
+    for pod in facts.cluster.pods.iter().filter(|pod| facts.is_on_lost_node(pod)) {
+        *lost.entry(facts.cluster.subject(&pod.meta)).or_default() += 1;
+    }
     // A replica set is its deployment's matter.
     let wanted = facts.cluster.workloads.iter().filter(|workload| workload.kind != Kind::ReplicaSet);
     for workload in wanted {
@@ -37,8 +43,7 @@ fn unavailable(facts: &ClusterFacts<'_>, before: &mut [Finding]) -> Found {
             found.added = true;
             continue;
         }
-        let lost = facts.cluster.pods.iter().filter(|pod| facts.cluster.subject(&pod.meta) == subject);
-        let lost = lost.filter(|pod| facts.is_on_lost_node(pod)).count() as u64;
+        let lost = lost.get(&subject).copied().unwrap_or(0);
         let severity = match workload.ready {
             // What is wrong is told of the node.
             _ if lost >= desired - workload.ready => Severity::Info,
