@@ -135,7 +135,7 @@ impl Certificate {
     pub async fn enrol(channel: Channel, pin: Pin, credential: Credential) -> Result<Self, CertificateError> {
         let joined_with = match &credential {
             Credential::Join(text) => text.parse::<Token>().ok().map(|token| token.digest()),
-            Credential::Certificate => None,
+            Credential::ServiceAccount(_) | Credential::Certificate => None,
         };
         let key = KeyPair::generate().map_err(CertificateError::Key)?;
         let mut params = CertificateParams::default();

@@ -22,6 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::certificate::Certificate;
+use crate::foreign::ForeignToken;
 use crate::pinned::Pinned;
 use crate::token::{Pin, Token};
 
@@ -123,7 +124,56 @@ pub async fn dial_as(
     tune: impl FnOnce(Endpoint) -> Endpoint,
 ) -> Result<Api, tonic::transport::Error> {
     let channel = dial(to, &Me::Nobody(token.pin()), tune).await?;
-    Ok(InterceptedService::new(channel, Bearer::new(token)))
+    Ok(InterceptedService::new(channel, Bearer::new(&token.reveal())))
+}
+
+/// The same with a token that a cluster issued, to the collector that this pin names: such a token names none.
+pub async fn dial_as_foreign(
+    to: &Address,
+    pin: Pin,
+    token: &ForeignToken,
+    tune: impl FnOnce(Endpoint) -> Endpoint,
+) -> Result<Api, tonic::transport::Error> {
+    let channel = dial(to, &Me::Nobody(pin), tune).await?;
+    Ok(InterceptedService::new(channel, Bearer::new(token.reveal())))
+}
+
+/// What TLS has against a connection: which end is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disbelief {
+    /// The collector has another authority than the one that is pinned.
+    OtherAuthority,
+    /// The collector does not take our certificate: it has ended, or is of another authority.
+    OurCertificate,
+}
+
+/// Whether a connection failed because one end does not believe the other, and which.
+pub fn disbelief(error: &(dyn std::error::Error + 'static)) -> Option<Disbelief> {
+    use rustls::{AlertDescription as Alert, CertificateError, Error as Tls};
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // What an I/O error was made from is not what it gives as its source.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = inner.and_then(|e| e.downcast_ref::<Tls>()).or_else(|| error.downcast_ref());
+        match tls {
+            Some(Tls::InvalidCertificate(CertificateError::UnknownIssuer)) => return Some(Disbelief::OtherAuthority),
+            Some(Tls::AlertReceived(
+                Alert::BadCertificate
+                | Alert::CertificateExpired
+                | Alert::CertificateRevoked
+                | Alert::CertificateUnknown
+                | Alert::DecryptError
+                | Alert::UnknownCA
+                | Alert::AccessDenied,
+            )) => return Some(Disbelief::OurCertificate),
+            _ => {}
+        }
+        next = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 /// Shows a token with every call.
@@ -131,9 +181,9 @@ pub async fn dial_as(
 pub struct Bearer(MetadataValue<Ascii>);
 
 impl Bearer {
-    fn new(token: &Token) -> Self {
-        let mut value = MetadataValue::try_from(format!("Bearer {}", token.reveal()))
-            .unwrap_or_else(|_| unreachable!("a token is letters and digits"));
+    fn new(token: &str) -> Self {
+        let mut value = MetadataValue::try_from(format!("Bearer {token}"))
+            .unwrap_or_else(|_| unreachable!("a token is visible ASCII"));
         // Kept out of logs, and out of tables that HTTP/2 compresses headers with.
         value.set_sensitive(true);
         Self(value)

@@ -9,6 +9,7 @@ pub mod authority;
 pub mod certificate;
 pub mod dial;
 pub mod file;
+pub mod foreign;
 mod pinned;
 #[cfg(feature = "authority")]
 pub mod serve;

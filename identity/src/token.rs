@@ -45,6 +45,18 @@ impl fmt::Display for Pin {
     }
 }
 
+impl FromStr for Pin {
+    type Err = NoPin;
+    fn from_str(text: &str) -> Result<Self, NoPin> {
+        text.parse().map(Self).map_err(|_| NoPin)
+    }
+}
+
+/// A text is no pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the pin of a collector has 64 hexadecimal digits")]
+pub struct NoPin;
+
 /// A token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {

@@ -13,6 +13,9 @@ use crate::time::WallTime;
 /// The longest that a token of a person may live: it is a secret in a file somewhere.
 pub const MAX_LIFE: Duration = Duration::from_hours(366 * 24);
 
+/// The most bytes of a token that is none of a collector's own: one that a cluster issued.
+pub const MAX_FOREIGN_TOKEN: usize = 8 << 10;
+
 /// The most bytes of the name of a person.
 pub const MAX_PERSON: usize = 64;
 
@@ -223,6 +226,8 @@ impl fmt::Debug for NewToken {
 pub enum Credential {
     /// A join token, as text.
     Join(String),
+    /// A token of a service account of Kubernetes, as text.
+    ServiceAccount(String),
     /// The certificate of the connection itself.
     Certificate,
 }
@@ -232,6 +237,7 @@ impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Join(_) => "Join(…)",
+            Self::ServiceAccount(_) => "ServiceAccount(…)",
             Self::Certificate => "Certificate",
         })
     }

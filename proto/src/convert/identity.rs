@@ -3,7 +3,8 @@
 use super::node::text_or_none;
 use super::{ConvertError, Fields, Problem, into_list, number_of};
 use crate::identity::{
-    Credential, EnrolAsk, Enrolled, MAX_LIFE, NewToken, Person, Role, Subject, TokenAsk, TokenId, TokenInfo,
+    Credential, EnrolAsk, Enrolled, MAX_FOREIGN_TOKEN, MAX_LIFE, NewToken, Person, Role, Subject, TokenAsk, TokenId,
+    TokenInfo,
 };
 use crate::ids::NodeName;
 use crate::time::WallTime;
@@ -30,6 +31,9 @@ impl TryFrom<v1::EnrolRequest> for EnrolAsk {
                 Some(v1::enrol_request::Credential::JoinToken(token)) => {
                     Credential::Join(f.name("join_token", token, MAX_TOKEN)?)
                 }
+                Some(v1::enrol_request::Credential::ServiceAccountToken(token)) => {
+                    Credential::ServiceAccount(f.name("service_account_token", token, MAX_FOREIGN_TOKEN)?)
+                }
             },
             request: r.certificate_request,
         })
@@ -42,6 +46,7 @@ impl From<EnrolAsk> for v1::EnrolRequest {
             credential: match a.credential {
                 Credential::Certificate => None,
                 Credential::Join(token) => Some(v1::enrol_request::Credential::JoinToken(token)),
+                Credential::ServiceAccount(token) => Some(v1::enrol_request::Credential::ServiceAccountToken(token)),
             },
             certificate_request: a.request,
         }

@@ -47,7 +47,11 @@ pub(crate) fn new_token() -> impl Strategy<Value = NewToken> {
 }
 
 pub(crate) fn enrol_ask() -> impl Strategy<Value = EnrolAsk> {
-    let credential = prop_oneof![Just(Credential::Certificate), "[a-z0-9_]{1,160}".prop_map(Credential::Join)];
+    let credential = prop_oneof![
+        Just(Credential::Certificate),
+        "[a-z0-9_]{1,160}".prop_map(Credential::Join),
+        "[A-Za-z0-9._-]{1,1000}".prop_map(Credential::ServiceAccount),
+    ];
     (credential, vec(any::<u8>(), 0..300)).prop_map(|(credential, request)| EnrolAsk { credential, request })
 }
 
