@@ -22,6 +22,7 @@ use crate::redaction::Masking;
 use crate::sandbox::plan::Wanted;
 use crate::uplink::Collector;
 use crate::uplink::identity::Join;
+use crate::uplink::in_cluster::InCluster;
 
 /// Where the ring, and items on their way up, are kept.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/casefile/agent";
@@ -49,6 +50,10 @@ const MAX_FILE: u64 = 1 << 20;
 pub const KEYS: &str = "\
 collector  = \"https://HOST:PORT\" without it the agent records and answers to nobody
 join_token_file = \"FILE\"         the token with which it joins that collector [join-token below data_dir]
+service_account_token = \"FILE\"   in a cluster, instead: the token that kubelet gives this pod, such as
+                                 /var/run/secrets/casefile/token; it joins with it as often as it must
+collector_pin_file = \"FILE\"      with it: which collector to trust, such as /etc/casefile-authority/pin, where the
+                                 config map casefile-authority is mounted
 node       = \"NAME\"              the node's name [$CASEFILE_NODE, else the host name]
 data_dir   = \"DIR\"               ring and spool [/var/lib/casefile/agent]; ours alone, 0700
 host_root  = \"DIR\"               where the machine's proc, sys and var are [/]
@@ -140,6 +145,8 @@ impl fmt::Display for ConfigError {
 struct File {
     collector: Option<String>,
     join_token_file: Option<PathBuf>,
+    service_account_token: Option<PathBuf>,
+    collector_pin_file: Option<PathBuf>,
     node: Option<String>,
     data_dir: Option<PathBuf>,
     host_root: Option<PathBuf>,
@@ -221,10 +228,8 @@ impl Config {
         let address = address.map_err(|why| problems.push(format!("collector: {why}"))).ok().flatten();
         let data_dir = file.data_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR));
         let host_root = file.host_root.unwrap_or_else(|| PathBuf::from("/"));
-        if file.join_token_file.as_ref().is_some_and(|path| !path.is_absolute()) {
-            problems.push("join_token_file: is not an absolute path".to_owned());
-        }
-        let token = file.join_token_file.unwrap_or_else(|| data_dir.join(JOIN_TOKEN));
+        let join = join(&file.join_token_file, file.service_account_token, file.collector_pin_file, &mut problems)
+            .unwrap_or_else(|| Join::File(file.join_token_file.unwrap_or_else(|| data_dir.join(JOIN_TOKEN))));
         for (key, dir) in [("data_dir", &data_dir), ("host_root", &host_root)] {
             if !dir.is_absolute() {
                 problems.push(format!("{key}: is not an absolute path"));
@@ -259,7 +264,7 @@ impl Config {
         let masking = masking(&file.redaction).map_err(|p| problems.extend(p)).ok();
         match node.zip(masking) {
             Some((node, masking)) if problems.is_empty() => Ok(Self {
-                collector: address.map(|address| Collector { address, join: Join::File(token) }),
+                collector: address.map(|address| Collector { address, join }),
                 node,
                 data_dir,
                 host_root,
@@ -276,6 +281,35 @@ impl Config {
                 sandbox: file.sandbox.enter,
             }),
             _ => Err(problems),
+        }
+    }
+}
+
+/// How the agent joins in a cluster; `None`: with a join token. What is wrong is added to the problems.
+fn join(
+    join_token: &Option<PathBuf>,
+    token: Option<PathBuf>,
+    pin: Option<PathBuf>,
+    problems: &mut Vec<String>,
+) -> Option<Join> {
+    let paths = [("join_token_file", join_token), ("service_account_token", &token), ("collector_pin_file", &pin)];
+    for (key, path) in paths {
+        if path.as_ref().is_some_and(|path| !path.is_absolute()) {
+            problems.push(format!("{key}: is not an absolute path"));
+        }
+    }
+    match (token, pin) {
+        (None, None) => None,
+        (Some(token), Some(pin)) => {
+            if join_token.is_some() {
+                problems.push("join_token_file: is not for an agent that has a service_account_token".to_owned());
+            }
+            Some(Join::Cluster(InCluster { token, pin }))
+        }
+        _ => {
+            problems
+                .push("service_account_token and collector_pin_file: one without the other is of no use".to_owned());
+            None
         }
     }
 }
@@ -374,6 +408,29 @@ mod tests {
         assert_eq!((config.sandbox, config.gpu.confined), (Wanted::Required, true));
         for key in text.lines().filter_map(|l| l.split([' ', '=']).next()).filter(|k| !k.is_empty()) {
             assert!(KEYS.contains(key), "{key} is not documented");
+        }
+    }
+
+    #[test]
+    fn in_a_cluster_it_joins_with_two_files_and_no_join_token() {
+        let token = "service_account_token = \"/t/token\"\n";
+        let pin = "collector_pin_file = \"/p/pin\"\n";
+        let collector = "collector = \"https://c:7443\"\n";
+        let config = Config::parse(&[collector, token, pin].concat(), &around()).unwrap();
+        let files = InCluster { token: "/t/token".into(), pin: "/p/pin".into() };
+        assert!(matches!(config.collector.unwrap().join, Join::Cluster(found) if found == files));
+        for key in ["service_account_token", "collector_pin_file"] {
+            assert!(KEYS.contains(key), "{key} is not documented");
+        }
+        let join = "join_token_file = \"/j\"\n";
+        for (text, said) in [
+            (token.to_owned(), "one without the other"),
+            (pin.to_owned(), "one without the other"),
+            ([token, pin, join].concat(), "is not for an agent"),
+            ([pin, "service_account_token = \"t\"\n"].concat(), "service_account_token: is not an absolute path"),
+        ] {
+            let problems = Config::parse(&text, &around()).unwrap_err();
+            assert!(problems.len() == 1 && problems[0].contains(said), "{problems:?}");
         }
     }
 

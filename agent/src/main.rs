@@ -133,7 +133,7 @@ fn run(config: Config) -> anyhow::Result<ExitCode> {
 /// Puts the token on standard input where the agent, which may be running, looks for it.
 fn join(config: &Config) -> anyhow::Result<ExitCode> {
     let Some(collector) = &config.collector else { anyhow::bail!("the configuration names no collector to join") };
-    let Join::File(path) = &collector.join else { anyhow::bail!("this agent needs no token") };
+    let Join::File(path) = &collector.join else { anyhow::bail!("this agent needs no join token") };
     let mut text = String::new();
     std::io::stdin().lock().take(MAX_TOKEN).read_to_string(&mut text).context("read the token from standard input")?;
     let token: Token = text.trim().parse().map_err(|e| anyhow::anyhow!("what is on standard input {e}"))?;

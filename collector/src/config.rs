@@ -82,7 +82,15 @@ reserve_mib      = 256               space kept back to seal and to note who did
 [cluster]                            the Kubernetes cluster that the nodes belong to; none when the table
                                      is not there
 api              = \"pod\"             with the service account of this pod, or the absolute path of a
-                                     kubeconfig that runs no program";
+                                     kubeconfig that runs no program
+audience         = \"casefile-collector\"  what the projected tokens of agents are issued for
+agents           = [\"casefile/casefile-agent\"]  the service accounts, as NAMESPACE/NAME, whose pods are
+                                     agents; of which node, the cluster says
+user_audiences   = []                what tokens of people are issued for; empty: for the API server,
+                                     as kubectl create token makes them. What each may do, Roles say
+                                     over the group casefile.dev in the collector's namespace
+authority        = \"NAMESPACE/NAME\"  the config map in which the collector writes its pin, for agents
+                                     and people to know it by [casefile-authority, in our namespace]";
 
 /// What to do when the port is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -330,7 +338,8 @@ mod tests {
                     incident_mib = 16\nlast_words_mib = 4\nlast_words_hours = 1\nredaction_key_days = 2\ncertificate_hours = 3\n\
                     observe = \"0.0.0.0:7444\"\nmetrics_token_file = \"/m/token\"\n\
                     http = \"0.0.0.0:7070\"\nhttp_plain = true\nhttp_names = [\"a.example\"]\n\
-                    reserve_mib = 3\n[cluster]\napi = \"pod\"\n";
+                    reserve_mib = 3\n[cluster]\napi = \"pod\"\naudience = \"a\"\nagents = [\"a/b\"]\n\
+                    user_audiences = [\"https://x\"]\nauthority = \"n/c\"\n";
         let config = Config::parse(text).unwrap_or_else(|p| panic!("{p:?}"));
         assert_eq!((config.listen.port(), config.patience), (1, Duration::from_secs(7)));
         assert_eq!((config.budget, config.last_words.bytes), (Bytes::mib(16), Bytes::mib(4)));
@@ -341,7 +350,14 @@ mod tests {
         assert_eq!(config.metrics_token.as_deref(), Some(Path::new("/m/token")));
         assert_eq!((config.http, config.http_plain), ("0.0.0.0:7070".parse().ok(), true));
         assert_eq!(config.http_names, ["a.example"]);
-        assert_eq!(config.cluster, Some(ClusterConfig::new(cluster::Access::Pod)));
+        let cluster = ClusterConfig {
+            audience: "a".to_owned(),
+            agents: vec!["a/b".parse().unwrap()],
+            user_audiences: vec!["https://x".to_owned()],
+            authority: "n/c".parse().ok(),
+            ..ClusterConfig::new(cluster::Access::Pod)
+        };
+        assert_eq!(config.cluster, Some(cluster));
         for key in text.lines().filter_map(|l| l.split(' ').next()) {
             assert!(KEYS.contains(key), "{key} is not documented");
         }
@@ -352,9 +368,10 @@ mod tests {
         let text = "listen = \"somewhere\"\ndata_dir = \"d\"\ndeadline_secs = 0\nreturn_hours = 745\nincident_mib = 1\n\
                     last_words_mib = 1\nlast_words_hours = 0\nredaction_key_days = 0\ncertificate_hours = 25\n\
                     observe = \"here\"\nmetrics_token_file = \"token\"\n\
-                    http = \"there\"\nhttp_names = [\"a:1\"]\nreserve_mib = 99999999\n[cluster]\napi = \"kubeconfig\"\n";
+                    http = \"there\"\nhttp_names = [\"a:1\"]\nreserve_mib = 99999999\n[cluster]\napi = \"kubeconfig\"\n\
+                    audience = \"\"\nagents = [\"a\"]\nuser_audiences = [\" \"]\nauthority = \"../x\"\n";
         let Err(problems) = Config::parse(text) else { panic!("it was taken") };
-        assert_eq!(problems.len(), 15, "{problems:#?}");
+        assert_eq!(problems.len(), 19, "{problems:#?}");
     }
 
     #[test]

@@ -185,6 +185,8 @@ impl Collector {
             Some(config) => Some(Cluster::open(config).await?),
             None => None,
         };
+        let reviews = cluster.as_ref().zip(config.cluster.as_ref()).map(|(c, says)| c.reviews(says, &config.clock));
+        let (agents_by, people_by) = reviews.map(|r| (r.agents, r.people)).unzip();
         let dir = config.data_dir.clone();
         let data = Arc::new(tokio::task::spawn_blocking(move || DataDir::open(&dir)).await??);
         let stats = Arc::new(Stats::default());
@@ -220,6 +222,9 @@ impl Collector {
         };
         let renewing = renew(issued, redaction_key, config.redaction_key_life, Arc::clone(&config.clock));
         let mut tasks = vec![Ending::spawn(renewing), Ending::spawn(renew_own(Arc::clone(&identity)))];
+        if let Some((cluster, says)) = cluster.clone().zip(config.cluster) {
+            tasks.push(Ending::spawn(cluster.tell_authority(says, identity.pin())));
+        }
         let ingest = Ingest::new(ingest_config, last_words.clone(), events);
         let agents = Agents { ingest, last_words };
         let parts = Parts {
@@ -249,15 +254,16 @@ impl Collector {
                 data.spools(),
                 &config.clock,
             ),
-            identity: Arc::clone(&identity),
+            authorise: Authorise::new(Arc::clone(&identity)).with_cluster(people_by.clone()),
             scraper: Scraper::new(config.metrics_token.clone()),
         });
         let (health, health_service) = observe::grpc::service();
         tasks.push(Ending::spawn(observe::grpc::tell(health.clone(), Arc::clone(&site))));
         let (audit, fleet) = (Arc::clone(identity.audit()), Arc::new(agents.clone()));
         let verbs = Arc::new(Verbs::new(incidents.clone(), fleet, audit, config.clock));
-        let routes = api::routes(Arc::clone(&verbs), &agents, Arc::clone(&identity)).add_service(health_service);
-        let authorise = Authorise::new(Arc::clone(&identity));
+        let service = identity::service::Api::new(Arc::clone(&identity)).with_cluster(agents_by);
+        let routes = api::routes(Arc::clone(&verbs), &agents, service).add_service(health_service);
+        let authorise = site.authorise.clone();
         let secured = Secured { tls: identity.tls(), authorise: authorise.clone() };
         let http = http.map(|(listener, addr)| {
             let (names, identity) = (Names::new(config.http_names), Arc::clone(&identity));

@@ -6,6 +6,7 @@ use rustix::thread::CapabilitySet;
 
 use crate::config::Config;
 use crate::uplink::identity::Join;
+use crate::uplink::in_cluster::InCluster;
 
 /// The sandbox as the configuration asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
@@ -144,7 +145,7 @@ impl Plan {
             reads.extend(SURROUNDINGS.map(PathBuf::from));
             reads.extend(RANDOM.map(PathBuf::from));
             // Its directory: a token may come at any time.
-            reads.extend(collector.and_then(|c| token_dir(&c.join)));
+            reads.extend(collector.into_iter().flat_map(|c| token_dirs(&c.join)));
             reads.extend(config.gpu.library.iter().flat_map(|library| library.parent()).map(Path::to_owned));
             // As its file's link says: `/etc/resolv.conf` is often one, and what it leads to is replaced as well.
             let resolver = std::fs::canonicalize("/etc/resolv.conf").ok();
@@ -190,12 +191,14 @@ fn gpu_devices(dev: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Where a token is looked for that is not below the data directory.
-fn token_dir(join: &Join) -> Option<PathBuf> {
-    match join {
-        Join::File(path) => path.parent().map(Path::to_owned),
-        Join::Given(_) => None,
-    }
+/// Where a token, or a pin, is looked for that is not below the data directory. Kubelet replaces both within their directories.
+fn token_dirs(join: &Join) -> Vec<PathBuf> {
+    let files: &[&PathBuf] = match join {
+        Join::File(path) => &[path],
+        Join::Cluster(InCluster { token, pin }) => &[token, pin],
+        Join::Given(_) => &[],
+    };
+    files.iter().filter_map(|path| path.parent()).map(Path::to_owned).collect()
 }
 
 /// The port of a collector's address, which was checked.
@@ -236,6 +239,13 @@ mod tests {
             "host_root = \"/host\"\ncollector = \"https://c:7443\"\njoin_token_file = \"/run/secrets/t/token\"\n\
              [gpu]\nlibrary = \"/opt/nv/l.so\"\n",
         );
+        let cluster = plan(
+            "host_root = \"/host\"\ncollector = \"https://c:7443\"\nservice_account_token = \"/var/run/secrets/c/token\"\n\
+             collector_pin_file = \"/pin/d/pin\"\n",
+        );
+        for path in ["/var/run/secrets/c", "/pin/d"] {
+            assert!(cluster.reads.iter().any(|p| p == Path::new(path)), "{path}: {:?}", cluster.reads);
+        }
         for path in ["/host", "/etc", "/proc", "/opt/nv", "/run/secrets/t"] {
             assert!(access.reads.iter().any(|p| p == Path::new(path)), "{path}: {:?}", access.reads);
         }

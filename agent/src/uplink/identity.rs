@@ -2,7 +2,8 @@
 //! and the next certificate before the old one ends.
 //!
 //! A certificate is kept below the data directory and outlives the agent. When it has ended, because the machine was off
-//! for longer than it counts, a new join token is needed; until then the ring goes on.
+//! for longer than it counts, a new join token is needed; until then the ring goes on. In a cluster none is: there the token of
+//! the service account, which kubelet renews, proves the node as often as it must.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use casefile_proto::item::Digest;
 use casefile_proto::time::BootTime;
 use tonic::transport::Channel;
 
+use super::in_cluster::{InCluster, NotReady};
 use super::tuned;
 use crate::clock::Clock;
 use crate::runner::lane::chain;
@@ -28,6 +30,8 @@ const RENEW_AGAIN: Duration = Duration::from_mins(1);
 pub enum Join {
     /// With the token in this file, as soon as there is one.
     File(PathBuf),
+    /// With what kubelet gives its pod, as often as it must.
+    Cluster(InCluster),
     /// It has one: it runs beside its collector.
     Given(Box<Certificate>),
 }
@@ -60,6 +64,9 @@ pub(super) enum NoIdentity {
     /// It is of another node.
     #[error("the token was for node {joined}, and this is node {node}: make one with --node {node}")]
     OtherNode { joined: NodeName, node: NodeName },
+    /// What the cluster gives is not there, or does not fit.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
 }
 
 /// Who this agent is.
@@ -72,6 +79,8 @@ pub(super) struct Identity {
     current: Option<Current>,
     /// A token that the collector does not take: not shown to it again.
     refused: Option<Digest>,
+    /// Whether the collector did not take the certificate, or is another one than that says.
+    doubted: bool,
 }
 
 struct Current {
@@ -85,12 +94,12 @@ impl Identity {
     pub(super) fn open(node: NodeName, path: PathBuf, join: Join, clock: Clock) -> Self {
         let kept = match &join {
             Join::Given(certificate) => Some(Certificate::clone(certificate)),
-            Join::File(_) => Certificate::load(&path).unwrap_or_else(|error| {
+            Join::File(_) | Join::Cluster(_) => Certificate::load(&path).unwrap_or_else(|error| {
                 tracing::error!(error = chain(&error), "the certificate that was kept cannot be used");
                 None
             }),
         };
-        let mut identity = Self { node, path, join, clock, current: None, refused: None };
+        let mut identity = Self { node, path, join, clock, current: None, refused: None, doubted: false };
         if let Some(certificate) = kept.filter(|kept| kept.node() == &identity.node) {
             let age = (identity.clock)().wall.nanos_since(certificate.issued());
             let age = Duration::from_nanos(u64::try_from(age).unwrap_or(0));
@@ -101,6 +110,10 @@ impl Identity {
 
     /// The certificate to show: the one there is, or, when a token has come that was not used yet, a new one.
     pub(super) async fn certificate(&mut self, to: &Address) -> Result<Certificate, NoIdentity> {
+        if let Join::Cluster(files) = &self.join {
+            let files = files.clone();
+            return self.in_cluster(to, &files).await;
+        }
         match (self.token(), &self.current) {
             (Ok(Some(token)), _) => self.enrol(to, &token).await,
             (Ok(None), Some(current)) => Ok(current.certificate.clone()),
@@ -110,6 +123,26 @@ impl Identity {
             }
             (Ok(None), None) => Err(NoIdentity::NoToken { node: self.node.clone(), path: self.token_path() }),
             (Err(error), None) => Err(error),
+        }
+    }
+
+    /// The collector does not take the certificate, or is another one: in a cluster that is mended before it is shown again.
+    pub(super) fn doubt(&mut self) {
+        self.doubted = true;
+    }
+
+    /// The certificate there is, while it counts; else a new one.
+    async fn in_cluster(&mut self, to: &Address, files: &InCluster) -> Result<Certificate, NoIdentity> {
+        let now = (self.clock)().wall;
+        // Only once: when nothing came of it and the certificate is good by our clock, it is tried again in between.
+        let doubted = std::mem::take(&mut self.doubted);
+        match &self.current {
+            Some(Current { certificate, .. }) if !doubted && now < certificate.expires() => Ok(certificate.clone()),
+            current => {
+                let before = current.as_ref().map(|current| &current.certificate);
+                let certificate = files.enrol(to, &self.node, before).await?;
+                Ok(self.joined(to, certificate))
+            }
         }
     }
 
@@ -132,6 +165,7 @@ impl Identity {
     fn token_path(&self) -> PathBuf {
         match &self.join {
             Join::File(path) => path.clone(),
+            Join::Cluster(InCluster { token, .. }) => token.clone(),
             Join::Given(_) => PathBuf::new(),
         }
     }
@@ -149,10 +183,14 @@ impl Identity {
             self.refused = Some(token.digest());
             return Err(NoIdentity::OtherNode { joined: certificate.node().clone(), node: self.node.clone() });
         }
+        Ok(self.joined(to, certificate))
+    }
+
+    fn joined(&mut self, to: &Address, certificate: Certificate) -> Certificate {
         tracing::info!(node = %self.node, collector = %to, expires = %certificate.expires(), "joined");
         self.keep(&certificate);
         self.use_from_now(certificate.clone(), Duration::ZERO);
-        Ok(certificate)
+        certificate
     }
 
     /// Asks for the next certificate whenever it is due, over a channel that shows the old one. Never ends.
@@ -180,8 +218,17 @@ impl Identity {
 
     /// Remembers it for the next start. When that fails it is used all the same: the next renewal tries again.
     fn keep(&self, certificate: &Certificate) {
-        if let (Join::File(_), Err(error)) = (&self.join, certificate.save(&self.path)) {
-            tracing::error!(error = chain(&error), "the certificate cannot be kept: a restart needs a new join token");
+        match (certificate.save(&self.path), &self.join) {
+            (Ok(()), _) | (Err(_), Join::Given(_)) => {}
+            (Err(error), Join::File(_)) => {
+                tracing::error!(
+                    error = chain(&error),
+                    "the certificate cannot be kept: a restart needs a new join token"
+                );
+            }
+            (Err(error), Join::Cluster(_)) => {
+                tracing::warn!(error = chain(&error), "the certificate cannot be kept: a restart asks for another one");
+            }
         }
     }
 

@@ -10,6 +10,7 @@ mod collections;
 mod feed;
 mod fit;
 pub mod identity;
+pub mod in_cluster;
 mod item;
 pub mod live;
 mod session;
@@ -34,6 +35,7 @@ use crate::runner::lane::chain;
 use backoff::Backoff;
 use collections::Collections;
 use identity::{Identity, Join};
+use in_cluster::is_over;
 use live::Live;
 use session::End;
 
@@ -130,6 +132,10 @@ async fn dial(uplink: &Uplink, collections: &mut Collections, stop: &mut watch::
                 match end {
                     End::Stopped => return,
                     End::Broken(why) => tracing::info!(collector = %address, why, "session ended"),
+                    End::NotTaken(why) => {
+                        identity.doubt();
+                        tracing::info!(collector = %address, why, "session ended");
+                    }
                 }
                 told.clear();
             }
@@ -166,6 +172,9 @@ async fn connect(identity: &mut Identity, address: &Address) -> Result<Lanes, St
         Ok(Lanes { vitals, bulk: casefile_identity::dial::dial_when_needed(address, &me, tuned)? })
     };
     dialled.await.map_err(|error: tonic::transport::Error| {
+        if is_over(&error) {
+            identity.doubt();
+        }
         let error: &dyn std::error::Error = &error;
         let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         format!("the collector is not reached: {why}")

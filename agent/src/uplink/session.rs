@@ -17,6 +17,7 @@ use tonic::{Code, Status, Streaming};
 use super::backoff::Backoff;
 use super::catch_up::Wanted;
 use super::collections::Collections;
+use super::in_cluster::is_over;
 use super::stream::Stream;
 use super::upload::Link;
 use super::{Run, Uplink};
@@ -45,10 +46,15 @@ pub(super) enum End {
     Stopped,
     /// In any other way: the next one resumes.
     Broken(String),
+    /// Our certificate is not taken.
+    NotTaken(String),
 }
 
 impl From<Status> for End {
     fn from(status: Status) -> Self {
+        if status.code() == Code::Unauthenticated || is_over(&status) {
+            return Self::NotTaken(format!("{:?}: {}", status.code(), status.message()));
+        }
         Self::Broken(match status.code() {
             // The collector goes away, or the connection was closed in an orderly way (GOAWAY).
             Code::Unavailable | Code::Cancelled => "the collector closed the connection".to_owned(),

@@ -18,7 +18,7 @@ use casefile_proto::wire::v1::incident_service_server::IncidentServiceServer;
 use casefile_proto::wire::v1::node_service_server::NodeServiceServer;
 use tonic::service::Routes;
 
-use crate::identity::{Identity, service};
+use crate::identity::service;
 use crate::incident::fleet::Agents;
 use verbs::Verbs;
 
@@ -32,8 +32,8 @@ const MAX_IDENTITY: usize = 16 << 10;
 const MAX_ANSWER: usize = 64 << 20;
 
 /// Every service of a collector, as one set of routes: agents, incidents, nodes, identity. The authoriser is in front of it.
-pub fn routes(verbs: Arc<Verbs>, agents: &Agents, identity: Arc<Identity>) -> Routes {
-    let identity = IdentityServiceServer::new(service::Api::new(identity))
+pub fn routes(verbs: Arc<Verbs>, agents: &Agents, identity: service::Api) -> Routes {
+    let identity = IdentityServiceServer::new(identity)
         .max_decoding_message_size(MAX_IDENTITY)
         .max_encoding_message_size(MAX_REQUEST);
     people(verbs).add_service(agents.ingest.service()).add_service(identity)

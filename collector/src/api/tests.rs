@@ -12,6 +12,7 @@ use tonic::Code;
 use super::refused::Kind;
 use super::*;
 use crate::audit::Audit;
+use crate::identity::Identity;
 use crate::identity::authorise::Authorise;
 use crate::incident::test_nodes::{START, window};
 use crate::incident::test_rig::{Rig, ask, clock};

@@ -1,13 +1,36 @@
 //! The cluster that the nodes belong to, asked through its API server. The only place that names kube.
 //!
 //! Everything here can be away: nodes are recorded and gathered without it, and what it would have told is declared as
-//! missing. [`api`] asks, in answers of a bounded size within a deadline; [`config`] is what an operator says.
+//! missing. [`api`] asks, in answers of a bounded size within a deadline; [`config`] is what an operator says. [`agents`] and
+//! [`people`] are who somebody is and what he may do, by what the cluster knows; [`authority`] tells it who we are.
 
+pub mod agents;
 pub mod api;
+pub mod asking;
+pub mod authority;
 pub mod config;
+mod failures;
+pub mod people;
+mod remembered;
+mod review;
+
+use std::sync::Arc;
+
+use casefile_identity::token::Pin;
 
 pub use api::{Api, ApiError};
-use config::ClusterConfig;
+use config::{Account, ClusterConfig, DEFAULT_AUTHORITY};
+
+use crate::ingest::Clock;
+
+/// What the cluster says about whoever shows one of its tokens.
+#[derive(Clone)]
+pub struct Reviews {
+    /// Of which node an agent is.
+    pub agents: Arc<agents::Agents>,
+    /// What users may do.
+    pub people: Arc<people::People>,
+}
 
 /// The cluster, as far as this collector has to do with it.
 #[derive(Clone)]
@@ -24,5 +47,24 @@ impl Cluster {
     /// Its API server.
     pub const fn api(&self) -> &Api {
         &self.api
+    }
+
+    /// Who somebody is, as this cluster says.
+    pub fn reviews(&self, config: &ClusterConfig, clock: &Clock) -> Reviews {
+        let ClusterConfig { audience, agents, user_audiences, .. } = config.clone();
+        let (api, namespace) = (self.api.clone(), self.api.namespace().to_owned());
+        Reviews {
+            agents: Arc::new(agents::Agents::new(api.clone(), Arc::clone(clock), audience, agents)),
+            people: Arc::new(people::People::new(api, Arc::clone(clock), user_audiences, namespace)),
+        }
+    }
+
+    /// Sees to it that the cluster knows this authority as ours. Never ends.
+    pub async fn tell_authority(self, config: ClusterConfig, pin: Pin) {
+        let own = || Account::new(self.api.namespace(), DEFAULT_AUTHORITY);
+        match config.authority.or_else(own) {
+            Some(at) => authority::keep(self.api, at, pin).await,
+            None => tracing::error!(namespace = self.api.namespace(), "our namespace has a name that cannot be one"),
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use casefile_identity::authority::Holder;
 use casefile_proto::identity::Person;
 
+use super::user::UserName;
 use crate::audit::{Entry, Outcome, Verb};
 
 /// Who.
@@ -19,6 +20,8 @@ pub enum Who {
     Node(Arc<Holder>),
     /// A person or a program.
     Person(Arc<Person>),
+    /// A user of the cluster, who may do what he is about to: it said so a moment ago.
+    User(UserName),
 }
 
 impl fmt::Display for Who {
@@ -27,6 +30,7 @@ impl fmt::Display for Who {
             Self::Nobody => f.write_str("nobody"),
             Self::Node(holder) => write!(f, "node {}", holder.node),
             Self::Person(person) => person.name.fmt(f),
+            Self::User(name) => name.fmt(f),
         }
     }
 }

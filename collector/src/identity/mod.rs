@@ -6,9 +6,12 @@
 
 pub mod authorise;
 pub mod caller;
+mod claimed;
 pub mod revoked;
+pub mod rights;
 pub mod routes;
 pub mod service;
+pub mod user;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -72,6 +75,12 @@ pub enum Denied {
         "the join token is not known, was used, or has expired: ask for another one with casefile-collector token create"
     )]
     Token,
+    /// The token of a service account is of no agent: why, a stranger is not told.
+    #[error(
+        "the service account token does not prove an agent of this collector: is it for the audience and of the service \
+         account in the collector's configuration, and does its pod still run? The collector's log says more"
+    )]
+    ServiceAccount,
     /// The certificate is revoked, or has expired while its connection stood.
     #[error("the certificate of this connection does not count any more: join with a new token")]
     NoLonger,
@@ -216,6 +225,8 @@ impl Identity {
                 self.audit.record(Entry { who: format!("node {node}"), ..entry })?;
                 Ok(self.issue(&node, &ask.request)?)
             }
+            // The cluster was to be asked first.
+            (Credential::ServiceAccount(_), _) => Err(Denied::ServiceAccount),
             // A connection may outlive what it was begun with.
             (Credential::Certificate, Who::Node(holder)) if self.has_expired(holder) || self.revoked.covers(holder) => {
                 Err(Denied::NoLonger)

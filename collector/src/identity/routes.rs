@@ -2,7 +2,7 @@
 //!
 //! A test holds it against the service definitions: every method of every service is here, and nothing else.
 
-use casefile_proto::identity::Role;
+use super::rights::Right;
 
 /// What a caller must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,26 +11,26 @@ pub enum Need {
     Anybody,
     /// The agent of a node, by its certificate.
     Agent,
-    /// A person with this role.
-    Role(Role),
+    /// A person who may do this.
+    Right(Right),
 }
 
 /// Every method, and what it needs.
 pub const ALL: &[(&str, Need)] = &[
     // The credential is in the request.
     ("/casefile.v1.IdentityService/Enrol", Need::Anybody),
-    ("/casefile.v1.IdentityService/CreateToken", Need::Role(Role::Admin)),
-    ("/casefile.v1.IdentityService/ListTokens", Need::Role(Role::Admin)),
-    ("/casefile.v1.IdentityService/RevokeToken", Need::Role(Role::Admin)),
-    ("/casefile.v1.IdentityService/RevokeNode", Need::Role(Role::Admin)),
+    ("/casefile.v1.IdentityService/CreateToken", Need::Right(Right::CreateTokens)),
+    ("/casefile.v1.IdentityService/ListTokens", Need::Right(Right::ListTokens)),
+    ("/casefile.v1.IdentityService/RevokeToken", Need::Right(Right::DeleteTokens)),
+    ("/casefile.v1.IdentityService/RevokeNode", Need::Right(Right::RevokeNodes)),
     ("/casefile.v1.AgentService/Session", Need::Agent),
     ("/casefile.v1.AgentService/Upload", Need::Agent),
-    ("/casefile.v1.IncidentService/OpenIncident", Need::Role(Role::Requester)),
-    ("/casefile.v1.IncidentService/GetIncident", Need::Role(Role::Viewer)),
-    ("/casefile.v1.IncidentService/ListIncidents", Need::Role(Role::Viewer)),
-    ("/casefile.v1.IncidentService/WatchIncident", Need::Role(Role::Viewer)),
-    ("/casefile.v1.IncidentService/DownloadArchive", Need::Role(Role::Exporter)),
-    ("/casefile.v1.NodeService/ListNodes", Need::Role(Role::Viewer)),
+    ("/casefile.v1.IncidentService/OpenIncident", Need::Right(Right::Collect)),
+    ("/casefile.v1.IncidentService/GetIncident", Need::Right(Right::See)),
+    ("/casefile.v1.IncidentService/ListIncidents", Need::Right(Right::See)),
+    ("/casefile.v1.IncidentService/WatchIncident", Need::Right(Right::See)),
+    ("/casefile.v1.IncidentService/DownloadArchive", Need::Right(Right::Export)),
+    ("/casefile.v1.NodeService/ListNodes", Need::Right(Right::See)),
     // Says whether evidence is taken, and nothing of anybody.
     ("/grpc.health.v1.Health/Check", Need::Anybody),
     ("/grpc.health.v1.Health/Watch", Need::Anybody),

@@ -2,26 +2,68 @@
 
 use std::sync::Arc;
 
-use casefile_proto::identity::{EnrolAsk, TokenAsk, TokenId};
+use casefile_identity::authority::Authority;
+use casefile_proto::identity::{Credential, EnrolAsk, TokenAsk, TokenId};
 use casefile_proto::ids::NodeName;
 use casefile_proto::wire::v1;
 use casefile_proto::wire::v1::identity_service_server::IdentityService;
 use tonic::{Request, Response, Status};
 
 use super::authorise::caller;
+use super::caller::Caller;
 use super::{Denied, Identity};
 use crate::api::refused::{Kind, Refused};
+use crate::audit::Verb;
 use crate::chain::chain;
+use crate::cluster::agents::{Agents, Claim, NoAgent, NotClaimed};
+use crate::cluster::asking::Unknown;
 
 /// The identity service.
 pub struct Api {
     identity: Arc<Identity>,
+    /// Who says of which node a service account's token is; `None`: there is no cluster.
+    agents: Option<Arc<Agents>>,
 }
 
 impl Api {
     /// Over this identity.
     pub fn new(identity: Arc<Identity>) -> Self {
-        Self { identity }
+        Self { identity, agents: None }
+    }
+
+    /// The same, for agents of a cluster as well.
+    #[must_use]
+    pub fn with_cluster(self, agents: Option<Arc<Agents>>) -> Self {
+        Self { agents, ..self }
+    }
+
+    /// The node that the token of a service account is of.
+    async fn claim(&self, token: &str, caller: &Caller) -> Result<Claim, Refused> {
+        let Some(agents) = &self.agents else {
+            let text = "this collector takes no service account tokens: its configuration has no [cluster]";
+            return Err(Refused::new(Kind::Unauthenticated, text));
+        };
+        let why = match agents.claim(token, caller.from.ip()).await {
+            Ok(claim) => return Ok(claim),
+            Err(NotClaimed::Unknown(unknown @ Unknown::Away)) => {
+                return Err(Refused::new(Kind::Unavailable, unknown.to_string()));
+            }
+            Err(NotClaimed::Unknown(unknown @ Unknown::TooMany)) => {
+                return Err(Refused::new(Kind::TooMany, unknown.to_string()));
+            }
+            Err(NotClaimed::NoAgent(why)) => why,
+        };
+        // What the cluster said is in our log; the audit log has a closed list of words for it.
+        let what = match &why {
+            NoAgent::NotTaken(_) => "service account token: not taken by the cluster".to_owned(),
+            why => format!("service account token: {why}"),
+        };
+        if let Some(entry) = self.identity.refused(caller, Verb::Enrol, &what) {
+            tracing::warn!(from = entry.from, %why, times = entry.times, "an enrolment in the cluster is refused");
+            let recorded = self.identity.audit().recorded(entry).await;
+            recorded.map_err(|error| denied(&Denied::Audit(error)))?;
+        }
+        Err(denied(&Denied::ServiceAccount))
     }
 }
 
@@ -45,7 +87,16 @@ impl IdentityService for Api {
     async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
         let caller = caller(&request)?;
         let ask = EnrolAsk::try_from(request.into_inner()).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let enrolled = blocking(&self.identity, move |identity| identity.enrol(ask, &caller)).await?;
+        let enrolled = match ask.credential {
+            Credential::ServiceAccount(token) => {
+                // The request is looked at first: nobody is asked for one that gets nothing.
+                Authority::check(&ask.request).map_err(|e| denied(&e.into()))?;
+                let claim = self.claim(&token, &caller).await?;
+                let call = move |identity: &Identity| identity.enrol_claimed(&claim, &ask.request, &caller);
+                blocking(&self.identity, call).await?
+            }
+            _ => blocking(&self.identity, move |identity| identity.enrol(ask, &caller)).await?,
+        };
         Ok(Response::new(enrolled.into()))
     }
 
@@ -92,7 +143,7 @@ impl IdentityService for Api {
 fn denied(error: &Denied) -> Refused {
     let text = error.to_string();
     let kind = match error {
-        Denied::Token | Denied::NoCredential | Denied::NoLonger => Kind::Unauthenticated,
+        Denied::Token | Denied::ServiceAccount | Denied::NoCredential | Denied::NoLonger => Kind::Unauthenticated,
         Denied::Authority(casefile_identity::authority::AuthorityError::Request) => Kind::Malformed,
         Denied::TooLong => Kind::NotPossible,
         Denied::NoToken(_) => Kind::NoToken,

@@ -16,15 +16,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use casefile_proto::identity::Role;
 use http_body_util::Full;
-use hyper::header::{ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::http::request;
 use hyper::{Method, Response, StatusCode};
 
 pub use listener::serve;
 
-use crate::identity::Identity;
+use crate::api::refused::{Kind, Refused};
+use crate::identity::authorise::Authorise;
+use crate::identity::caller::Peer;
+use crate::identity::rights::Right;
+use crate::identity::routes::Need;
 use crate::stats::text;
 use health::{Health, Report};
 use metrics::Metrics;
@@ -37,7 +40,7 @@ pub struct Site {
     /// Its figures.
     pub metrics: Metrics,
     /// Who may read them from elsewhere.
-    pub identity: Arc<Identity>,
+    pub authorise: Authorise,
     /// What else may, and nothing but them.
     pub scraper: Scraper,
 }
@@ -48,16 +51,23 @@ struct Asked<'a> {
     head: &'a request::Parts,
 }
 
-/// Whether the figures may be read: by this machine, by whoever shows the token of a viewer, and by the scraper. They name no
+/// Whether the figures may be read: by this machine, by the scraper, and by whoever shows the token of a viewer. They name no
 /// node and no incident, but they say how large and how busy a cluster is.
-async fn may_read_metrics(asked: &Asked<'_>, site: &Site) -> bool {
+async fn may_read_metrics(asked: &Asked<'_>, site: &Site) -> Result<(), Refused> {
     if asked.from.ip().to_canonical().is_loopback() {
-        return true;
+        return Ok(());
     }
-    let shown = asked.head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let Some(shown) = shown else { return false };
-    let person = site.identity.person(shown);
-    person.is_some_and(|person| person.may(Role::Viewer)) || site.scraper.is(shown).await
+    let headers = &asked.head.headers;
+    let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    // The scraper's first: the cluster is not asked about a token that it does not know.
+    if let Some(shown) = shown
+        && site.scraper.is(shown).await
+    {
+        return Ok(());
+    }
+    let from = Peer::new(asked.from, None, Arc::default());
+    let admitted = site.authorise.admit(Some(Need::Right(Right::ReadMetrics)), &from, headers).await;
+    admitted.map(drop).map_err(|(_, refused)| refused)
 }
 
 /// The forms of a health report.
@@ -84,12 +94,16 @@ async fn answer(site: &Arc<Site>, asked: Asked<'_>) -> Response<Full<Bytes>> {
     match asked.head.uri.path() {
         "/healthz" => told(&site.health.alive().await, form),
         "/readyz" => told(&site.health.ready().await, form),
-        "/metrics" if may_read_metrics(&asked, site).await => {
-            typed(StatusCode::OK, text::CONTENT_TYPE, site.metrics.text(&site.health).await)
-        }
-        "/metrics" => {
-            plain(StatusCode::FORBIDDEN, "metrics are for this machine, and for the token of a viewer or scraper\n")
-        }
+        "/metrics" => match may_read_metrics(&asked, site).await {
+            Ok(()) => typed(StatusCode::OK, text::CONTENT_TYPE, site.metrics.text(&site.health).await),
+            // Nobody could say whether he may.
+            Err(Refused { kind: Kind::Unavailable | Kind::TooMany, text }) => {
+                plain(StatusCode::SERVICE_UNAVAILABLE, &format!("{text}\n"))
+            }
+            Err(_) => {
+                plain(StatusCode::FORBIDDEN, "metrics are for this machine, and for the token of a viewer or scraper\n")
+            }
+        },
         _ => plain(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
     }
 }

@@ -190,6 +190,10 @@ pub trait Tokens: Send + Sync {
     /// Certificates of this node that were issued until then are revoked, and its join tokens are gone; what was revoked
     /// until `forget` is forgotten. Whether a node of that name is known.
     fn revoke_node(&self, node: &NodeName, until: WallTime, forget: WallTime) -> Result<bool, StoreError>;
+    /// The id in the cluster of the node of this name that enrolled last. `None`: none did.
+    fn node_uid(&self, node: &NodeName) -> Result<Option<String>, StoreError>;
+    /// The node of this name is this one. Of too many, those that enrolled longest ago are forgotten.
+    fn set_node_uid(&self, node: &NodeName, uid: &str, now: WallTime) -> Result<(), StoreError>;
     /// The nodes whose certificates are revoked, and until when.
     fn revoked_nodes(&self) -> Result<Vec<(NodeName, WallTime)>, StoreError>;
 }

@@ -24,7 +24,15 @@ CREATE TABLE IF NOT EXISTS revoked (
     node  TEXT PRIMARY KEY,
     until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS node_uids (
+    node     TEXT PRIMARY KEY,
+    uid      TEXT NOT NULL,
+    enrolled INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
+
+/// The most nodes of which it is known which one they are in the cluster.
+const MAX_UIDS: i64 = 20_000;
 
 impl Tokens for SqliteStore {
     fn add_token(&self, digest: &Digest, kept: &TokenInfo) -> Result<(), StoreError> {
@@ -87,6 +95,30 @@ impl Tokens for SqliteStore {
             Ok(known.is_some())
         };
         revoke().map_err(database("write"))
+    }
+
+    fn node_uid(&self, node: &NodeName) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT uid FROM node_uids WHERE node = ?1";
+        let found = self.lock().query_row(sql, [node.as_str()], |row| row.get(0)).optional();
+        found.map_err(database("read"))
+    }
+
+    fn set_node_uid(&self, node: &NodeName, uid: &str, now: WallTime) -> Result<(), StoreError> {
+        let mut connection = self.lock();
+        let mut set = || -> rusqlite::Result<()> {
+            let tx = connection.transaction()?;
+            tx.execute(
+                "INSERT OR REPLACE INTO node_uids (node, uid, enrolled) VALUES (?1, ?2, ?3)",
+                params![node.as_str(), uid, now.nanos()],
+            )?;
+            tx.execute(
+                "DELETE FROM node_uids WHERE node IN
+                 (SELECT node FROM node_uids ORDER BY enrolled DESC, node LIMIT -1 OFFSET ?1)",
+                [MAX_UIDS],
+            )?;
+            tx.commit()
+        };
+        set().map_err(database("write"))
     }
 
     fn revoked_nodes(&self) -> Result<Vec<(NodeName, WallTime)>, StoreError> {

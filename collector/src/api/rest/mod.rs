@@ -131,11 +131,13 @@ async fn served(site: Arc<Site>, operation: &'static Operation, request: Request
     let Some(peer) = head.extensions.get::<Peer>().cloned() else {
         return refusal(&Refused::new(Kind::Unauthenticated, "no connection"));
     };
-    let caller = site.authorise.caller(&peer, &head.headers);
-    if let Err(refused) = site.authorise.decide(Some(operation.need), &caller, &peer) {
-        site.authorise.refused(&caller, &format!("{} {}", operation.method.name(), operation.path));
-        return refusal(&refused);
-    }
+    let caller = match site.authorise.admit(Some(operation.need), &peer, &head.headers).await {
+        Ok(caller) => caller,
+        Err((caller, refused)) => {
+            site.authorise.refused(&caller, &format!("{} {}", operation.method.name(), operation.path));
+            return refusal(&refused);
+        }
+    };
     let Ok(params) = RawPathParams::from_request_parts(&mut head, &()).await else {
         return refusal(&Refused::new(Kind::Malformed, "the path is not UTF-8"));
     };
@@ -152,9 +154,9 @@ async fn served(site: Arc<Site>, operation: &'static Operation, request: Request
 async fn nowhere(site: Arc<Site>, request: Request) -> Response {
     let peer = request.extensions().get::<Peer>().cloned();
     if let Some(peer) = peer.filter(|_| request.uri().path().starts_with("/api/")) {
-        let caller = site.authorise.caller(&peer, request.headers());
-        if let Err(refused) = site.authorise.decide(None, &caller, &peer)
-            && refused.kind == Kind::Unauthenticated
+        // Whoever has proven who he is, is told.
+        if let Err((caller, refused)) = site.authorise.admit(None, &peer, request.headers()).await
+            && refused.kind != Kind::Forbidden
         {
             site.authorise.refused(&caller, NO_METHOD);
             return refusal(&refused);

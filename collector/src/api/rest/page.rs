@@ -8,7 +8,6 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::{self, HeaderValue};
 use axum::response::Response;
-use casefile_proto::identity::Role;
 use casefile_proto::ids::IncidentId;
 use casefile_proto::incident::SealedArchive;
 use casefile_review::casefile::CaseFile;
@@ -21,6 +20,7 @@ use super::shelf::Shelf;
 use super::{Site, typed};
 use crate::api::refused::{Kind, Refused};
 use crate::audit::Verb;
+use crate::identity::rights::Right;
 use crate::identity::routes::Need;
 
 /// The path of the file that `/` is.
@@ -71,7 +71,7 @@ pub const ALL: &[Operation] = &[
         id: "question",
         method: Method::Get,
         path: "/api/v1/incidents/{incident}/page/{*path}",
-        need: Need::Role(Role::Exporter),
+        need: Need::Right(Right::Export),
         serve: |site, asked| Box::pin(question(site, asked)),
     },
 ];

@@ -7,11 +7,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::response::Response;
-use casefile_proto::identity::Role;
 
 use super::asked::Asked;
 use super::{Site, archive, document, entries, events, incidents, nodes, tokens};
 use crate::api::refused::Refused;
+use crate::identity::rights::Right;
 use crate::identity::routes::Need;
 
 /// How it is asked.
@@ -65,24 +65,27 @@ macro_rules! operation {
     };
 }
 
-const VIEWER: Need = Need::Role(Role::Viewer);
-const REQUESTER: Need = Need::Role(Role::Requester);
-const EXPORTER: Need = Need::Role(Role::Exporter);
-const ADMIN: Need = Need::Role(Role::Admin);
+const SEE: Need = Need::Right(Right::See);
+const COLLECT: Need = Need::Right(Right::Collect);
+const EXPORT: Need = Need::Right(Right::Export);
+const REVOKE_NODES: Need = Need::Right(Right::RevokeNodes);
+const LIST_TOKENS: Need = Need::Right(Right::ListTokens);
+const CREATE_TOKENS: Need = Need::Right(Right::CreateTokens);
+const DELETE_TOKENS: Need = Need::Right(Right::DeleteTokens);
 
 /// Everything. How to add one: a line here, and its path in `openapi.json`.
 pub const ALL: &[Operation] = &[
     operation!("document", Get, "/openapi.json", Need::Anybody, document::get),
-    operation!("listIncidents", Get, "/api/v1/incidents", VIEWER, incidents::list),
-    operation!("openIncident", Post, "/api/v1/incidents", REQUESTER, incidents::open),
-    operation!("getIncident", Get, "/api/v1/incidents/{incident}", VIEWER, incidents::get),
-    operation!("watchIncident", Get, "/api/v1/incidents/{incident}/events", VIEWER, events::follow),
-    operation!("downloadArchive", Get, "/api/v1/incidents/{incident}/archive", EXPORTER, archive::download),
-    operation!("listEntries", Get, "/api/v1/incidents/{incident}/entries", EXPORTER, entries::list),
-    operation!("readEntry", Get, "/api/v1/incidents/{incident}/entries/{*path}", EXPORTER, entries::content),
-    operation!("listNodes", Get, "/api/v1/nodes", VIEWER, nodes::list),
-    operation!("revokeNode", Post, "/api/v1/nodes/{node}/revoke", ADMIN, nodes::revoke),
-    operation!("listTokens", Get, "/api/v1/tokens", ADMIN, tokens::list),
-    operation!("createToken", Post, "/api/v1/tokens", ADMIN, tokens::create),
-    operation!("revokeToken", Delete, "/api/v1/tokens/{token}", ADMIN, tokens::revoke),
+    operation!("listIncidents", Get, "/api/v1/incidents", SEE, incidents::list),
+    operation!("openIncident", Post, "/api/v1/incidents", COLLECT, incidents::open),
+    operation!("getIncident", Get, "/api/v1/incidents/{incident}", SEE, incidents::get),
+    operation!("watchIncident", Get, "/api/v1/incidents/{incident}/events", SEE, events::follow),
+    operation!("downloadArchive", Get, "/api/v1/incidents/{incident}/archive", EXPORT, archive::download),
+    operation!("listEntries", Get, "/api/v1/incidents/{incident}/entries", EXPORT, entries::list),
+    operation!("readEntry", Get, "/api/v1/incidents/{incident}/entries/{*path}", EXPORT, entries::content),
+    operation!("listNodes", Get, "/api/v1/nodes", SEE, nodes::list),
+    operation!("revokeNode", Post, "/api/v1/nodes/{node}/revoke", REVOKE_NODES, nodes::revoke),
+    operation!("listTokens", Get, "/api/v1/tokens", LIST_TOKENS, tokens::list),
+    operation!("createToken", Post, "/api/v1/tokens", CREATE_TOKENS, tokens::create),
+    operation!("revokeToken", Delete, "/api/v1/tokens/{token}", DELETE_TOKENS, tokens::revoke),
 ];

@@ -188,7 +188,7 @@ fn every_route_is_in_the_document_and_every_route_of_the_document_is_there() {
     }
     let there = routes::ALL.iter().map(|o| {
         let role = match o.need {
-            Need::Role(role) => Some(role.name().to_owned()),
+            Need::Right(right) => Some(right.role().name().to_owned()),
             Need::Anybody => None,
             Need::Agent => panic!("no agent speaks HTTP"),
         };
@@ -226,7 +226,8 @@ async fn nobody_and_whoever_lacks_the_role_is_stopped_before_every_route_and_tha
     let served = Served::start().await;
     let tokens: Vec<_> = Role::ALL.into_iter().map(|role| (role, served.token(role))).collect();
     for operation in routes::ALL {
-        let Need::Role(needed) = operation.need else { continue };
+        let Need::Right(needed) = operation.need else { continue };
+        let needed = needed.role();
         let line = format!("{} {}", operation.method.name(), example(operation));
         for wrong in [None, Some("cft_nonsense"), Some("")] {
             let answer = served.asked(wrong, &line, &[], "").await;

@@ -1,0 +1,98 @@
+//! What every question about a token passes: so many at a time, so many bad ones an address, and an answer within a deadline.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use casefile_proto::time::BootTime;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::failures::{Failures, Paid};
+use super::{Api, ApiError};
+use crate::ingest::Clock;
+
+/// An answer comes within this, all that it takes together, or there is none.
+pub(super) const WITHIN: Duration = Duration::from_secs(5);
+
+/// Questions at a time; others wait, within their deadline.
+const AT_A_TIME: usize = 8;
+
+/// That an API server does not answer is told this often, however many ask.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// Why nobody can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unknown {
+    /// The API server is away, slow, fails, or does not let us ask. Our log says which.
+    #[error(
+        "the cluster's API server does not say who this is, so nothing is allowed; try again (the collector's log says why)"
+    )]
+    Away,
+    /// Too many bad tokens came from this address.
+    #[error("too many tokens that the cluster does not know came from this address: try again in a moment")]
+    TooMany,
+}
+
+/// Asks one API server.
+pub(super) struct Asking {
+    pub(super) api: Api,
+    pub(super) clock: Clock,
+    turns: Semaphore,
+    failures: Mutex<Failures>,
+    told: Mutex<Option<BootTime>>,
+}
+
+impl Asking {
+    pub(super) fn new(api: Api, clock: Clock) -> Self {
+        Self { api, clock, turns: Semaphore::new(AT_A_TIME), failures: Mutex::default(), told: Mutex::default() }
+    }
+
+    pub(super) fn now(&self) -> BootTime {
+        (self.clock)().boot
+    }
+
+    /// Pays for a token that is shown from there.
+    pub(super) fn pay(&self, from: IpAddr) -> Result<Paid, Unknown> {
+        let now = self.now();
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).pay(from, now).ok_or(Unknown::TooMany)
+    }
+
+    /// It was good, or nobody could say.
+    pub(super) fn pay_back(&self, paid: Paid) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).pay_back(paid);
+    }
+
+    /// Asks when it is its turn. That nobody answers is told our log.
+    pub(super) async fn ask<T>(&self, asked: impl Future<Output = Result<T, ApiError>>) -> Result<T, Unknown> {
+        let turn = async {
+            // Never closed.
+            let _turn = self.turns.acquire().await;
+            asked.await
+        };
+        match timeout(WITHIN, turn).await.unwrap_or(Err(ApiError::Late(WITHIN))) {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                self.tell(&error);
+                Err(Unknown::Away)
+            }
+        }
+    }
+
+    fn tell(&self, error: &ApiError) {
+        let now = self.now();
+        {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.is_some_and(|at| now.since(at) < TELL_EVERY) {
+                return;
+            }
+            *told = Some(now);
+        }
+        let help = if error.is_forbidden() {
+            "the collector's service account needs the cluster role system:auth-delegator, and to get pods in the agents' namespace"
+        } else {
+            "agents that have a certificate and people with a token of this collector go on"
+        };
+        tracing::error!(%error, help, "the API server is not heard: nobody new is let in");
+    }
+}
