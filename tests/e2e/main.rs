@@ -5,6 +5,8 @@
 mod calm;
 mod closing;
 mod cluster_api;
+mod cluster_identity;
+mod cluster_people;
 mod coalescing;
 mod damaged_file;
 mod dead_node;

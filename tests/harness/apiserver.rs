@@ -46,6 +46,8 @@ pub struct Mood {
     pub delay: Duration,
     /// Requests to paths that contain this are answered with this status, instead.
     pub failing: Vec<(String, u16)>,
+    /// Requests to paths that contain this are answered with this text, instead, as if all were well.
+    pub instead: Vec<(String, String)>,
     /// Every event of a watch comes twice.
     pub twice: bool,
     /// A page has at most so many objects, whatever was asked; 0: as asked.

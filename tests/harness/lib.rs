@@ -31,6 +31,7 @@ use casefile_agent::redaction::Masking;
 use casefile_agent::sandbox::plan::Wanted;
 use casefile_agent::uplink::Collector as Membership;
 use casefile_agent::uplink::identity::Join;
+use casefile_agent::uplink::in_cluster::InCluster;
 use casefile_agent::{Agent, Setup};
 use casefile_collector::Collector;
 use casefile_collector::config::PortTaken;
@@ -118,6 +119,12 @@ impl Rig {
             ..GpuConfig::default()
         };
         self.start(node, host, gpu, Duration::from_secs(1), self.membership(node)?)
+    }
+
+    /// The same, of a cluster: it joins with the token of its pod and the pin of the collector, which are in these files.
+    pub fn agent_in_cluster(&self, node: &str, host: &Path, files: InCluster) -> Result<Agent> {
+        let member = Membership { address: self.url().parse()?, join: Join::Cluster(files) };
+        self.start(node, host, GpuConfig::default(), Duration::from_millis(100), member)
     }
 
     fn start(&self, node: &str, host: &Path, gpu: GpuConfig, every: Duration, member: Membership) -> Result<Agent> {

@@ -41,6 +41,8 @@ fn without_our_environment(command: &mut Command) {
         "CASEFILE_LOG_FORMAT",
         "CASEFILE_TOKEN",
         "CASEFILE_TOKEN_FILE",
+        "CASEFILE_PIN",
+        "CASEFILE_PIN_FILE",
     ] {
         command.env_remove(variable);
     }

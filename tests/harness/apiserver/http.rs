@@ -106,13 +106,17 @@ async fn answer(request: Request<Incoming>, inner: Arc<Inner>) -> Answer {
     let method = request.method().clone();
     let patch = method == Method::PATCH;
     lock(&inner.asked).push(Asked { method: method.to_string(), path: path.clone(), query: query.clone() });
-    let (delay, failing) = {
+    let (delay, failing, instead) = {
         let mood = lock(&inner.mood);
-        (mood.delay, mood.failing.iter().find(|(part, _)| path.contains(part)).map(|(_, status)| *status))
+        let failing = mood.failing.iter().find(|(part, _)| path.contains(part)).map(|(_, status)| *status);
+        (mood.delay, failing, mood.instead.iter().find(|(part, _)| path.contains(part)).map(|(_, text)| text.clone()))
     };
     tokio::time::sleep(delay).await;
     if let Some(status) = failing {
         return no(No(status, "InternalError", format!("told to answer {status}")));
+    }
+    if let Some(text) = instead {
+        return respond(StatusCode::OK, Full::new(Bytes::from(text)).boxed());
     }
     if request.headers().get(AUTHORIZATION).is_none_or(|value| *value != format!("Bearer {TOKEN}")) {
         return no(No(401, "Unauthorized", "Unauthorized".to_owned()));

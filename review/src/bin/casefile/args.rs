@@ -1,5 +1,6 @@
 //! The command line: every verb, flag and example. Help, completions and man pages all come from here.
 
+mod collector;
 pub(crate) mod compare;
 pub(crate) mod demo;
 mod export;
@@ -18,6 +19,7 @@ use casefile_proto::item::EntryPath;
 use casefile_proto::scope::Selection;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+pub(crate) use collector::CollectorArgs;
 use compare::{CompareArgs, DiffArgs};
 pub(crate) use export::ExportArgs;
 pub(crate) use page::{PageArgs, ReportArgs, ReviewArgs};
@@ -171,20 +173,6 @@ pub(crate) enum Pseudonym {
     Hosts,
     /// User names.
     Users,
-}
-
-/// Which collector to talk to.
-#[derive(Args, Debug, Clone)]
-pub(crate) struct CollectorArgs {
-    /// The collector's address; without it, the one that `casefile-collector local` wrote below --data.
-    #[arg(long, help_heading = "Collector", env = "CASEFILE_COLLECTOR", value_name = "URL", value_hint = ValueHint::Url)]
-    pub(crate) collector: Option<String>,
-    /// A token of that collector, in a file [$CASEFILE_TOKEN holds one itself]; without it, that of the owner of --data.
-    #[arg(long, help_heading = "Collector", env = "CASEFILE_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) token_file: Option<PathBuf>,
-    /// The data directory of a collector on this machine; its files say where it listens and that you are its owner.
-    #[arg(long, help_heading = "Collector", env = "CASEFILE_DATA", value_name = "DIR", default_value = "casefile-data", value_hint = ValueHint::DirPath)]
-    pub(crate) data: PathBuf,
 }
 
 use demo::DemoArgs;

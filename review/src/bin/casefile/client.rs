@@ -5,8 +5,9 @@ use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use casefile_identity::dial::{Address, Api, dial_as};
-use casefile_identity::token::{Token, TokenFileError};
+use casefile_identity::dial::{Address, Api, Disbelief, dial_as, dial_as_foreign, disbelief};
+use casefile_identity::foreign::{AnyToken, load_pin};
+use casefile_identity::token::{Pin, Token, TokenFileError};
 use casefile_proto::wire::v1::incident_service_client::IncidentServiceClient;
 use casefile_proto::wire::v1::node_service_client::NodeServiceClient;
 
@@ -40,14 +41,25 @@ pub(crate) fn block_on<T>(conversation: impl Future<Output = Result<T>>) -> Resu
 pub(crate) async fn connect(args: &CollectorArgs) -> Result<Api> {
     let said = address(args)?;
     let address: Address = said.parse().map_err(|why| anyhow::anyhow!("{said} {why}"))?;
-    let token = token(args, &said)?;
-    match tokio::time::timeout(CONNECT, dial_as(&address, &token, |endpoint| endpoint)).await {
+    let (pin, token) = credential(args, &said)?;
+    let dialling = async {
+        match &token {
+            AnyToken::Ours(token) => dial_as(&address, token, |endpoint| endpoint).await,
+            AnyToken::Foreign(token) => dial_as_foreign(&address, pin, token, |endpoint| endpoint).await,
+        }
+    };
+    match tokio::time::timeout(CONNECT, dialling).await {
         Ok(Ok(channel)) => Ok(channel),
         Ok(Err(error)) => {
-            // What TLS said is deeper than what the transport says.
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            if cause.contains("UnknownIssuer") {
-                bail!("{address} is not the collector that made this token: it has another authority");
+            if disbelief(&error) == Some(Disbelief::OtherAuthority) {
+                match token {
+                    AnyToken::Ours(_) => {
+                        bail!("{address} is not the collector that made this token: it has another authority")
+                    }
+                    AnyToken::Foreign(_) => {
+                        bail!("{address} is not the collector of this pin: it has another authority")
+                    }
+                }
             }
             Err(error).with_context(|| {
                 format!("no collector answers at {address}; is it running? (--collector URL or --data DIR say where)")
@@ -93,10 +105,37 @@ fn address(args: &CollectorArgs) -> Result<String> {
     }
 }
 
+/// Who asks, and whom to believe: a token of a collector says both, one of a cluster only the first.
+fn credential(args: &CollectorArgs, address: &str) -> Result<(Pin, AnyToken)> {
+    let token = token(args, address)?;
+    let said = match &args.pin_file {
+        None => args.pin,
+        Some(path) => match load_pin(path)? {
+            None => bail!("{} holds no pin: has the collector started yet?", path.display()),
+            Some(pin) if args.pin.is_some_and(|other| other != pin) => {
+                bail!("--pin and {} name two collectors: which one?", path.display())
+            }
+            Some(pin) => Some(pin),
+        },
+    };
+    let pin = match (&token, said) {
+        (AnyToken::Ours(token), Some(pin)) if token.pin() != pin => {
+            bail!("the token was made by another collector than the one of the pin: its authority is {}", token.pin())
+        }
+        (AnyToken::Ours(token), _) => token.pin(),
+        (AnyToken::Foreign(_), Some(pin)) => pin,
+        (AnyToken::Foreign(_), None) => bail!(
+            "a token of a cluster does not say which collector to trust: say it with --pin or --pin-file; it is what \
+             kubectl -n casefile get configmap casefile-authority -o jsonpath={{.data.pin}} prints"
+        ),
+    };
+    Ok((pin, token))
+}
+
 /// The file that the flag names, else what the environment holds, else the token of the owner of the data directory.
-fn token(args: &CollectorArgs, address: &str) -> Result<Token> {
+fn token(args: &CollectorArgs, address: &str) -> Result<AnyToken> {
     if let Some(path) = &args.token_file {
-        return Ok(Token::load(path)?);
+        return Ok(AnyToken::load(path)?);
     }
     if let Some(text) = std::env::var_os(TOKEN).filter(|text| !text.is_empty()) {
         let text = text.to_str().unwrap_or_default();
@@ -109,6 +148,6 @@ fn token(args: &CollectorArgs, address: &str) -> Result<Token> {
              on this machine needs only --data DIR with its data directory ({} is not there)",
             path.display()
         ),
-        loaded => Ok(loaded?),
+        loaded => Ok(AnyToken::Ours(loaded?)),
     }
 }
