@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tonic::codegen::http::Method;
 
 use super::{Api, ApiError};
@@ -54,18 +54,11 @@ pub(super) enum Reviewed {
     NotTaken(String),
 }
 
-#[derive(Deserialize)]
-struct Answer<S> {
-    kind: String,
-    status: Option<S>,
-}
-
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(default)]
-#[derive(Default)]
 struct TokenStatus {
     authenticated: bool,
-    user: User,
+    user: Map<String, Value>,
     audiences: Vec<String>,
     error: String,
 }
@@ -129,8 +122,17 @@ fn without(error: ApiError, token: &str) -> ApiError {
 fn status<S: for<'de> Deserialize<'de>>(answer: &[u8], kind: &str) -> Result<S, ApiError> {
     // What serde says may quote the answer, and in it stands the token.
     let wrong = || ApiError::Malformed(format!("it is no {kind} with a status"));
-    let answer: Answer<S> = serde_json::from_slice(answer).map_err(|_| wrong())?;
-    if answer.kind == kind { answer.status.ok_or_else(wrong) } else { Err(wrong()) }
+    // An object each time: serde would take an array for a structure as well, field by field.
+    let mut answer: Map<String, Value> = serde_json::from_slice(answer).map_err(|_| wrong())?;
+    let status = answer.remove("status");
+    match (answer.get("kind").and_then(Value::as_str), status) {
+        (Some(said), Some(Value::Object(status))) if said == kind => of(status).ok_or_else(wrong),
+        _ => Err(wrong()),
+    }
+}
+
+fn of<T: for<'de> Deserialize<'de>>(object: Map<String, Value>) -> Option<T> {
+    serde_json::from_value(Value::Object(object)).ok()
 }
 
 fn read_token(answer: &[u8], audiences: &[String]) -> Result<Reviewed, ApiError> {
@@ -144,10 +146,11 @@ fn read_token(answer: &[u8], audiences: &[String]) -> Result<Reviewed, ApiError>
     if !audiences.is_empty() && !status.audiences.iter().any(|audience| audiences.contains(audience)) {
         return not_taken("authenticated, and not for our audience");
     }
-    if status.user.username.is_empty() {
-        return not_taken("authenticated, and of nobody");
+    match of::<User>(status.user) {
+        None => Err(ApiError::Malformed("the user of a TokenReview is none".to_owned())),
+        Some(user) if user.username.is_empty() => not_taken("authenticated, and of nobody"),
+        Some(user) => Ok(Reviewed::Of(Box::new(user))),
     }
-    Ok(Reviewed::Of(Box::new(status.user)))
 }
 
 fn read_access(answer: &[u8]) -> Result<bool, ApiError> {
@@ -215,6 +218,8 @@ mod tests {
             json!({"kind": "Status", "status": "Success"}).to_string(),
             json!({"kind": "SubjectAccessReview", "status": {"authenticated": true}}).to_string(),
             json!({"kind": "TokenReview", "status": none}).to_string(),
+            json!({"kind": "TokenReview", "status": [true, {"username": "u"}, ours()]}).to_string(),
+            json!(["TokenReview", {"authenticated": true, "user": {"username": "u"}, "audiences": ours()}]).to_string(),
         ] {
             assert!(matches!(read(&answer), Err(ApiError::Malformed(_))), "{answer}");
         }
