@@ -330,6 +330,7 @@ fn title(plan: &Plan, sealed_at: WallTime) -> Title {
             requested_by: user,
             severity: Severity::Sev4,
             trigger: Trigger::Extract,
+            resource: None,
             runbook: None,
             window: plan.ask.window,
             nodes: vec![node.clone()],

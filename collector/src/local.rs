@@ -213,6 +213,7 @@ fn first_incident(node: NodeName, window: Window, warm_up: Duration) -> OpenAsk 
         requested_by: "casefile-collector local".to_owned(),
         severity: Severity::Sev4,
         trigger: Trigger::Local,
+        resource: None,
         runbook: None,
         window,
         nodes: vec![node],

@@ -139,6 +139,7 @@ fn seal(spool: &Path, to: &Path, size: u64, sha256: Digest) -> Fallible<Sealed> 
         requested_by: String::new(),
         severity: Severity::Sev4,
         trigger: Trigger::Person,
+        resource: None,
         runbook: None,
         window,
         nodes: vec![],

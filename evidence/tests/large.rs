@@ -27,6 +27,7 @@ fn title() -> Title {
         requested_by: String::new(),
         severity: Severity::Sev4,
         trigger: Trigger::Extract,
+        resource: None,
         runbook: None,
         window,
         nodes: vec![],

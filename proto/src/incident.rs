@@ -63,11 +63,38 @@ pub enum Trigger {
     Local,
     /// An agent that works alone: `casefile-agent extract`.
     Extract,
+    /// A resource of Kubernetes, of the kind `Collection`.
+    Resource,
 }
 
 impl Trigger {
     /// Every trigger; the position plus one is its number on the wire.
-    pub const ALL: [Self; 3] = [Self::Person, Self::Local, Self::Extract];
+    pub const ALL: [Self; 4] = [Self::Person, Self::Local, Self::Extract, Self::Resource];
+}
+
+/// The resource of Kubernetes that an incident was opened for. The names are its own; the uid is one in all time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Resource {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What no other object has, also not the next one of its name.
+    pub uid: String,
+    /// Which of its specifications was followed: Kubernetes counts them from 1.
+    pub generation: u64,
+}
+
+impl Resource {
+    /// The most bytes of each of its words: what Kubernetes lets a name have.
+    pub const MAX_WORD: usize = 253;
+}
+
+/// For a person: `shop/checkout-is-slow`. Names are as they came in.
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
 }
 
 /// How far an incident is.
@@ -118,6 +145,9 @@ pub struct IncidentAsk {
     pub severity: Severity,
     /// What opened it.
     pub trigger: Trigger,
+    /// The resource that opened it, where it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<Resource>,
     /// The runbook that the alert names, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runbook: Option<String>,

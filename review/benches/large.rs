@@ -89,6 +89,7 @@ fn title(case: &CaseFile) -> Title {
         requested_by: incident.requested_by.clone(),
         severity: incident.severity,
         trigger: incident.trigger,
+        resource: None,
         runbook: None,
         window: incident.window,
         nodes: Vec::new(),

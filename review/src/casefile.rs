@@ -137,6 +137,7 @@ impl CaseFile {
             title: format!("recording of {node}"),
             severity: Severity::Sev4,
             trigger: Trigger::Extract,
+            resource: None,
             runbook: None,
             window,
             requested_by: String::new(),

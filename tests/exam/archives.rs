@@ -106,6 +106,7 @@ pub(crate) fn made(work: &Path, nodes: usize, key: &SigningKey, random: &mut Ran
             requested_by: "exam".to_owned(),
             severity: Severity::Sev4,
             trigger: Trigger::Person,
+            resource: None,
             runbook: None,
             window,
             nodes: names.clone(),

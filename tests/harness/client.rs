@@ -48,6 +48,7 @@ impl Client {
             requested_by: "tests".to_owned(),
             severity: Severity::Sev4,
             trigger: Trigger::Person,
+            resource: None,
             runbook: None,
             window,
             nodes: nodes

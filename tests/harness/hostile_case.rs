@@ -205,6 +205,7 @@ fn title(texts: &mut Texts) -> Title {
         requested_by: several(2),
         severity: Severity::Sev2,
         trigger: Trigger::Person,
+        resource: None,
         runbook: Some(several(2)),
         window: window(),
         nodes: vec![],

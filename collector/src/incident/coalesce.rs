@@ -13,14 +13,19 @@ pub fn answers_for(open: &IncidentAsk, state: IncidentState, asked: &IncidentAsk
     let nodes = |ask: &IncidentAsk| ask.nodes.iter().cloned().collect::<BTreeSet<_>>();
     let near = |a: i64| u128::from(a.unsigned_abs()) <= slack.as_nanos();
     gathering
-        && open.trigger == Trigger::Person
-        && asked.trigger == Trigger::Person
+        && is_shared(open.trigger)
+        && is_shared(asked.trigger)
         && open.severity <= asked.severity
         && open.scope == asked.scope
         && open.runbook == asked.runbook
         && nodes(open) == nodes(asked)
         && near(open.window.from().nanos_since(asked.window.from()))
         && near(open.window.until().nanos_since(asked.window.until()))
+}
+
+/// Whether what was opened so is for everybody.
+const fn is_shared(trigger: Trigger) -> bool {
+    matches!(trigger, Trigger::Person | Trigger::Resource)
 }
 
 #[cfg(test)]
@@ -38,6 +43,7 @@ mod tests {
             requested_by: String::new(),
             severity: Severity::Sev2,
             trigger: Trigger::Person,
+            resource: None,
             runbook: None,
             window: Window::new(WallTime::from_secs(from), WallTime::from_secs(until)).unwrap(),
             nodes: nodes.iter().map(|n| n.parse().unwrap()).collect(),
@@ -68,6 +74,7 @@ mod tests {
         };
         assert!(other(&|_| {}) && other(&|ask| ask.severity = Severity::Sev4));
         assert!(other(&|ask| ask.title = "another title".to_owned()));
+        assert!(other(&|ask| ask.trigger = Trigger::Resource), "a person and a resource may mean the same");
         assert!(!other(&|ask| ask.severity = Severity::Sev1));
         assert!(!other(&|ask| ask.nodes.push("b".parse().unwrap())));
         assert!(!other(&|ask| ask.nodes.clear()));

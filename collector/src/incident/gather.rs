@@ -238,12 +238,26 @@ impl Gather {
         if self.stopping {
             return Err(OpenError::Stopping);
         }
+        if let Some(resource) = &open.ask.resource {
+            let uid = resource.uid.clone();
+            let opened = blocking(&self.parts.store, move |store| match store.opened_for(&uid)? {
+                Some(id) => store.incident(id),
+                None => Ok(None),
+            });
+            if let Some(record) = opened.await? {
+                return Ok(record.summary());
+            }
+        }
         let mut running = self.live.values();
         if let Some(same) =
             running.find(|live| answers_for(&live.record.ask, live.machine.state(), &open.ask, open.slack))
         {
             tracing::info!(incident = %same.record.id, by = open.ask.requested_by, "another request for the same");
-            return Ok(same.record.summary());
+            let summary = same.record.summary();
+            if let Some(resource) = open.ask.resource {
+                blocking(&self.parts.store, move |store| store.bind(&resource, summary.id)).await?;
+            }
+            return Ok(summary);
         }
         let known = blocking(&self.parts.store, |store| {
             store.known().map_err(|e| StoreError::Database { doing: "read", source: Box::new(e) })

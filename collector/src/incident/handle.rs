@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Refusal, view};
 use crate::data::DataDir;
-use crate::store::{Store, StoreError, blocking};
+use crate::store::{Bound, Store, StoreError, blocking};
 
 /// Why an incident was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +85,16 @@ impl Incidents {
     /// A page of incidents.
     pub async fn list(&self, ask: ListAsk) -> Result<IncidentPage, StoreError> {
         blocking(&self.store, move |store| store.list(ask)).await
+    }
+
+    /// Every resource of Kubernetes that an incident answers for and that was not deleted.
+    pub async fn bound(&self) -> Result<Vec<Bound>, StoreError> {
+        blocking(&self.store, |store| store.bound()).await
+    }
+
+    /// The resource of this uid was deleted. Whether that is news.
+    pub async fn resource_gone(&self, uid: String) -> Result<bool, StoreError> {
+        blocking(&self.store, move |store| store.resource_gone(&uid)).await
     }
 
     /// Where a sealed archive lies.

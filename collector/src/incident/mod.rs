@@ -206,6 +206,7 @@ mod tests {
             requested_by: String::new(),
             severity: Severity::Sev3,
             trigger: Trigger::Person,
+            resource: None,
             runbook: None,
             window,
             nodes: names(nodes),

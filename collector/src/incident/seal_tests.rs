@@ -70,6 +70,7 @@ impl Bench {
             requested_by: "me".to_owned(),
             severity: Severity::Sev3,
             trigger: Trigger::Person,
+            resource: None,
             runbook: None,
             window: self.window,
             nodes: vec![],

@@ -45,6 +45,7 @@ pub(crate) fn ask(window: Window, nodes: &[&str], deadline: Option<Duration>) ->
         requested_by: "test".to_owned(),
         severity: Severity::Sev3,
         trigger: Trigger::Person,
+        resource: None,
         runbook: None,
         window,
         nodes: nodes.iter().map(|n| name(n)).collect(),

@@ -12,7 +12,7 @@ use casefile_proto::coverage::Coverage;
 use casefile_proto::identity::{Subject, TokenId, TokenInfo};
 use casefile_proto::ids::{IncidentId, NodeName, RequestId};
 use casefile_proto::incident::{
-    IncidentAsk, IncidentPage, IncidentState, IncidentSummary, ListAsk, NodePhase, SealedArchive,
+    IncidentAsk, IncidentPage, IncidentState, IncidentSummary, ListAsk, NodePhase, Resource, SealedArchive,
 };
 use casefile_proto::item::Digest;
 use casefile_proto::session::Collectable;
@@ -149,9 +149,36 @@ impl Record {
     }
 }
 
+/// Which incident answers for a resource of Kubernetes, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// The resource.
+    pub resource: Resource,
+    /// The incident.
+    pub incident: IncidentId,
+    /// How far it is.
+    pub state: IncidentState,
+    /// The revision of its newest archive; `None`: it has none.
+    pub revision: Option<u32>,
+}
+
+/// Keeps which incident answers for which resource of Kubernetes: one for each, for ever. What a call returned `Ok` for
+/// survives a crash of the machine.
+pub trait Resources: Send + Sync {
+    /// The incident that answers for the resource of this uid.
+    fn opened_for(&self, uid: &str) -> Result<Option<IncidentId>, StoreError>;
+    /// This incident, which was opened for something else, answers for this resource too. An error when another one does.
+    fn bind(&self, resource: &Resource, incident: IncidentId) -> Result<(), StoreError>;
+    /// Every resource that was not deleted, as far as is known, in the order of uids.
+    fn bound(&self) -> Result<Vec<Bound>, StoreError>;
+    /// The resource of this uid was deleted. Whether that is news.
+    fn resource_gone(&self, uid: &str) -> Result<bool, StoreError>;
+}
+
 /// Keeps the index. What a call returned `Ok` for survives a crash of the machine.
-pub trait Store: NodeNumbers {
-    /// A new incident in state open, with a number of its own and a request for each node.
+pub trait Store: NodeNumbers + Resources {
+    /// A new incident in state open, with a number of its own and a request for each node. When a resource asks for it, it is
+    /// bound to that in the same instant: an error when another incident answers for that resource already.
     fn open_incident(&self, ask: &IncidentAsk, plan: &Plan, nodes: &[NodeName]) -> Result<Record, StoreError>;
     /// The incident is now like this, and so are those of its nodes that are in the record; the others are as they were.
     fn save(&self, record: &Record) -> Result<(), StoreError>;

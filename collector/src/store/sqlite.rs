@@ -3,6 +3,8 @@
 //! One connection behind a mutex: calls are rare (an incident changes its state a handful of times) and short. What
 //! needs to be searched is a column, the rest is JSON.
 
+#[path = "sqlite_resources.rs"]
+mod resources;
 #[path = "sqlite_tokens.rs"]
 mod tokens;
 
@@ -25,7 +27,7 @@ use crate::incident::machine::{Plan, is_missing};
 use crate::last_words::{NoNumber, NodeNumbers};
 
 /// The version of the tables below. A newer collector migrates an older index; the other way is refused.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 /// How long to wait for another process that reads the file (a backup, a person with `sqlite3`).
 const BUSY: Duration = Duration::from_secs(5);
@@ -126,6 +128,7 @@ fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
         .map_err(database("open"))?;
     if tables == 0 {
         tx.execute_batch(TABLES).map_err(database("make"))?;
+        tx.execute_batch(resources::TABLE).map_err(database("make"))?;
         tx.execute("INSERT INTO meta VALUES ('schema', ?1)", [SCHEMA]).map_err(database("make"))?;
         return tx.commit().map_err(database("make"));
     }
@@ -136,6 +139,11 @@ fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     }
     if found < 2 {
         tx.execute_batch(TO_VERSION_2).map_err(database("migrate"))?;
+    }
+    if found < 3 {
+        // Incidents may be opened by resources from then on, which an older collector does not know.
+        tx.execute_batch(resources::TABLE).map_err(database("migrate"))?;
+        tx.execute("UPDATE meta SET value = 3 WHERE key = 'schema'", []).map_err(database("migrate"))?;
     }
     tx.commit().map_err(database("make"))
 }
@@ -182,6 +190,9 @@ impl Store for SqliteStore {
             let request = RequestId(tx.last_insert_rowid().unsigned_abs());
             let member = MemberRecord { number, request, phase: NodePhase::Waiting, answer: None, asked: None };
             members.insert(node.clone(), member);
+        }
+        if let Some(resource) = &ask.resource {
+            resources::bind(&tx, resource, IncidentId(row.unsigned_abs()))?;
         }
         tx.commit().map_err(database("write"))?;
         Ok(Record {

@@ -25,6 +25,7 @@ fn ask() -> IncidentAsk {
         requested_by: "me".to_owned(),
         severity: Severity::Sev2,
         trigger: Trigger::Person,
+        resource: None,
         runbook: None,
         window: window(),
         nodes: vec![],

@@ -8,7 +8,7 @@ use std::io;
 use casefile_proto::coverage::Coverage;
 use casefile_proto::gap::Gap;
 use casefile_proto::ids::{IncidentId, NodeName};
-use casefile_proto::incident::{Severity, Trigger};
+use casefile_proto::incident::{Resource, Severity, Trigger};
 use casefile_proto::item::{Digest, EntryPath, InvalidPath, ItemHead, ItemKind, ItemTail};
 use casefile_proto::scope::Scope;
 use casefile_proto::time::{ClockOffset, WallTime, Window};
@@ -74,6 +74,9 @@ pub struct IncidentFile {
     pub severity: Severity,
     /// What opened it.
     pub trigger: Trigger,
+    /// The resource of Kubernetes that opened it. Left out: none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<Resource>,
     /// The runbook that applies; `null`: none.
     pub runbook: Option<String>,
     /// The window, on the collector's clock (the node's own when an agent worked alone).
@@ -134,6 +137,7 @@ impl IncidentFile {
             title: ask.title.clone(),
             severity: ask.severity,
             trigger: ask.trigger,
+            resource: ask.resource.clone(),
             runbook: ask.runbook.clone(),
             window: ask.window,
             requested_by: ask.requested_by.clone(),

@@ -105,6 +105,7 @@ mod tests {
             requested_by: String::new(),
             severity: Severity::Sev3,
             trigger: Trigger::Person,
+            resource: None,
             runbook: None,
             window,
             nodes: nodes.iter().map(|n| n.parse().unwrap()).collect(),

@@ -283,6 +283,7 @@ mod tests {
             requested_by: String::new(),
             severity: Severity::Sev3,
             trigger: Trigger::Extract,
+            resource: None,
             runbook: None,
             window: Window::new(WallTime::from_secs(1), WallTime::from_secs(2)).unwrap(),
             nodes: vec![],

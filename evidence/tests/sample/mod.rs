@@ -39,6 +39,7 @@ pub(crate) fn title() -> Title {
             requested_by: "someone@example.com".to_owned(),
             severity: Severity::Sev2,
             trigger: Trigger::Person,
+            resource: None,
             runbook: None,
             window: window(),
             nodes: vec![],

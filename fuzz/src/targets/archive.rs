@@ -43,6 +43,7 @@ fn good() -> Vec<u8> {
         requested_by: String::new(),
         severity: Severity::Sev3,
         trigger: Trigger::Person,
+        resource: None,
         runbook: None,
         scope: Scope::default(),
         window,

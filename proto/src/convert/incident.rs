@@ -9,7 +9,7 @@ use super::{
 use crate::ids::{IncidentId, NodeName};
 use crate::incident::{
     ArchivePiece, DownloadAsk, IncidentAsk, IncidentDetail, IncidentPage, IncidentState, IncidentSummary, IncidentView,
-    ListAsk, MAX_SLACK, NodePhase, NodeProgress, OpenAsk, SealedArchive, Severity, SourceProgress, Trigger,
+    ListAsk, MAX_SLACK, NodePhase, NodeProgress, OpenAsk, Resource, SealedArchive, Severity, SourceProgress, Trigger,
 };
 use crate::item::Digest;
 use crate::session::MAX_PAYLOAD;
@@ -43,6 +43,7 @@ impl TryFrom<v1::OpenIncidentRequest> for OpenAsk {
                 },
                 // Whoever uses this call is a person or acts for one; the other triggers are the programs' own.
                 trigger: Trigger::Person,
+                resource: None,
                 runbook: text_or_none(f.text("runbook", r.runbook, MAX_LINE)?),
                 window: f.inner("window", r.window)?,
                 nodes: node_names(f, "nodes", &r.nodes)?,
@@ -90,6 +91,7 @@ impl TryFrom<v1::Incident> for IncidentSummary {
                 requested_by: f.text("requested_by", i.requested_by, MAX_LINE)?,
                 severity: f.choice("severity", &Severity::ALL, i.severity)?,
                 trigger: f.choice("trigger", &Trigger::ALL, i.trigger)?,
+                resource: optional(i.opened_by)?,
                 runbook: text_or_none(f.text("runbook", i.runbook, MAX_LINE)?),
                 window: f.inner("window", i.window)?,
                 nodes: node_names(f, "asked_nodes", &i.asked_nodes)?,
@@ -115,6 +117,7 @@ impl From<IncidentSummary> for v1::Incident {
             requested_by: i.ask.requested_by,
             severity: number_of(&Severity::ALL, &i.ask.severity),
             trigger: number_of(&Trigger::ALL, &i.ask.trigger),
+            opened_by: i.ask.resource.map(Into::into),
             runbook: i.ask.runbook.unwrap_or_default(),
             window: Some(i.ask.window.into()),
             asked_nodes: into_list(i.ask.nodes),
@@ -128,6 +131,25 @@ impl From<IncidentSummary> for v1::Incident {
             sources: i.ask.scope.sources,
             select: selection(i.ask.scope.select),
         }
+    }
+}
+
+impl TryFrom<v1::OpenedBy> for Resource {
+    type Error = ConvertError;
+    fn try_from(r: v1::OpenedBy) -> Result<Self, ConvertError> {
+        let f = Fields("OpenedBy");
+        Ok(Self {
+            namespace: f.name("namespace", r.namespace, Self::MAX_WORD)?,
+            name: f.name("name", r.name, Self::MAX_WORD)?,
+            uid: f.name("uid", r.uid, Self::MAX_WORD)?,
+            generation: f.quantity("generation", r.generation)?,
+        })
+    }
+}
+
+impl From<Resource> for v1::OpenedBy {
+    fn from(r: Resource) -> Self {
+        Self { namespace: r.namespace, name: r.name, uid: r.uid, generation: r.generation }
     }
 }
 

@@ -11,7 +11,7 @@ use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::ids::{BootId, FrameSeq, IncidentId, ItemNumber, NodeName, RequestId};
 use casefile_proto::incident::{
     ArchivePiece, DownloadAsk, IncidentAsk, IncidentDetail, IncidentPage, IncidentState, IncidentSummary, IncidentView,
-    ListAsk, NodePhase, NodeProgress, OpenAsk, SealedArchive, Severity, SourceProgress, Trigger,
+    ListAsk, NodePhase, NodeProgress, OpenAsk, Resource, SealedArchive, Severity, SourceProgress, Trigger,
 };
 use casefile_proto::item::{Digest, EntryPath, ItemHead, ItemKind, ItemTail};
 use casefile_proto::node::{Link, NodeList, NodeStatus};
@@ -264,13 +264,15 @@ pub(crate) fn incident_id() -> impl Strategy<Value = IncidentId> {
 
 fn incident_ask() -> impl Strategy<Value = IncidentAsk> {
     let texts = (text(), text(), text(), option::of(name()));
-    (texts, select(&Severity::ALL[..]), select(&Trigger::ALL[..]), window(), vec(node(), 0..3), scope()).prop_map(
-        |((title, reason, requested_by, runbook), severity, trigger, window, nodes, scope)| IncidentAsk {
+    let opener = (select(&Trigger::ALL[..]), option::of(resource()));
+    (texts, select(&Severity::ALL[..]), opener, window(), vec(node(), 0..3), scope()).prop_map(
+        |((title, reason, requested_by, runbook), severity, (trigger, resource), window, nodes, scope)| IncidentAsk {
             title,
             reason,
             requested_by,
             severity,
             trigger,
+            resource,
             runbook,
             window,
             nodes,
@@ -279,10 +281,19 @@ fn incident_ask() -> impl Strategy<Value = IncidentAsk> {
     )
 }
 
+fn resource() -> impl Strategy<Value = Resource> {
+    (name(), name(), name(), quantity()).prop_map(|(namespace, name, uid, generation)| Resource {
+        namespace,
+        name,
+        uid,
+        generation,
+    })
+}
+
 pub(crate) fn open_ask() -> impl Strategy<Value = OpenAsk> {
     (incident_ask(), option::of(1..=1u64 << 56), 0..=60_000_000_000u64).prop_map(|(mut ask, deadline, slack)| {
         // The trigger does not travel: whoever calls is a person.
-        ask.trigger = Trigger::Person;
+        (ask.trigger, ask.resource) = (Trigger::Person, None);
         OpenAsk { ask, deadline: deadline.map(Duration::from_nanos), slack: Duration::from_nanos(slack) }
     })
 }

@@ -81,6 +81,7 @@ pub(crate) fn seal_with(dir: &Path, nodes: &[Node], window: Window, more: Vec<(E
         requested_by: "a test".to_owned(),
         severity: Severity::Sev4,
         trigger: Trigger::Person,
+        resource: None,
         runbook: None,
         window,
         nodes: vec![],

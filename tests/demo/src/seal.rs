@@ -83,6 +83,7 @@ fn title(window: Window) -> Title {
         requested_by: "casefile demo".to_owned(),
         severity: Severity::Sev2,
         trigger: Trigger::Person,
+        resource: None,
         runbook: None,
         window,
         nodes: Vec::new(),

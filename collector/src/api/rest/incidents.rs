@@ -87,6 +87,7 @@ impl Opening {
                 requested_by: self.requested_by,
                 severity: self.severity.unwrap_or(Severity::Sev3),
                 trigger: Trigger::Person,
+                resource: None,
                 runbook: self.runbook,
                 window: self.window,
                 nodes: self.nodes,

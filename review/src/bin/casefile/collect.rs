@@ -128,6 +128,7 @@ fn ask(args: &CollectArgs, now: WallTime) -> Result<OpenAsk> {
             requested_by: requester(),
             severity: args.severity,
             trigger: Trigger::Person,
+            resource: None,
             runbook: args.runbook.clone(),
             window,
             nodes: args.nodes.clone(),
