@@ -90,7 +90,9 @@ user_audiences   = []                what tokens of people are issued for; empty
                                      as kubectl create token makes them. What each may do, Roles say
                                      over the group casefile.dev in the collector's namespace
 authority        = \"NAMESPACE/NAME\"  the config map in which the collector writes its pin, for agents
-                                     and people to know it by [casefile-authority, in our namespace]";
+                                     and people to know it by [casefile-authority, in our namespace]
+collections      = true              whether resources of the kind Collection open incidents; where it
+                                     is not installed, it is looked for every few minutes";
 
 /// What to do when the port is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -339,7 +341,7 @@ mod tests {
                     observe = \"0.0.0.0:7444\"\nmetrics_token_file = \"/m/token\"\n\
                     http = \"0.0.0.0:7070\"\nhttp_plain = true\nhttp_names = [\"a.example\"]\n\
                     reserve_mib = 3\n[cluster]\napi = \"pod\"\naudience = \"a\"\nagents = [\"a/b\"]\n\
-                    user_audiences = [\"https://x\"]\nauthority = \"n/c\"\n";
+                    user_audiences = [\"https://x\"]\nauthority = \"n/c\"\ncollections = false\n";
         let config = Config::parse(text).unwrap_or_else(|p| panic!("{p:?}"));
         assert_eq!((config.listen.port(), config.patience), (1, Duration::from_secs(7)));
         assert_eq!((config.budget, config.last_words.bytes), (Bytes::mib(16), Bytes::mib(4)));
@@ -355,6 +357,7 @@ mod tests {
             agents: vec!["a/b".parse().unwrap()],
             user_audiences: vec!["https://x".to_owned()],
             authority: "n/c".parse().ok(),
+            collections: false,
             ..ClusterConfig::new(cluster::Access::Pod)
         };
         assert_eq!(config.cluster, Some(cluster));

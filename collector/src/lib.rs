@@ -44,7 +44,7 @@ use api::rest;
 use api::rest::host::Names;
 use api::verbs::Verbs;
 use audit::{Audit, AuditError};
-use cluster::{ApiError, Cluster};
+use cluster::{ApiError, Cluster, collections};
 use config::{Config, PortTaken};
 use data::{DataDir, DataError};
 use identity::authorise::Authorise;
@@ -259,6 +259,17 @@ impl Collector {
         });
         let (health, health_service) = observe::grpc::service();
         tasks.push(Ending::spawn(observe::grpc::tell(health.clone(), Arc::clone(&site))));
+        if let (Some(cluster), Some(said)) = (&cluster, config.cluster.as_ref().filter(|config| config.collections)) {
+            let parts = collections::Parts {
+                api: cluster.api().clone(),
+                incidents: incidents.clone(),
+                audit: Arc::clone(identity.audit()),
+                clock: Arc::clone(&config.clock),
+                stats: Arc::clone(&stats),
+                missing_kind: said.missing_kind,
+            };
+            tasks.push(Ending::spawn(collections::run(parts)));
+        }
         let (audit, fleet) = (Arc::clone(identity.audit()), Arc::new(agents.clone()));
         let verbs = Arc::new(Verbs::new(incidents.clone(), fleet, audit, config.clock));
         let service = identity::service::Api::new(Arc::clone(&identity)).with_cluster(agents_by);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use casefile_proto::gap::GapReason;
 
+use crate::cluster::collections::follow::Standing;
 use crate::ingest::{Ended, RefusedConnection};
 use crate::space::Why;
 use figure::{By, Counter, Figure, Gauge, Histogram, Label, Quick, Slow};
@@ -65,6 +66,8 @@ figures! {
     stages: By<Stage, Histogram<Slow>> = "casefile_incident_stage_seconds", "Time of each stage of an incident on its way to a sealed archive.";
     paused: By<Why, Gauge> = "casefile_ingest_paused", "1 while no evidence is taken for this reason, else 0.";
     pauses: By<Why, Counter> = "casefile_ingest_pauses_total", "Times that taking evidence was paused, by reason.";
+    collections: By<Standing, Gauge> = "casefile_collections_watch", "1 for how the resources of the kind Collection are followed now, else 0; all 0 where they are not.";
+    collection_writes: Counter = "casefile_collection_status_writes_total", "Statuses of such resources that were written.";
     reserve_uses: Counter = "casefile_reserve_uses_total", "Times that the reserved space was given up, so that something could be finished on a full disk.";
 }
 

@@ -8,6 +8,7 @@ mod cluster_api;
 mod cluster_identity;
 mod cluster_people;
 mod coalescing;
+mod collections;
 mod damaged_file;
 mod dead_node;
 mod demo;

@@ -144,6 +144,14 @@ impl ApiServer {
         lock(&self.inner.objects).get(plural, namespace, name).cloned()
     }
 
+    /// Changes an object that is there, as whoever may do anything can.
+    pub fn edit(&self, plural: &str, namespace: &str, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut object =
+            self.object(plural, namespace, name).unwrap_or_else(|| panic!("there is no {namespace}/{name}"));
+        change(&mut object);
+        self.put(plural, object);
+    }
+
     /// Forgets every version before now: watches and pages from earlier ones are told `410 Gone`.
     pub fn compact(&self) {
         lock(&self.inner.objects).compact();

@@ -32,6 +32,8 @@ pub enum Verb {
     ClaimNode,
     /// Took the place of a session of the same node in another boot that was alive.
     ReplaceSession,
+    /// Deleted a resource whose incident goes on.
+    DeleteResource,
     /// Used something else that it may not.
     Call,
 }
@@ -50,6 +52,7 @@ impl Verb {
             Self::Enrol => "enrol",
             Self::ClaimNode => "claim-node",
             Self::ReplaceSession => "replace-session",
+            Self::DeleteResource => "delete-resource",
             Self::Call => "call",
         }
     }

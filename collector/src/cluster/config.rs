@@ -2,6 +2,7 @@
 //! the others, in `config.rs`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -13,6 +14,9 @@ pub enum Access {
     /// As a kubeconfig says.
     Kubeconfig(PathBuf),
 }
+
+/// How long before a kind that the cluster does not have is looked for again: somebody may install it.
+const MISSING_KIND: Duration = Duration::from_mins(3);
 
 /// The table, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +32,10 @@ pub struct ClusterConfig {
     /// The config map that tells agents and people which authority is this collector's; `None`: `casefile-authority` in our own
     /// namespace.
     pub authority: Option<Account>,
+    /// Whether resources of the kind `Collection` open incidents.
+    pub collections: bool,
+    /// How long before a kind that the cluster does not have is looked for again.
+    pub missing_kind: Duration,
 }
 
 /// The audience of agents' tokens when nothing is said.
@@ -105,6 +113,7 @@ pub(crate) struct Table {
     #[serde(default)]
     user_audiences: Vec<String>,
     authority: Option<String>,
+    collections: Option<bool>,
 }
 
 impl ClusterConfig {
@@ -112,7 +121,7 @@ impl ClusterConfig {
     pub fn new(access: Access) -> Self {
         let agents = Account::new("casefile", "casefile-agent").into_iter().collect();
         let (audience, user_audiences) = (DEFAULT_AUDIENCE.to_owned(), Vec::new());
-        Self { access, audience, agents, user_audiences, authority: None }
+        Self { access, audience, agents, user_audiences, authority: None, collections: true, missing_kind: MISSING_KIND }
     }
 
     /// Checks the table; what is wrong is added to the problems.
@@ -145,6 +154,7 @@ impl ClusterConfig {
             Some(Ok(authority)) => config.authority = Some(authority),
             Some(Err(())) => problems.push("cluster.authority: is no config map as NAMESPACE/NAME".to_owned()),
         }
+        config.collections = table.collections.unwrap_or(true);
         config
     }
 }

@@ -3,11 +3,13 @@
 //! Everything here can be away: nodes are recorded and gathered without it, and what it would have told is declared as
 //! missing. [`api`] asks, in answers of a bounded size within a deadline; [`config`] is what an operator says. [`agents`] and
 //! [`people`] are who somebody is and what he may do, by what the cluster knows; [`authority`] tells it who we are.
+//! [`collections`] opens incidents for resources.
 
 pub mod agents;
 pub mod api;
 pub mod asking;
 pub mod authority;
+pub mod collections;
 pub mod config;
 mod failures;
 pub mod people;

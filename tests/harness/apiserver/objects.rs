@@ -112,7 +112,18 @@ impl Objects {
             self.uids += 1;
             object["metadata"]["uid"] = json!(format!("00000000-0000-4000-8000-{:012}", self.uids));
         }
-        let change = if kind.objects.contains_key(&key) { "MODIFIED" } else { "ADDED" };
+        let before = kind.objects.get(&key);
+        if !KINDS.iter().any(|(_, known, _)| *known == plural) {
+            // As every custom resource with a status has it: its specifications are counted.
+            let count = |o: &Value| o["metadata"]["generation"].as_u64().unwrap_or(1);
+            let same = before.is_some_and(|before| before["spec"] == object["spec"]);
+            let counted = before.map_or(1, |before| if same { count(before) } else { count(before) + 1 });
+            object["metadata"]["generation"] = json!(counted);
+            if object["metadata"]["creationTimestamp"].is_null() {
+                object["metadata"]["creationTimestamp"] = json!(crate::now().to_seconds_text());
+            }
+        }
+        let change = if before.is_some() { "MODIFIED" } else { "ADDED" };
         kind.objects.insert(key.clone(), object.clone());
         let (version, plural, namespace) = (self.version, plural.to_owned(), key.0);
         self.history.push(Change { version, plural, namespace, change, object });
