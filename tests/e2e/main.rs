@@ -31,6 +31,7 @@ mod memory;
 mod metrics;
 mod no_privilege;
 mod odd_hosts;
+mod plugin;
 mod refusals;
 mod rest;
 mod resume;

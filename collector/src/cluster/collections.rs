@@ -12,6 +12,9 @@ pub mod follow;
 pub mod resource;
 pub mod status;
 
+#[cfg(test)]
+mod schema_tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

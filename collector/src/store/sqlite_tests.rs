@@ -1,14 +1,14 @@
 //! What the index must find again, and what it refuses.
 
 use casefile_proto::coverage::{NodeCoverage, NodeState};
-use casefile_proto::incident::{SealedArchive, Severity, Trigger};
+use casefile_proto::incident::{Resource, SealedArchive, Severity, Trigger};
 use casefile_proto::item::Digest;
 use casefile_proto::scope::{Scope, Selection};
 use casefile_proto::time::{ClockOffset, WallTime, Window};
 
 use super::*;
 use crate::incident::machine::Answer;
-use crate::store::Asked;
+use crate::store::{Asked, Bound, Resources};
 
 fn name(s: &str) -> NodeName {
     s.parse().unwrap()
@@ -274,4 +274,39 @@ fn strangers_cannot_fill_the_index_with_names() {
         .unwrap();
     assert!(store.number(&name("one-more")).is_err());
     assert!(store.number(&name("n7")).is_ok());
+}
+
+fn resource(uid: &str) -> Resource {
+    Resource { namespace: "shop".to_owned(), name: "slow".to_owned(), uid: uid.to_owned(), generation: 2 }
+}
+
+#[test]
+fn a_resource_is_bound_to_one_incident_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.sqlite");
+    let store = SqliteStore::open(&path).unwrap();
+    let plan = Plan::new(window(), WallTime::from_secs(100), Duration::from_secs(1));
+    let asked = IncidentAsk { trigger: Trigger::Resource, resource: Some(resource("u-1")), ..ask() };
+    let first = store.open_incident(&asked, &plan, &[name("a")]).unwrap();
+    assert!(store.open_incident(&asked, &plan, &[name("a")]).is_err(), "another one for the same resource");
+    let other = open(&store, &["a"]);
+    assert_eq!(
+        ids(&store.list(ListAsk { page: 9, before: None }).unwrap()),
+        [other.id.0, first.id.0],
+        "nothing is left of it"
+    );
+    assert!(store.bind(&resource("u-1"), other.id).is_err(), "it is bound to the first");
+    store.bind(&resource("u-2"), other.id).unwrap();
+    drop(store);
+
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(store.incident(first.id).unwrap().unwrap().ask, asked);
+    let bound =
+        |uid: &str, incident| Bound { resource: resource(uid), incident, state: IncidentState::Open, revision: None };
+    assert_eq!(store.bound().unwrap(), [bound("u-1", first.id), bound("u-2", other.id)]);
+    assert!(store.resource_gone("u-1").unwrap() && !store.resource_gone("u-1").unwrap(), "it is news once");
+    assert!(!store.resource_gone("u-9").unwrap());
+    assert_eq!(store.bound().unwrap(), [bound("u-2", other.id)]);
+    assert_eq!(store.opened_for("u-1").unwrap(), Some(first.id), "deleted or not");
+    assert_eq!(store.opened_for("u-9").unwrap(), None);
 }

@@ -163,18 +163,24 @@ impl Book {
         // What is there is there, whatever was said before.
         self.dead.retain(|uid| !there.contains(uid));
         for collection in all {
-            self.set(collection, now);
+            self.take(collection, now);
         }
         self.complete = true;
         self.sweep();
     }
 
-    /// A resource as it is now, or was.
+    /// A resource as it is now, or was: what is older than what is known of its name, or was deleted, is no news.
     pub fn set(&mut self, collection: Collection, now: BootTime) {
-        let uid = collection.resource.uid.clone();
-        if self.dead.contains(&uid) {
-            return;
+        let Resource { namespace, name, uid, .. } = &collection.resource;
+        let known = self.names.get(&(namespace.clone(), name.clone())).and_then(|uid| self.entries.get(uid));
+        let is_older = known.is_some_and(|known| collection.is_older_than(&known.collection));
+        if !(is_older || self.dead.contains(uid)) {
+            self.take(collection, now);
         }
+    }
+
+    fn take(&mut self, collection: Collection, now: BootTime) {
+        let uid = collection.resource.uid.clone();
         if !self.entries.contains_key(&uid) && self.entries.len() >= MAX_RESOURCES {
             self.left_out.insert(uid);
             return;

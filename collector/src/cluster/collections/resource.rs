@@ -111,6 +111,12 @@ impl Collection {
         Some(Self { resource, version, ask: ask.map(Box::new), status })
     }
 
+    /// Whether it is of an earlier version than the other. Where versions are no numbers, nobody can tell.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        let number = |of: &Self| of.version.parse::<u64>().ok();
+        matches!((number(self), number(other)), (Some(this), Some(other)) if this < other)
+    }
+
     /// A condition of its status, by type.
     pub fn condition(&self, kind: &str) -> Option<&Value> {
         self.status["conditions"].as_array()?.iter().find(|c| c["type"] == kind)

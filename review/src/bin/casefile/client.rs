@@ -12,6 +12,7 @@ use casefile_proto::wire::v1::incident_service_client::IncidentServiceClient;
 use casefile_proto::wire::v1::node_service_client::NodeServiceClient;
 
 use crate::args::CollectorArgs;
+use crate::named::{Called, called};
 
 /// Where a collector listens unless it was told otherwise.
 const DEFAULT: &str = "127.0.0.1:7443";
@@ -62,7 +63,14 @@ pub(crate) async fn connect(args: &CollectorArgs) -> Result<Api> {
                 }
             }
             Err(error).with_context(|| {
-                format!("no collector answers at {address}; is it running? (--collector URL or --data DIR say where)")
+                let running = match called() {
+                    Called::Casefile => "is it running? (--collector URL or --data DIR say where)",
+                    Called::Plugin => {
+                        "is it made reachable? (kubectl -n casefile port-forward svc/casefile-collector 7443; --collector URL \
+                         says another place)"
+                    }
+                };
+                format!("no collector answers at {address}; {running}")
             })
         }
         Err(_) => bail!("no collector answered at {address} within {} s", CONNECT.as_secs()),

@@ -18,6 +18,7 @@ mod health_check;
 mod incidents;
 mod live;
 mod logs;
+mod named;
 mod nodes;
 mod output;
 mod past;
@@ -35,7 +36,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use args::{Cli, Verb};
 use casefile_review::when::InvalidWhen;
-use clap::Parser;
+use clap::FromArgMatches;
+use named::Called;
 
 /// How a verb ended, when it did not fail: the exit codes that scripts rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,12 +64,15 @@ impl From<Ended> for ExitCode {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let called = Called::by(std::env::args_os().next().as_deref());
+    called.remember();
+    let matches = called.command().get_matches();
+    match run(Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit())) {
         Ok(ended) => ended.into(),
         Err(error) if output::reader_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let chain: Vec<_> = error.chain().map(ToString::to_string).collect();
-            crate::output::talk!("casefile: {}", casefile_review::display::safe(&chain.join(": ")));
+            crate::output::talk!("{}: {}", called.typed(), casefile_review::display::safe(&chain.join(": ")));
             // A time that is none, an empty or reversed window, or a node that was not said is a matter of what was typed.
             if error.is::<InvalidWhen>() || error.is::<source::WhichNode>() {
                 ExitCode::from(2)

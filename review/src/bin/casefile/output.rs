@@ -97,7 +97,8 @@ impl Stream {
 macro_rules! talk {
     ($($arg:tt)*) => {{
         use std::io::Write as _;
-        let _unheard = writeln!(std::io::stderr(), $($arg)*);
+        let said = $crate::named::spoken(&format!($($arg)*));
+        let _unheard = writeln!(std::io::stderr(), "{said}");
     }};
 }
 pub(crate) use talk;
