@@ -222,7 +222,7 @@ impl Collector {
         };
         let renewing = renew(issued, redaction_key, config.redaction_key_life, Arc::clone(&config.clock));
         let mut tasks = vec![Ending::spawn(renewing), Ending::spawn(renew_own(Arc::clone(&identity)))];
-        if let Some((cluster, says)) = cluster.clone().zip(config.cluster) {
+        if let Some((cluster, says)) = cluster.clone().zip(config.cluster.clone()) {
             tasks.push(Ending::spawn(cluster.tell_authority(says, identity.pin())));
         }
         let ingest = Ingest::new(ingest_config, last_words.clone(), events);
