@@ -352,7 +352,7 @@ fn coverage(plan: &Plan, collected: Collected) -> Coverage {
     sources.sort_by_key(|row: &SourceCoverage| (row.kind, row.source.clone()));
     let node = plan.context.node.clone();
     let node = NodeCoverage { node, state: NodeState::Answered, clock: None, sources, gaps, amended: None };
-    Coverage { window: plan.ask.window, nodes: vec![node], scope: scope(plan) }
+    Coverage { window: plan.ask.window, nodes: vec![node], scope: scope(plan), cluster: None }
 }
 
 fn assemble(

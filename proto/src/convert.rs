@@ -4,6 +4,7 @@
 //! Every length that a peer chooses has a limit here, with a name. What is refused names its message and field. Whether a
 //! message may be said at that moment is not decided here.
 
+mod cluster;
 mod coverage;
 mod identity;
 mod incident;

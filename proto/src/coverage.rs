@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::ClusterCoverage;
 use crate::gap::Gap;
 use crate::ids::NodeName;
 use crate::scope::Scope;
@@ -167,6 +168,9 @@ pub struct Coverage {
     /// What was asked of each; what was not asked is not missing.
     #[serde(default, skip_serializing_if = "Scope::is_everything")]
     pub scope: Scope,
+    /// What there is of the cluster itself; `None`: the collector belongs to none, or an agent worked alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterCoverage>,
 }
 
 impl Coverage {
@@ -174,8 +178,10 @@ impl Coverage {
     /// machine has no such thing.
     pub fn is_whole(&self) -> bool {
         use crate::gap::GapReason::SourceAbsent;
-        self.nodes
-            .iter()
-            .all(|n| n.gaps.iter().chain(n.sources.iter().flat_map(|s| &s.gaps)).all(|g| g.reason == SourceAbsent))
+        let cluster = self.cluster.as_ref().is_none_or(ClusterCoverage::is_whole);
+        let mut nodes = self.nodes.iter();
+        cluster
+            && nodes
+                .all(|n| n.gaps.iter().chain(n.sources.iter().flat_map(|s| &s.gaps)).all(|g| g.reason == SourceAbsent))
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Wire types stop at [`convert`]: nothing behind it should see a generated struct.
 
+pub mod cluster;
 #[cfg(feature = "grpc")]
 mod codec;
 pub mod convert;

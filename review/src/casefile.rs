@@ -154,7 +154,7 @@ impl CaseFile {
             synthetic: false,
         };
         let entries = OneEntry::new(path, file).map_err(CaseFileError::Cut)?;
-        let coverage = Coverage { window, nodes: vec![row], scope: Scope::default() };
+        let coverage = Coverage { window, nodes: vec![row], scope: Scope::default(), cluster: None };
         Ok(Self { entries: Box::new(entries), incident, coverage })
     }
 

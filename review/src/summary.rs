@@ -341,6 +341,7 @@ mod tests {
         };
         Coverage {
             window: asked,
+            cluster: None,
             nodes: vec![NodeCoverage {
                 node: "n1".parse().unwrap(),
                 state: NodeState::LastWords,

@@ -322,7 +322,7 @@ mod tests {
 
     fn nothing() -> Coverage {
         let window = Window::new(WallTime::from_secs(0), WallTime::from_secs(1)).unwrap();
-        Coverage { window, nodes: vec![], scope: Scope::default() }
+        Coverage { window, nodes: vec![], scope: Scope::default(), cluster: None }
     }
 
     #[test]

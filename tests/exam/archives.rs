@@ -125,7 +125,8 @@ pub(crate) fn made(work: &Path, nodes: usize, key: &SigningKey, random: &mut Ran
         gaps: vec![],
         amended: None,
     };
-    let coverage = Coverage { window, nodes: names.iter().map(covered).collect(), scope: Scope::default() };
+    let coverage =
+        Coverage { window, nodes: names.iter().map(covered).collect(), scope: Scope::default(), cluster: None };
     let incident = IncidentFile::new(&title, &coverage, Some(key));
     let mut contents: BTreeMap<String, (Pack, Vec<u8>)> = BTreeMap::new();
     contents.insert(layout::COVERAGE.to_owned(), (Pack::Deflate, layout::coverage_json(&coverage)?));

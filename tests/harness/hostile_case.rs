@@ -152,7 +152,7 @@ impl Case {
             nodes.push(coverage(&mut texts, node.clone(), n == 2));
             lay(&node, items, &mut texts, &mut entries)?;
         }
-        let coverage = Coverage { window: window(), nodes, scope: Scope::default() };
+        let coverage = Coverage { window: window(), nodes, scope: Scope::default(), cluster: None };
         entries.insert(layout::path(layout::COVERAGE), layout::coverage_json(&coverage)?);
         let incident = IncidentFile::new(&title, &coverage, None);
         entries.insert(layout::path(layout::INCIDENT), layout::incident_json(&incident)?);

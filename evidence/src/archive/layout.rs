@@ -35,6 +35,10 @@ pub const REPORT: &str = "data/report.html";
 pub const DERIVED: [&str; 4] = [REVIEW, FINDINGS, TIMELINE, REPORT];
 /// Who asked for, read and exported it.
 pub const CUSTODY: &str = "data/custody.jsonl";
+/// The directory of the cluster.
+pub const CLUSTER: &str = "data/cluster/";
+/// What happened to the objects of the cluster in the window, a change a line.
+pub const CLUSTER_CHANGES: &str = "data/cluster/changes.jsonl";
 /// The directory of the nodes.
 pub const NODES: &str = "data/nodes/";
 /// Where an agent's recording of the window goes below its node's directory.
@@ -236,7 +240,7 @@ mod tests {
 
     #[test]
     fn every_path_is_a_safe_one_below_the_payload() {
-        for constant in [INCIDENT, COVERAGE, CUSTODY].into_iter().chain(DERIVED) {
+        for constant in [INCIDENT, COVERAGE, CUSTODY, CLUSTER_CHANGES].into_iter().chain(DERIVED) {
             assert!(path(constant).as_str().starts_with(DATA));
         }
         let node: NodeName = "n-1".parse().unwrap();

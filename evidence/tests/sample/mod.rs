@@ -68,6 +68,7 @@ pub(crate) fn coverage() -> Coverage {
     let silent = Gap::new(GapReason::NodeSilent, "it did not answer").over(window());
     Coverage {
         window: window(),
+        cluster: None,
         nodes: vec![
             NodeCoverage {
                 node: "n-1".parse().unwrap(),

@@ -51,7 +51,7 @@ fn good() -> Vec<u8> {
     };
     let title =
         Title { ask, incident: Some(IncidentId(1)), sealed_at: BEGIN, sealed_by: "fuzz".to_owned(), amends: None };
-    let coverage = Coverage { window, scope: Scope::default(), nodes: vec![] };
+    let coverage = Coverage { window, scope: Scope::default(), nodes: vec![], cluster: None };
     let incident = layout::incident_json(&IncidentFile::new(&title, &coverage, None)).unwrap();
     let mut writer = ArchiveWriter::new(Vec::new(), title, None).unwrap();
     let mut add = |path: &str, bytes: &[u8]| {

@@ -235,6 +235,7 @@ impl TryFrom<v1::Coverage> for Coverage {
             window: f.inner("window", c.window)?,
             nodes: f.list("nodes", c.nodes, MAX_NODES)?,
             scope: scope(f, c.sources, c.select)?,
+            cluster: optional(c.cluster)?,
         })
     }
 }
@@ -246,6 +247,7 @@ impl From<Coverage> for v1::Coverage {
             nodes: into_list(c.nodes),
             sources: c.scope.sources,
             select: selection(c.scope.select),
+            cluster: c.cluster.map(Into::into),
         }
     }
 }

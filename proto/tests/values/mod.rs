@@ -4,6 +4,7 @@ pub(crate) mod identity;
 
 use std::time::Duration;
 
+use casefile_proto::cluster::{ClusterCoverage, KindCoverage};
 use casefile_proto::coverage::{
     Amendment, ClosedGap, Cost, Coverage, NodeCoverage, NodeState, OutcomeCounts, Redaction, SourceCoverage, SourceKind,
 };
@@ -137,7 +138,25 @@ pub(crate) fn coverage() -> impl Strategy<Value = Coverage> {
     let row = (node(), select(&NodeState::ALL[..]), option::of(offset()), given).prop_map(
         |(node, state, clock, (sources, gaps, amended))| NodeCoverage { node, state, clock, sources, gaps, amended },
     );
-    (window(), vec(row, 0..3), scope()).prop_map(|(window, nodes, scope)| Coverage { window, nodes, scope })
+    (window(), vec(row, 0..3), scope(), option::of(cluster())).prop_map(|(window, nodes, scope, cluster)| Coverage {
+        window,
+        nodes,
+        scope,
+        cluster,
+    })
+}
+
+fn cluster() -> impl Strategy<Value = ClusterCoverage> {
+    let kind = (name(), option::of(window()), any::<(u32, u32)>(), vec(gap(), 0..3));
+    let kind = kind.prop_map(|(kind, covered, (objects, changes), gaps)| KindCoverage {
+        kind,
+        covered: covered.into_iter().collect(),
+        objects: objects.into(),
+        changes: changes.into(),
+        gaps,
+    });
+    (window(), vec(name(), 0..3), vec(kind, 0..3), vec(gap(), 0..3))
+        .prop_map(|(asked, namespaces, kinds, gaps)| ClusterCoverage { asked, namespaces, kinds, gaps })
 }
 
 fn seq() -> impl Strategy<Value = FrameSeq> {

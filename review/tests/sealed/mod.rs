@@ -95,7 +95,7 @@ pub(crate) fn seal_with(dir: &Path, nodes: &[Node], window: Window, more: Vec<(E
         amends: None,
     };
     let rows = nodes.iter().map(|node| rows(node, window)).collect();
-    let coverage = Coverage { window, nodes: rows, scope: Scope::default() };
+    let coverage = Coverage { window, nodes: rows, scope: Scope::default(), cluster: None };
     let incident = IncidentFile::new(&title, &coverage, None);
     let mut all: Vec<(EntryPath, Vec<u8>)> = vec![
         (layout::path(layout::COVERAGE), layout::coverage_json(&coverage).unwrap()),

@@ -51,7 +51,7 @@ pub(crate) fn sealed() -> Result<(String, Vec<u8>), DemoError> {
         entries.extend(packed);
         nodes.push(coverage);
     }
-    let coverage = Coverage { window, nodes, scope: Scope::default() };
+    let coverage = Coverage { window, nodes, scope: Scope::default(), cluster: None };
     let title = title(window);
     let incident = IncidentFile { synthetic: true, ..IncidentFile::new(&title, &coverage, None) };
     let json = |constant, bytes: std::io::Result<Vec<u8>>| {
