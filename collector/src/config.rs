@@ -92,7 +92,9 @@ user_audiences   = []                what tokens of people are issued for; empty
 authority        = \"NAMESPACE/NAME\"  the config map in which the collector writes its pin, for agents
                                      and people to know it by [casefile-authority, in our namespace]
 collections      = true              whether resources of the kind Collection open incidents; where it
-                                     is not installed, it is looked for every few minutes";
+                                     is not installed, it is looked for every few minutes
+keep_mib         = 512               the most that is kept of what the cluster showed; at least 64
+keep_hours       = 24                the oldest of it";
 
 /// What to do when the port is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -341,7 +343,8 @@ mod tests {
                     observe = \"0.0.0.0:7444\"\nmetrics_token_file = \"/m/token\"\n\
                     http = \"0.0.0.0:7070\"\nhttp_plain = true\nhttp_names = [\"a.example\"]\n\
                     reserve_mib = 3\n[cluster]\napi = \"pod\"\naudience = \"a\"\nagents = [\"a/b\"]\n\
-                    user_audiences = [\"https://x\"]\nauthority = \"n/c\"\ncollections = false\n";
+                    user_audiences = [\"https://x\"]\nauthority = \"n/c\"\ncollections = false\n\
+                    keep_mib = 64\nkeep_hours = 2\n";
         let config = Config::parse(text).unwrap_or_else(|p| panic!("{p:?}"));
         assert_eq!((config.listen.port(), config.patience), (1, Duration::from_secs(7)));
         assert_eq!((config.budget, config.last_words.bytes), (Bytes::mib(16), Bytes::mib(4)));
@@ -358,6 +361,7 @@ mod tests {
             user_audiences: vec!["https://x".to_owned()],
             authority: "n/c".parse().ok(),
             collections: false,
+            record: cluster::Record { keep: Bytes::mib(64), age: Duration::from_hours(2) },
             ..ClusterConfig::new(cluster::Access::Pod)
         };
         assert_eq!(config.cluster, Some(cluster));
@@ -372,9 +376,10 @@ mod tests {
                     last_words_mib = 1\nlast_words_hours = 0\nredaction_key_days = 0\ncertificate_hours = 25\n\
                     observe = \"here\"\nmetrics_token_file = \"token\"\n\
                     http = \"there\"\nhttp_names = [\"a:1\"]\nreserve_mib = 99999999\n[cluster]\napi = \"kubeconfig\"\n\
-                    audience = \"\"\nagents = [\"a\"]\nuser_audiences = [\" \"]\nauthority = \"../x\"\n";
+                    audience = \"\"\nagents = [\"a\"]\nuser_audiences = [\" \"]\nauthority = \"../x\"\n\
+                    keep_mib = 1\nkeep_hours = 0\n";
         let Err(problems) = Config::parse(text) else { panic!("it was taken") };
-        assert_eq!(problems.len(), 19, "{problems:#?}");
+        assert_eq!(problems.len(), 21, "{problems:#?}");
     }
 
     #[test]

@@ -44,6 +44,7 @@ use api::rest;
 use api::rest::host::Names;
 use api::verbs::Verbs;
 use audit::{Audit, AuditError};
+use cluster::recorder::{self, Recorder, Running};
 use cluster::{ApiError, Cluster, collections};
 use config::{Config, PortTaken};
 use data::{DataDir, DataError};
@@ -131,6 +132,7 @@ pub struct Collector {
     stats: Arc<Stats>,
     space: Space,
     cluster: Option<Cluster>,
+    recording: Option<Running>,
     hang_up: oneshot::Sender<()>,
     serving: JoinHandle<()>,
     run: watch::Sender<Run>,
@@ -220,6 +222,16 @@ impl Collector {
             taking: space.taking(),
             stats: Arc::clone(&stats),
         };
+        let recording = config.cluster.as_ref().zip(cluster.as_ref()).map(|(asked, cluster)| {
+            let parts = recorder::Parts {
+                data: data.root().to_owned(),
+                record: asked.record,
+                clock: Arc::clone(&config.clock),
+                space: space.clone(),
+                key: redaction_key.subscribe(),
+            };
+            Recorder::start(cluster.api(), parts)
+        });
         let renewing = renew(issued, redaction_key, config.redaction_key_life, Arc::clone(&config.clock));
         let mut tasks = vec![Ending::spawn(renewing), Ending::spawn(renew_own(Arc::clone(&identity)))];
         if let Some((cluster, says)) = cluster.clone().zip(config.cluster.clone()) {
@@ -238,6 +250,7 @@ impl Collector {
             patience: config.patience,
             returning: config.returning,
             budget: config.budget,
+            cluster: recording.as_ref().map(|running| running.recorder().clone()),
         };
         let index = data.index();
         let started = gather::start(parts, heard).await;
@@ -320,6 +333,7 @@ impl Collector {
             stats,
             space,
             cluster,
+            recording,
             hang_up,
             serving,
             run,
@@ -380,6 +394,11 @@ impl Collector {
         self.cluster.as_ref()
     }
 
+    /// What the cluster showed; `None`: the configuration names none.
+    pub fn recorder(&self) -> Option<&Recorder> {
+        self.recording.as_ref().map(Running::recorder)
+    }
+
     /// What happened since it was started.
     pub fn counts(&self) -> Counts {
         self.stats.counts()
@@ -405,6 +424,11 @@ impl Collector {
             ending.abort();
         }
         let synced = timeout_at(deadline, self.agents.last_words.close()).await.is_ok();
+        if let Some(recording) = self.recording
+            && timeout_at(deadline, recording.stop()).await.is_err()
+        {
+            tracing::warn!("what was seen of the cluster last was not written within the grace period");
+        }
         if !(closed && served && synced) {
             tracing::warn!(closed, served, synced, "not everything ended within the grace period");
         }

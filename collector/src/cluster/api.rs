@@ -23,6 +23,9 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// What is read of an answer that is an error: a `Status` is small.
 const ERROR_BYTES: usize = 64 << 10;
 
+/// Lists without what is in their objects (API conventions, "Alternate representations of resources").
+const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
 /// The most that is believed of `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
@@ -135,6 +138,12 @@ impl Api {
         timeout(within, answered).await.map_err(|_| ApiError::Late(within))?
     }
 
+    /// The same, but of a list no more than the metadata of its objects.
+    pub async fn get_metadata(&self, path: &str, most: usize, within: Duration) -> Result<Vec<u8>, ApiError> {
+        let answered = async { body(self.request(Method::GET, path, None, METADATA).await?, most).await };
+        timeout(within, answered).await.map_err(|_| ApiError::Late(within))?
+    }
+
     /// Sends a body with this method: `POST` and `PUT` as JSON, `PATCH` as a merge patch (RFC 7386).
     pub async fn send_json(
         &self,
@@ -157,8 +166,18 @@ impl Api {
     }
 
     async fn send(&self, method: Method, path: &str, sent: Option<&Value>) -> Result<Response<Body>, ApiError> {
+        self.request(method, path, sent, "application/json").await
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        sent: Option<&Value>,
+        accept: &'static str,
+    ) -> Result<Response<Body>, ApiError> {
         let content = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
-        let mut request = Request::builder().method(method).uri(path).header(ACCEPT, "application/json");
+        let mut request = Request::builder().method(method).uri(path).header(ACCEPT, accept);
         if sent.is_some() {
             request = request.header(CONTENT_TYPE, content);
         }

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use casefile_proto::units::Bytes;
 use serde::Deserialize;
 
 /// How the API server is reached.
@@ -17,6 +18,21 @@ pub enum Access {
 
 /// How long before a kind that the cluster does not have is looked for again: somebody may install it.
 const MISSING_KIND: Duration = Duration::from_mins(3);
+
+/// What the log of the cluster may hold when nothing is said: a day of a large cluster.
+pub const DEFAULT_RECORD: Record = Record { keep: Bytes::mib(512), age: Duration::from_hours(24) };
+
+/// The smallest log: below this the objects of a small cluster would not fit.
+const MIN_KEEP: Bytes = Bytes::mib(64);
+
+/// What is kept of what the cluster showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    /// The most of it on disk.
+    pub keep: Bytes,
+    /// The oldest of it.
+    pub age: Duration,
+}
 
 /// The table, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +52,8 @@ pub struct ClusterConfig {
     pub collections: bool,
     /// How long before a kind that the cluster does not have is looked for again.
     pub missing_kind: Duration,
+    /// What is kept of what it showed.
+    pub record: Record,
 }
 
 /// The audience of agents' tokens when nothing is said.
@@ -114,6 +132,8 @@ pub(crate) struct Table {
     user_audiences: Vec<String>,
     authority: Option<String>,
     collections: Option<bool>,
+    keep_mib: Option<u64>,
+    keep_hours: Option<u64>,
 }
 
 impl ClusterConfig {
@@ -121,7 +141,7 @@ impl ClusterConfig {
     pub fn new(access: Access) -> Self {
         let agents = Account::new("casefile", "casefile-agent").into_iter().collect();
         let (audience, user_audiences) = (DEFAULT_AUDIENCE.to_owned(), Vec::new());
-        Self { access, audience, agents, user_audiences, authority: None, collections: true, missing_kind: MISSING_KIND }
+        Self { access, audience, agents, user_audiences, authority: None, collections: true, missing_kind: MISSING_KIND, record: DEFAULT_RECORD }
     }
 
     /// Checks the table; what is wrong is added to the problems.
@@ -155,6 +175,17 @@ impl ClusterConfig {
             Some(Err(())) => problems.push("cluster.authority: is no config map as NAMESPACE/NAME".to_owned()),
         }
         config.collections = table.collections.unwrap_or(true);
+        if let Some(mib) = table.keep_mib {
+            config.record.keep = Bytes(mib.saturating_mul(1 << 20));
+        }
+        if config.record.keep < MIN_KEEP {
+            problems.push(format!("cluster.keep_mib: {} is less than {MIN_KEEP}", config.record.keep));
+        }
+        match table.keep_hours {
+            None => {}
+            Some(0) => problems.push("cluster.keep_hours: must be at least 1".to_owned()),
+            Some(hours) => config.record.age = Duration::from_secs(hours.saturating_mul(60 * 60)),
+        }
         config
     }
 }

@@ -4,17 +4,28 @@
 //! missing. [`api`] asks, in answers of a bounded size within a deadline; [`config`] is what an operator says. [`agents`] and
 //! [`people`] are who somebody is and what he may do, by what the cluster knows; [`authority`] tells it who we are.
 //! [`collections`] opens incidents for resources.
+//!
+//! [`recorder`] follows every kind of [`kinds`] as [`follow`] decides, and keeps what it sees, made clean by [`sanitise`], in the
+//! log of [`record`]. [`archive`] takes of it what belongs into an incident.
 
 pub mod agents;
 pub mod api;
+pub mod archive;
 pub mod asking;
 pub mod authority;
+pub mod changes;
 pub mod collections;
 pub mod config;
 mod failures;
+pub mod follow;
+pub mod kinds;
+pub mod meta;
 pub mod people;
+pub mod record;
+pub mod recorder;
 mod remembered;
 mod review;
+pub mod sanitise;
 
 use std::sync::Arc;
 

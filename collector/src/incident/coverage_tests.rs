@@ -85,7 +85,7 @@ fn a_node_that_gave_everything_has_no_gap() {
     let node = of(everything());
     assert_eq!(node.state, NodeState::Answered);
     assert_eq!(node.sources.iter().map(|s| s.source.as_str()).collect::<Vec<_>>(), ["cpu", "pods", "processes"]);
-    assert!(Coverage { window: asked(), nodes: vec![node], scope: Scope::default() }.is_whole());
+    assert!(Coverage { window: asked(), nodes: vec![node], scope: Scope::default(), cluster: None }.is_whole());
 }
 
 #[test]

@@ -27,6 +27,7 @@ use super::machine::{Answer, Incident, IncidentEvent, Member, Saved, Step, settl
 use super::sealing::{self, Sealing};
 use super::{Situation, admit, title_of, view};
 use crate::chain::chain;
+use crate::cluster::recorder::Recorder;
 use crate::data::DataDir;
 use crate::ingest::{AskError, Clock, NodeEvent};
 use crate::space::Space;
@@ -84,7 +85,12 @@ pub struct Parts {
     pub returning: Duration,
     /// The most bytes, before compression, of one incident over all its nodes.
     pub budget: Bytes,
+    /// What the cluster showed; `None`: the nodes belong to none.
+    pub cluster: Option<Recorder>,
 }
+
+/// The part of an incident's budget that evidence of the cluster may have.
+const CLUSTER_SHARE: u64 = 4;
 
 /// Takes up what an earlier collector left unfinished, and starts the task.
 pub async fn start(parts: Parts, events: mpsc::Receiver<NodeEvent>) -> Result<Incidents, StoreError> {
@@ -587,6 +593,8 @@ impl Gather {
             key: Arc::clone(&self.parts.key),
             stats: Arc::clone(&self.parts.stats),
             space: self.parts.space.clone(),
+            cluster: self.parts.cluster.clone(),
+            cluster_budget: Bytes(self.parts.budget.0 / CLUSTER_SHARE),
         };
         let (permits, fleet) = (Arc::clone(&self.sealing), Arc::clone(&self.parts.fleet));
         self.jobs.spawn(async move {

@@ -18,6 +18,7 @@ use casefile_evidence::archive::sign::{AllowedSigners, SigningKey};
 use casefile_evidence::archive::verify::{Problem, SignatureState};
 use casefile_evidence::archive::writer::{ArchiveWriter, ChunkedItem, Sealed, WriteError};
 use casefile_evidence::recording::reader::Cut;
+use casefile_proto::cluster::ClusterCoverage;
 use casefile_proto::coverage::{Coverage, NodeCoverage};
 use casefile_proto::ids::NodeName;
 use casefile_proto::incident::SealedArchive;
@@ -31,6 +32,7 @@ use super::machine::{Answer, is_missing, settled_as};
 use super::recorded::recorded;
 use super::rejoined::{rejoined, without};
 use super::reviewed::reviewed;
+use crate::cluster::archive::Fixed;
 use crate::data::{PARTIAL, hint};
 use crate::spool::{self, SpooledItem};
 use crate::store::Asked;
@@ -52,6 +54,17 @@ pub struct SealJob {
     pub key: Arc<SigningKey>,
     /// The archive that this one amends; `None`: it is the first.
     pub before: Option<(SealedArchive, Coverage)>,
+    /// What was taken of the cluster; `None`: there is none, or what the archive before has of it stays.
+    pub cluster: Option<ClusterPart>,
+}
+
+/// The cluster's part of an incident that is sealed.
+#[derive(Debug)]
+pub struct ClusterPart {
+    /// What was taken, and the directory that it lies in; `None`: nothing could be.
+    pub fixed: Option<(Fixed, PathBuf)>,
+    /// What the archive says of it.
+    pub coverage: ClusterCoverage,
 }
 
 /// One node of an incident that is sealed.
@@ -143,7 +156,14 @@ fn assembled(job: &SealJob) -> Result<SealedIncident, SealError> {
         }
         None => None,
     };
-    let (mut all, coverage) = gathered(job, before.as_mut())?;
+    let (mut all, mut coverage) = gathered(job, before.as_mut())?;
+    coverage.cluster = match &job.cluster {
+        Some(cluster) => Some(cluster.coverage.clone()),
+        None => job.before.as_ref().and_then(|(_, before)| before.cluster.clone()),
+    };
+    if let Some((fixed, dir)) = job.cluster.as_ref().and_then(|cluster| cluster.fixed.as_ref()) {
+        all.extend(fixed.entries(dir));
+    }
     all.extend(documents(job, &coverage).map_err(io_error("describe below", &job.scratch))?);
     if let Some(before) = &before {
         let brought: BTreeSet<_> = coverage.nodes.iter().filter(|n| is_of(n, job)).map(|n| n.node.clone()).collect();

@@ -85,7 +85,7 @@ impl Bench {
         };
         let key = SigningKey::load_or_create(&self.path("key")).unwrap();
         let (archives, scratch) = (self.path("archives"), self.path("scratch"));
-        SealJob { title, nodes, archives, scratch, key: Arc::new(key), before: None }
+        SealJob { title, nodes, archives, scratch, key: Arc::new(key), before: None, cluster: None }
     }
 
     fn archive(&self, sealed: &SealedIncident) -> Archive {

@@ -1,22 +1,26 @@
 //! One incident on its way from the index and the spool to a sealed archive in the index: the job around [`super::seal`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use casefile_evidence::archive::sign::SigningKey;
 use casefile_evidence::archive::{Amends, Title};
 use casefile_proto::coverage::Coverage;
+use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::ids::NodeName;
 use casefile_proto::incident::{IncidentState, SealedArchive};
-use casefile_proto::time::WallTime;
+use casefile_proto::time::{WallTime, Window};
 use casefile_proto::units::Bytes;
 
 use super::coverage::Ended;
 use super::fleet::Fleet;
 use super::machine::settled_as;
-use super::seal::{SealJob, SealNode, SealedIncident, seal};
+use super::seal::{ClusterPart, SealJob, SealNode, SealedIncident, seal};
 use crate::chain::chain;
+use crate::cluster::archive;
+use crate::cluster::recorder::Recorder;
 use crate::data::DataDir;
 use crate::space::{Space, is_for_want_of_room};
 use crate::stats::{Stage, Stats};
@@ -27,6 +31,12 @@ pub const SEALED_BY: &str = concat!("casefile-collector ", env!("CARGO_PKG_VERSI
 
 /// Below an incident's spool; nodes have numbers from 1, so it is no node's.
 const SCRATCH: &str = "sealing";
+
+/// The same, for what is taken of the cluster.
+const CLUSTER: &str = "cluster";
+
+/// The name by which evidence of the cluster is asked for, or not.
+const CLUSTER_SOURCE: &str = "cluster";
 
 /// What one job works with.
 pub struct Sealing {
@@ -50,6 +60,10 @@ pub struct Sealing {
     pub stats: Arc<Stats>,
     /// The disk, which may be full.
     pub space: Space,
+    /// What the cluster showed; `None`: the nodes belong to none.
+    pub cluster: Option<Recorder>,
+    /// The most of it, before compression.
+    pub cluster_budget: Bytes,
 }
 
 /// Seals, and writes into the index that it is sealed: only then is it said. An error is a text for people.
@@ -130,5 +144,40 @@ fn job(sealing: &Sealing) -> Result<SealJob, StoreError> {
         scratch: sealing.data.spool(record.id).join(SCRATCH),
         key: Arc::clone(&sealing.key),
         before: record.archive.clone().zip(coverage),
+        cluster: cluster(sealing),
     })
+}
+
+/// What is taken of the cluster: once, and then it is what it is, however often it is tried to seal. That nothing could be
+/// taken holds nothing up.
+fn cluster(sealing: &Sealing) -> Option<ClusterPart> {
+    let record = &sealing.record;
+    let dir = sealing.data.spool(record.id).join(CLUSTER);
+    let recorder = sealing.cluster.as_ref()?;
+    if record.archive.is_some() || !record.ask.scope.wants(&[CLUSTER_SOURCE]) {
+        // An archive that is amended has it already.
+        return None;
+    }
+    let window = record.ask.window;
+    let taken = match archive::taken(&dir) {
+        Ok(None) => with_reserve(&sealing.space, || {
+            let snapshot = recorder.snapshot(window, &record.ask.scope.select);
+            let snapshot = snapshot.ok_or_else(|| io::Error::other("it is not open yet, or could not be opened"))?;
+            archive::take(snapshot, sealing.cluster_budget, &dir)
+        }),
+        Ok(Some(fixed)) => Ok(fixed),
+        Err(error) => Err(error),
+    };
+    Some(match taken {
+        Ok(fixed) => ClusterPart { coverage: fixed.coverage.clone(), fixed: Some((fixed, dir)) },
+        Err(error) => {
+            let why = chain(&error);
+            tracing::warn!(incident = %record.id, error = why, "nothing could be taken of the record of the cluster");
+            none_of(window, Gap::new(GapReason::SourceFailed, format!("the record of the cluster: {why}")))
+        }
+    })
+}
+
+fn none_of(window: Window, why: Gap) -> ClusterPart {
+    ClusterPart { coverage: archive::nothing(window, why), fixed: None }
 }

@@ -104,6 +104,7 @@ impl Rig {
             patience: SOON,
             returning: Duration::from_hours(24),
             budget: Bytes::mib(64),
+            cluster: None,
         };
         let incidents = gather::start(parts, heard).await.unwrap();
         Self { dir, fleet, told, events, incidents, store, data, ahead }

@@ -90,7 +90,7 @@ fn a_sealed_incident_has_its_archive_and_coverage_and_is_finished() {
         gaps: vec![],
         amended: None,
     };
-    let coverage = Coverage { window: window(), nodes: vec![node], scope: Scope::default() };
+    let coverage = Coverage { window: window(), nodes: vec![node], scope: Scope::default(), cluster: None };
     assert_eq!(store.coverage(record.id).unwrap(), None);
     record.state = IncidentState::Sealed;
     record.archive = Some(SealedArchive {
@@ -123,7 +123,7 @@ fn archive(revision: u32) -> SealedArchive {
 fn every_archive_of_an_incident_is_kept_and_a_missing_node_gets_another_request() {
     let store = SqliteStore::in_memory();
     let mut record = open(&store, &["a", "b"]);
-    let coverage = Coverage { window: window(), nodes: vec![], scope: Scope::default() };
+    let coverage = Coverage { window: window(), nodes: vec![], scope: Scope::default(), cluster: None };
     let newer =
         Coverage { window: Window::new(WallTime::from_secs(1), WallTime::from_secs(2)).unwrap(), ..coverage.clone() };
     record.state = IncidentState::Sealed;
@@ -176,7 +176,7 @@ fn an_index_of_before_there_were_revisions_is_taken_over() {
     sealed.as_object_mut().unwrap().remove("revision").unwrap();
     let old = Connection::open(&path).unwrap();
     old.execute_batch(VERSION_1).unwrap();
-    let coverage = Coverage { window: window(), nodes: vec![], scope: Scope::default() };
+    let coverage = Coverage { window: window(), nodes: vec![], scope: Scope::default(), cluster: None };
     for state in ["sealed", "gathering"] {
         let incident = params![state, kept("ask"), plan.to_string()];
         old.execute("INSERT INTO incidents (state, ask, plan) VALUES (?1, ?2, ?3)", incident).unwrap();

@@ -1,0 +1,503 @@
+//! The recorder of the cluster while it runs: a task for each kind that asks the API server as [`super::follow`] decides, and
+//! one that writes the log from time to time. What may block does so on threads for that.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use casefile_evidence::directory;
+use casefile_proto::gap::GapReason;
+use casefile_proto::scope::Selection;
+use casefile_proto::session::RedactionKey;
+use casefile_proto::time::{WallTime, Window};
+use casefile_redact::{Key, Pseudonyms, Redactor, RuleSet};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::api::{Api, ApiError, Line, Lines, told};
+use super::config::Record;
+use super::follow::{Action, Failure, Follow, Message};
+use super::kinds::{KINDS, Kind};
+use super::record::intake::{NotTaken, Told};
+use super::record::log::{Limits, Log};
+use super::record::snapshot::{Snapshot, Wanted};
+use super::sanitise::Sanitiser;
+use crate::chain::chain;
+use crate::ingest::Clock;
+use crate::space::{Space, Taking};
+
+/// The most bytes of one page of a list. Five hundred pods have about ten million.
+const PAGE_BYTES: usize = 32 << 20;
+
+/// The most bytes of one line of a watch: the largest object that Kubernetes takes, several times over.
+const LINE_BYTES: usize = 8 << 20;
+
+/// The most bytes of what the server says of itself.
+const VERSION_BYTES: usize = 64 << 10;
+
+/// An API server that does not answer a page within this is late.
+const PAGE_WITHIN: Duration = Duration::from_secs(60);
+
+/// A watch that is not granted within this is not granted.
+const WATCH_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a watch is asked for; the server ends it then.
+const WATCH_FOR: Duration = Duration::from_secs(300);
+
+/// How long nothing need be heard of a watch before that is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Pages that are asked for at a time, of all kinds: each is held in memory.
+const PAGES_AT_A_TIME: usize = 2;
+
+/// Time between two writes of what was seen: a crash loses so much of it.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+
+/// Time between two looks at leases, at the size of the log, and at what is shared in memory.
+const SWEEP_EVERY: u32 = 10;
+
+/// Time between two notes of how far each kind is followed.
+const NOTE_EVERY: u32 = 60;
+
+/// Below the data directory.
+const DIR: &str = "cluster";
+
+/// The recorder. Cheap to clone.
+#[derive(Clone)]
+pub struct Recorder {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// `None`: it is still being read back, or could not be.
+    log: Mutex<Option<Log>>,
+    clock: Clock,
+    taking: watch::Receiver<Taking>,
+    key: watch::Receiver<RedactionKey>,
+    rules: Arc<RuleSet>,
+    /// Turns to ask for a page.
+    pages: Semaphore,
+}
+
+/// What a recorder works with.
+pub struct Parts {
+    /// The data directory.
+    pub data: PathBuf,
+    /// What is kept and for how long.
+    pub record: Record,
+    /// The clocks.
+    pub clock: Clock,
+    /// The disk, which may be full.
+    pub space: Space,
+    /// The key with which secrets become tokens.
+    pub key: watch::Receiver<RedactionKey>,
+}
+
+/// Its tasks, for whoever stops it.
+pub struct Running {
+    recorder: Recorder,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// The recorder.
+    pub const fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// Stops, and writes what was seen.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        let recorder = self.recorder;
+        let written = recorder.with(|log, now| {
+            log.note(now)?;
+            log.flush()
+        });
+        if let Err(error) = written.await {
+            tracing::warn!(error = chain(&error), "what was seen of the cluster last was not written");
+        }
+    }
+}
+
+impl Recorder {
+    /// Starts: reads back what is there, and then follows every kind. Waits for neither.
+    pub fn start(api: &Api, parts: Parts) -> Running {
+        let Parts { data, record, clock, space, key } = parts;
+        let (rules, pages) = (Arc::new(RuleSet::builtin()), Semaphore::new(PAGES_AT_A_TIME));
+        let (log, taking) = (Mutex::new(None), space.taking());
+        let shared = Arc::new(Shared { log, clock, taking, key, rules, pages });
+        let recorder = Self { shared };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(recorder.clone().run(api.clone(), data.join(DIR), record));
+        Running { recorder, tasks }
+    }
+
+    async fn run(self, api: Api, dir: PathBuf, record: Record) {
+        let this = self.clone();
+        let opened = tokio::task::spawn_blocking(move || this.open(&dir, record)).await;
+        match opened {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(error = chain(&error), "the cluster is not recorded: its log cannot be opened");
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the cluster is not recorded: reading its log back failed");
+                return;
+            }
+        }
+        let mut tasks = JoinSet::new();
+        for (n, kind) in KINDS.iter().enumerate() {
+            // What differs from start to start and from kind to kind.
+            let seed = (self.shared.clock)().wall.nanos().unsigned_abs().rotate_left(u32::try_from(n).unwrap_or(0));
+            tasks.spawn(Follower { recorder: self.clone(), api: api.clone(), kind }.run(seed));
+        }
+        tasks.spawn(self.clone().ask_version(api));
+        self.keep_writing().await;
+    }
+
+    /// Opens the log. Blocks: it reads all of it.
+    fn open(&self, dir: &Path, record: Record) -> io::Result<()> {
+        directory::make(dir)?;
+        let salt = salt(&dir.join("salt"))?;
+        let sanitiser = Sanitiser::new(salt, self.redactor());
+        let limits = Limits { bytes: record.keep, age: record.age };
+        let log = Log::open(&dir.join("log"), limits, sanitiser, (self.shared.clock)().wall)?;
+        *self.lock() = Some(log);
+        Ok(())
+    }
+
+    fn redactor(&self) -> Redactor {
+        let key = Key::new(self.shared.key.borrow().0);
+        Redactor::new(Arc::clone(&self.shared.rules), key, Pseudonyms::default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Log>> {
+        // A log is whole at every step.
+        self.shared.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the log, if it is open. Blocks.
+    pub fn with_log<T>(&self, work: impl FnOnce(&mut Log, WallTime) -> T) -> Option<T> {
+        let now = (self.shared.clock)().wall;
+        self.lock().as_mut().map(|log| work(log, now))
+    }
+
+    /// The log as of the end of a window, narrowed to the namespaces that are selected, or those of the pods that are. `None`: it is
+    /// not open. Blocks, for a moment.
+    pub fn snapshot(&self, window: Window, select: &Selection) -> Option<Snapshot> {
+        self.with_log(|log, now| {
+            let mut namespaces: BTreeSet<_> = select.namespaces.iter().cloned().collect();
+            if namespaces.is_empty() {
+                namespaces = log.namespaces_of_pods(&select.pods);
+            }
+            log.snapshot(window, Wanted { namespaces }, now)
+        })
+    }
+
+    /// The same on a thread that may block. Nothing is written while the disk takes nothing.
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Log, WallTime) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let this = self.clone();
+        if let Taking::No(why) = *self.shared.taking.borrow() {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, why.text()));
+        }
+        let done = tokio::task::spawn_blocking(move || this.with_log(work)).await.map_err(io::Error::other)?;
+        done.unwrap_or_else(|| Err(io::Error::other("the log is not open")))
+    }
+
+    /// Writes what was seen, once a second.
+    async fn keep_writing(self) {
+        let mut ticks = tokio::time::interval(WRITE_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut key, mut failing) = (self.shared.key.clone(), false);
+        for turn in 0u32.. {
+            ticks.tick().await;
+            let renewed = key.has_changed().unwrap_or(false).then(|| {
+                key.mark_unchanged();
+                self.redactor()
+            });
+            let written = self.with(move |log, now| {
+                if let Some(redactor) = renewed {
+                    log.set_redactor(redactor);
+                }
+                if turn.is_multiple_of(SWEEP_EVERY) {
+                    log.sweep(now)?;
+                    log.retain(now)?;
+                }
+                if turn.is_multiple_of(NOTE_EVERY) {
+                    log.note(now)?;
+                }
+                log.flush()
+            });
+            match written.await {
+                Ok(()) => failing = false,
+                Err(error) if !failing => {
+                    failing = true;
+                    tracing::error!(error = chain(&error), "the cluster is not recorded: its log cannot be written");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Asks the server what it is, until it says so, and again from time to time: clusters are upgraded.
+    async fn ask_version(self, api: Api) {
+        let mut wait = LOOK_EVERY;
+        loop {
+            if let Ok(answer) = api.get("/version", VERSION_BYTES, WATCH_WITHIN).await
+                && serde_json::from_slice::<serde_json::Value>(&answer).is_ok_and(|info| info.is_object())
+            {
+                let text = String::from_utf8_lossy(&answer).into_owned();
+                // What cannot be written now is said again.
+                let _ = self.with(|log, now| log.set_server(text, now)).await;
+                wait = Duration::from_secs(3_600);
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+/// The key of the hashes of one data directory, made at the first start. It is never replaced: with another one every object
+/// would look like another one.
+fn salt(path: &Path) -> io::Result<[u8; 32]> {
+    let mut salt = [0; 32];
+    match std::fs::File::open(path).and_then(|mut file| io::Read::read_exact(&mut file, &mut salt)) {
+        Ok(()) => return Ok(salt),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {}
+        Err(error) => return Err(error),
+    }
+    salt = casefile_identity::random()?;
+    casefile_identity::file::write_private(path, &salt)?;
+    Ok(salt)
+}
+
+/// A watch that stands.
+struct Open {
+    lines: Lines,
+    /// When the server has ended it, if it is alive.
+    until: Instant,
+}
+
+/// Follows one kind.
+struct Follower {
+    recorder: Recorder,
+    api: Api,
+    kind: &'static Kind,
+}
+
+impl Follower {
+    async fn run(self, seed: u64) {
+        let mut follow = Follow::new(seed);
+        let (mut actions, mut lines) = (follow.start(), None);
+        loop {
+            let mut message = Message::Elapsed;
+            for action in actions {
+                if !matches!(action, Action::Read | Action::Resumed | Action::TooLarge) {
+                    // Whatever else is done, the watch that stood is over.
+                    lines = None;
+                }
+                match self.act(action, &mut lines).await {
+                    // What could not be written down is what happened, whatever was to come next.
+                    Message::Unwritten(why) => {
+                        message = Message::Unwritten(why);
+                        break;
+                    }
+                    next => message = next,
+                }
+            }
+            actions = follow.on(message, (self.recorder.shared.clock)().boot);
+        }
+    }
+
+    async fn act(&self, action: Action, lines: &mut Option<Open>) -> Message {
+        let kind = self.kind;
+        match action {
+            Action::List { limit, token } => self.list(limit, token).await,
+            Action::PassOver { token } => self.pass_over(token).await,
+            Action::Listed => self.noted(move |log, now| log.end_list(kind, now)).await,
+            Action::Resumed => self.noted(move |log, now| log.resumed(kind, now)).await,
+            Action::TooLarge => {
+                self.noted(move |log, _| {
+                    log.passed_over(kind);
+                    Ok(())
+                })
+                .await
+            }
+            Action::Lost(reason, detail) => {
+                if !matches!(reason, GapReason::SourceAbsent) {
+                    tracing::info!(kind = kind.plural, %reason, detail, "a kind of objects of the cluster is not followed");
+                }
+                let recorder = self.recorder.clone();
+                let note = move || recorder.with_log(|log, now| log.lost(kind, now, reason, &detail));
+                // It is in memory alone, so it can be noted on a full disk.
+                if let Err(error) = tokio::task::spawn_blocking(note).await {
+                    tracing::error!(%error, "what was lost of the cluster was not noted");
+                }
+                Message::Elapsed
+            }
+            Action::Watch(version) => {
+                let (path, secs) = (kind.path(), WATCH_FOR.as_secs());
+                let version = escaped(&version);
+                let path =
+                    format!("{path}?watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={secs}");
+                match self.api.lines(&path, WATCH_WITHIN).await {
+                    Ok(opened) => {
+                        let until = Instant::now() + WATCH_FOR + WATCH_WITHIN;
+                        *lines = Some(Open { lines: opened, until });
+                        Message::Opened
+                    }
+                    Err(error) => Message::Failed(failure(error)),
+                }
+            }
+            Action::Read => match lines {
+                Some(open) => self.read(open).await,
+                None => Message::Ended,
+            },
+            Action::Wait(long) => {
+                tokio::time::sleep(long).await;
+                Message::Elapsed
+            }
+        }
+    }
+
+    async fn noted(&self, note: impl FnOnce(&mut Log, WallTime) -> io::Result<()> + Send + 'static) -> Message {
+        match self.recorder.with(note).await {
+            Ok(()) => Message::Elapsed,
+            Err(error) => Message::Unwritten(chain(&error)),
+        }
+    }
+
+    async fn list(&self, limit: u32, token: Option<String>) -> Message {
+        // Nothing is asked for that cannot be kept.
+        if let Taking::No(why) = *self.recorder.shared.taking.borrow() {
+            return Message::Unwritten(why.text().to_owned());
+        }
+        // The semaphore is never closed; without a permit it would only need more memory.
+        let _turn = self.recorder.shared.pages.acquire().await;
+        let (kind, is_first) = (self.kind, token.is_none());
+        let bytes = match self.api.get(&page_of(kind, limit, token), PAGE_BYTES, PAGE_WITHIN).await {
+            Ok(bytes) => bytes,
+            Err(error) => return Message::Failed(failure(error)),
+        };
+        let taken = self.recorder.with(move |log, now| match log.page(kind, &bytes, is_first, now) {
+            Err(NotTaken::Unwritten(error)) => Err(error),
+            other => Ok(other),
+        });
+        match taken.await {
+            Ok(Ok(page)) => Message::Page { version: page.version, next: page.next },
+            Ok(Err(error)) => Message::Failed(Failure::Malformed(chain(&error))),
+            Err(error) => Message::Unwritten(chain(&error)),
+        }
+    }
+
+    /// Asks for no more than the metadata of one object: what is too large then cannot be passed.
+    async fn pass_over(&self, token: Option<String>) -> Message {
+        let (kind, is_first) = (self.kind, token.is_none());
+        let bytes = match self.api.get_metadata(&page_of(kind, 1, token), PAGE_BYTES, PAGE_WITHIN).await {
+            Ok(bytes) => bytes,
+            // The server has nothing smaller to say.
+            Err(ApiError::TooLarge(_)) => {
+                return Message::Failed(Failure::Malformed("one object is too large".to_owned()));
+            }
+            Err(error) => return Message::Failed(failure(error)),
+        };
+        let taken = self.recorder.with(move |log, now| match log.passed(kind, &bytes, is_first, now) {
+            Err(NotTaken::Unwritten(error)) => Err(error),
+            other => Ok(other),
+        });
+        match taken.await {
+            Ok(Ok(page)) => Message::Page { version: page.version, next: page.next },
+            Ok(Err(error)) => Message::Failed(Failure::Malformed(chain(&error))),
+            Err(error) => Message::Unwritten(chain(&error)),
+        }
+    }
+
+    async fn read(&self, open: &mut Open) -> Message {
+        if Instant::now() >= open.until {
+            return Message::Failed(Failure::Late("a watch did not end when it should have".to_owned()));
+        }
+        let line = match open.lines.next(LINE_BYTES, Instant::now() + LOOK_EVERY).await {
+            Ok(Some(Line::Whole(line))) => line,
+            Ok(Some(Line::TooLong)) => return Message::TooLong,
+            Ok(None) => {
+                let kind = self.kind;
+                let heard = move |log: &mut Log, now| {
+                    log.heard(kind, now);
+                    Ok(())
+                };
+                return match self.noted(heard).await {
+                    Message::Elapsed => Message::Ended,
+                    unwritten => unwritten,
+                };
+            }
+            Err(ApiError::Late(_)) => return Message::Quiet,
+            Err(error) => return Message::Failed(failure(error)),
+        };
+        let kind = self.kind;
+        let taken = self.recorder.with(move |log, now| match log.line(kind, &line, now) {
+            Err(NotTaken::Unwritten(error)) => Err(error),
+            other => Ok(other),
+        });
+        match taken.await {
+            Ok(Ok(Told::Version(version, applied))) => Message::Version(version, applied),
+            Ok(Ok(Told::Bookmark(version))) => Message::Bookmark(version),
+            Ok(Ok(Told::Error(status))) => Message::Failed(failure(told(status))),
+            Ok(Ok(Told::Garbage(what))) => Message::Garbage(what),
+            Ok(Err(error)) => Message::Failed(Failure::Malformed(chain(&error))),
+            Err(error) => Message::Unwritten(chain(&error)),
+        }
+    }
+}
+
+fn page_of(kind: &Kind, limit: u32, token: Option<String>) -> String {
+    let path = format!("{}?limit={limit}", kind.path());
+    token.map_or(path.clone(), |token| format!("{path}&continue={}", escaped(&token)))
+}
+
+/// A text as part of a query (RFC 3986): tokens and versions are opaque, and may hold anything.
+fn escaped(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    let each = text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") });
+    each.collect()
+}
+
+fn failure(error: ApiError) -> Failure {
+    let text = chain(&error);
+    match error {
+        _ if error.is_gone() => Failure::Gone,
+        _ if error.is_forbidden() => Failure::Forbidden(text),
+        _ if error.is_not_found() => Failure::Absent,
+        ApiError::TooLarge(_) => Failure::TooLarge,
+        ApiError::Said { code: 429 | 503, retry_after, .. } => Failure::Busy(retry_after),
+        ApiError::Late(_) => Failure::Late(text),
+        ApiError::Malformed(_) => Failure::Malformed(text),
+        ApiError::Said { .. } | ApiError::Away(_) | ApiError::Access(_) => Failure::Away(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opaque_texts_go_into_a_query_whatever_they_hold() {
+        let pods = Kind::named("pods").unwrap_or(&KINDS[0]);
+        assert_eq!(page_of(pods, 500, None), "/api/v1/pods?limit=500");
+        assert_eq!(page_of(pods, 1, Some("a|b&c=ä".to_owned())), "/api/v1/pods?limit=1&continue=a%7Cb%26c%3D%C3%A4");
+    }
+
+    #[test]
+    fn the_key_of_hashes_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("salt");
+        let made = salt(&path).unwrap();
+        assert_eq!(salt(&path).unwrap(), made);
+        assert_ne!(made, [0; 32]);
+    }
+}
