@@ -344,7 +344,7 @@ fn title(plan: &Plan, sealed_at: WallTime) -> Title {
 }
 
 fn scope(plan: &Plan) -> Scope {
-    Scope { sources: plan.ask.sources.clone(), select: plan.ask.select.clone() }
+    Scope { sources: plan.ask.sources.clone(), select: plan.ask.select.clone(), chosen: None }
 }
 
 fn coverage(plan: &Plan, collected: Collected) -> Coverage {

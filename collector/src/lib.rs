@@ -284,7 +284,8 @@ impl Collector {
             tasks.push(Ending::spawn(collections::run(parts)));
         }
         let (audit, fleet) = (Arc::clone(identity.audit()), Arc::new(agents.clone()));
-        let verbs = Arc::new(Verbs::new(incidents.clone(), fleet, audit, config.clock));
+        let recorder = recording.as_ref().map(|running| running.recorder().clone());
+        let verbs = Arc::new(Verbs::new(incidents.clone(), fleet, audit, config.clock, recorder));
         let service = identity::service::Api::new(Arc::clone(&identity)).with_cluster(agents_by);
         let routes = api::routes(Arc::clone(&verbs), &agents, service).add_service(health_service);
         let authorise = site.authorise.clone();

@@ -49,6 +49,86 @@ impl fmt::Display for Selection {
     }
 }
 
+/// Pods and nodes, as the cluster calls them. An empty field says nothing; a pod is chosen when all that is said is true of it, where
+/// services, workloads and pods are one list: it belongs to any of those.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClusterSelection {
+    /// Its namespace is one of these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
+    /// Its labels are such, as kubectl writes it: `app=api,tier in (web, edge),!canary`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub selector: String,
+    /// It is behind one of these services.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<String>,
+    /// It belongs to one of these, `KIND/NAME`: `deployment/api`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<String>,
+    /// It is called one of these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<String>,
+    /// Labels of the node that it runs on; of nodes alone when nothing is said of pods.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub node_selector: String,
+}
+
+impl ClusterSelection {
+    /// The most bytes of a selector.
+    pub const MAX_SELECTOR: usize = 4096;
+
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether it says no more than names of namespaces and pods, which logs have in their paths: that needs no cluster.
+    pub fn is_names(&self) -> bool {
+        let names = Self { namespaces: self.namespaces.clone(), pods: self.pods.clone(), ..Self::default() };
+        *self == names
+    }
+}
+
+/// For a person: `namespace shop, service api, labels app=api`. Names are as they came in.
+impl fmt::Display for ClusterSelection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        let lists = [
+            ("namespace", &self.namespaces),
+            ("service", &self.services),
+            ("workload", &self.workloads),
+            ("pod", &self.pods),
+        ];
+        for (one, names) in lists {
+            parts.extend((!names.is_empty()).then(|| format!("{one} {}", names.join(", "))));
+        }
+        for (what, selector) in [("labels", &self.selector), ("labels of nodes", &self.node_selector)] {
+            parts.extend((!selector.is_empty()).then(|| format!("{what} {selector}")));
+        }
+        f.write_str(&parts.join("; "))
+    }
+}
+
+/// What was chosen in the cluster's words, and what it became: nodes and names of logs stand where they always do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Chosen {
+    /// What was asked.
+    pub asked: ClusterSelection,
+    /// Pods that it was true of in the window, those that are gone included.
+    pub pods: u64,
+    /// Nodes that they ran on.
+    pub nodes: u64,
+    /// What could not be done as it was asked, and what was done instead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+impl Chosen {
+    /// The most notes.
+    pub const MAX_NOTES: usize = 16;
+}
+
 /// What of a node's evidence is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -59,12 +139,15 @@ pub struct Scope {
     /// Which logs of the log sources.
     #[serde(skip_serializing_if = "Selection::is_everything")]
     pub select: Selection,
+    /// What of it was chosen in the cluster's words; `None`: nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<Box<Chosen>>,
 }
 
 impl Scope {
     /// Whether everything is asked.
     pub fn is_everything(&self) -> bool {
-        self.sources.is_empty() && self.select.is_everything()
+        self.sources.is_empty() && self.select.is_everything() && self.chosen.is_none()
     }
 
     /// Whether a source of this name, or of one of these groups, is asked.
@@ -78,7 +161,8 @@ impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sources = (!self.sources.is_empty()).then(|| format!("only {}", self.sources.join(", ")));
         let select = (!self.select.is_everything()).then(|| format!("only {}", self.select));
-        f.write_str(&sources.into_iter().chain(select).collect::<Vec<_>>().join("; "))
+        let chosen = self.chosen.as_ref().map(|chosen| format!("chosen by {}", chosen.asked));
+        f.write_str(&sources.into_iter().chain(select).chain(chosen).collect::<Vec<_>>().join("; "))
     }
 }
 

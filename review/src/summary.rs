@@ -15,12 +15,15 @@ use serde::Serialize;
 
 use crate::display::safe;
 
+/// What stands in the place of a node where something of the cluster is missing. No node can have this name.
+pub const CLUSTER: &str = "(cluster)";
+
 /// One thing that is missing, with where it belongs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Missing<'a> {
-    /// The node.
+    /// The node, or [`CLUSTER`].
     pub node: &'a str,
-    /// The source; `None` for the node as a whole.
+    /// The source, or the kind of objects; `None` for the node, or the cluster, as a whole.
     pub source: Option<&'a str>,
     /// What is missing and why.
     #[serde(flatten)]
@@ -29,19 +32,25 @@ pub struct Missing<'a> {
 
 /// Everything that is missing, worst first.
 pub fn missing(coverage: &Coverage) -> Vec<Missing<'_>> {
-    let mut all: Vec<_> =
-        coverage
-            .nodes
-            .iter()
-            .flat_map(|node| {
-                let name = node.node.as_str();
-                let whole = node.gaps.iter().map(move |gap| Missing { node: name, source: None, gap });
-                let sources = node.sources.iter();
-                whole.chain(sources.flat_map(move |s| {
-                    s.gaps.iter().map(move |gap| Missing { node: name, source: Some(&s.source), gap })
-                }))
-            })
-            .collect();
+    let of_nodes = coverage.nodes.iter().flat_map(|node| {
+        let name = node.node.as_str();
+        let whole = node.gaps.iter().map(move |gap| Missing { node: name, source: None, gap });
+        let sources = node.sources.iter();
+        whole.chain(
+            sources
+                .flat_map(move |s| s.gaps.iter().map(move |gap| Missing { node: name, source: Some(&s.source), gap })),
+        )
+    });
+    let of_cluster = coverage.cluster.iter().flat_map(|cluster| {
+        let whole = cluster.gaps.iter().map(|gap| Missing { node: CLUSTER, source: None, gap });
+        whole.chain(
+            cluster
+                .kinds
+                .iter()
+                .flat_map(|kind| kind.gaps.iter().map(|gap| Missing { node: CLUSTER, source: Some(&kind.kind), gap })),
+        )
+    });
+    let mut all: Vec<_> = of_nodes.chain(of_cluster).collect();
     // Stable: within one rank the order of nodes and sources stays.
     all.sort_by_key(|m| (Reverse(badness(m.gap.reason)), m.source.is_some()));
     all
@@ -109,6 +118,29 @@ pub fn render_coverage(coverage: &Coverage) -> String {
     }
     out.push_str(&finish(&table));
     out.push_str(&masked(coverage));
+    out.push_str(&cluster(coverage));
+    out
+}
+
+/// What there is of the cluster; nothing when there is none.
+fn cluster(coverage: &Coverage) -> String {
+    let Some(cluster) = &coverage.cluster else { return String::new() };
+    let narrowed = match &cluster.namespaces[..] {
+        [] => String::new(),
+        names => format!(", of namespaces only {}", safe(&names.join(", "))),
+    };
+    let mut out = format!("\nCluster, as of the end of the window{narrowed}:\n");
+    let mut table = table();
+    table.set_header(["  KIND", "COVERED", "OBJECTS", "CHANGES"]);
+    for kind in &cluster.kinds {
+        let seconds: f64 = kind.covered.iter().map(|w| w.duration().as_secs_f64()).sum();
+        let share = 100.0 * seconds / cluster.asked.duration().as_secs_f64();
+        // What was not read has no number.
+        let number = |n: u64| if kind.covered.is_empty() && n == 0 { "-".to_owned() } else { n.to_string() };
+        let covered = if kind.covered.is_empty() { "-".to_owned() } else { format!("{:.0} %", share.floor()) };
+        table.add_row([format!("  {}", safe(&kind.kind)), covered, number(kind.objects), number(kind.changes)]);
+    }
+    out.push_str(&finish(&table));
     out
 }
 
@@ -216,7 +248,7 @@ pub fn length(nanos: u64) -> String {
 fn folded<'a>(missing: &[&'a Missing<'a>]) -> Vec<(Vec<&'a str>, &'a Missing<'a>)> {
     let mut rows: Vec<(Vec<&str>, &Missing<'_>)> = Vec::new();
     for m in missing {
-        let source = m.source.unwrap_or("(node)");
+        let source = m.source.unwrap_or(if m.node == CLUSTER { "all" } else { "(node)" });
         match rows.iter_mut().find(|(_, known)| known.node == m.node && known.gap == m.gap) {
             Some((sources, _)) => sources.push(source),
             None => rows.push((vec![source], m)),

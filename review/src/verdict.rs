@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use casefile_proto::cluster::ClusterCoverage;
 use casefile_proto::coverage::{Coverage, NodeState};
 use casefile_proto::gap::GapReason;
 use casefile_proto::ids::NodeName;
@@ -110,6 +111,7 @@ impl Covered {
     pub fn of(coverage: &Coverage) -> Self {
         let state = |state| coverage.nodes.iter().filter(|node| node.state == state).count() as u64;
         let gaps = coverage.nodes.iter().flat_map(|n| n.gaps.iter().chain(n.sources.iter().flat_map(|s| &s.gaps)));
+        let gaps = gaps.chain(coverage.cluster.iter().flat_map(ClusterCoverage::gaps));
         Self {
             nodes: coverage.nodes.len() as u64,
             answered: state(NodeState::Answered),

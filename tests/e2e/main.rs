@@ -5,8 +5,10 @@
 mod calm;
 mod closing;
 mod cluster_api;
+mod cluster_evidence;
 mod cluster_identity;
 mod cluster_people;
+mod cluster_selection;
 mod coalescing;
 mod collections;
 mod damaged_file;

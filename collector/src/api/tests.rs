@@ -43,7 +43,7 @@ impl Served {
         let identity = Arc::new(identity);
         let secured = Secured { tls: identity.tls(), authorise: Authorise::new(identity) };
         let fleet = Arc::clone(&rig.fleet) as _;
-        let verbs = Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()));
+        let verbs = Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()), None);
         let routes = people(Arc::new(verbs));
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move {

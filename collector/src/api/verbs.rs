@@ -3,17 +3,19 @@
 //! Who asks has passed the authoriser. What opens and what gives out evidence is written into the audit log before it is done,
 //! here and nowhere else.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use casefile_proto::convert::ConvertError;
-use casefile_proto::ids::IncidentId;
+use casefile_proto::ids::{IncidentId, NodeName};
 use casefile_proto::incident::{
     IncidentDetail, IncidentPage, IncidentState, IncidentSummary, IncidentView, ListAsk, OpenAsk, SealedArchive,
 };
 use casefile_proto::node::NodeList;
+use casefile_proto::scope::Selection;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Semaphore, watch};
@@ -21,6 +23,8 @@ use tokio::sync::{Semaphore, watch};
 use super::refused::{Kind, Refused};
 use super::streams::{Outlet, Streams};
 use crate::audit::{Audit, AuditError, Outcome, Verb};
+use crate::cluster::recorder::Recorder;
+use crate::cluster::select::{self, Became, NotChosen};
 use crate::identity::caller::Caller;
 use crate::incident::Refusal;
 use crate::incident::fleet::Fleet;
@@ -41,6 +45,9 @@ const OPENINGS: usize = 8;
 /// The shortest time between two updates of one watcher: nobody reads faster than this.
 const UPDATE_EVERY: Duration = Duration::from_millis(250);
 
+/// Names of nodes without an agent that are told; more would not be read.
+const MAX_STRANGE: usize = 12;
+
 /// Bytes of an archive in one message.
 pub(super) const PIECE: usize = 256 << 10;
 
@@ -50,6 +57,7 @@ pub struct Verbs {
     fleet: Arc<dyn Fleet>,
     audit: Arc<Audit>,
     clock: Clock,
+    cluster: Option<Recorder>,
     /// Answers that go on while an incident changes, of both ways together.
     pub(super) watchers: Streams,
     /// Answers that are evidence, of both ways together.
@@ -60,10 +68,16 @@ pub struct Verbs {
 
 impl Verbs {
     /// Over these incidents and nodes. What is opened and fetched is told this audit log first.
-    pub fn new(incidents: Incidents, fleet: Arc<dyn Fleet>, audit: Arc<Audit>, clock: Clock) -> Self {
+    pub fn new(
+        incidents: Incidents,
+        fleet: Arc<dyn Fleet>,
+        audit: Arc<Audit>,
+        clock: Clock,
+        cluster: Option<Recorder>,
+    ) -> Self {
         let (watchers, downloads) = (Streams::new("watchers", WATCHERS), Streams::new("downloads", DOWNLOADS));
         let openings = Arc::new(Semaphore::new(OPENINGS));
-        Self { incidents, fleet, audit, clock, watchers, downloads, openings }
+        Self { incidents, fleet, audit, clock, cluster, watchers, downloads, openings }
     }
 
     /// Opens an incident.
@@ -76,7 +90,40 @@ impl Verbs {
         };
         let what = format!("{} of {} nodes: {}", ask.ask.window, ask.ask.nodes.len(), ask.ask.title);
         self.record(caller, Verb::OpenIncident, what).await?;
+        let ask = self.chosen(ask).await?;
         self.incidents.open(ask).await.map_err(|e| not_opened(&e))
+    }
+
+    /// What was asked in the cluster's words, as nodes and names of logs. Nodes and logs that were named as well narrow it.
+    async fn chosen(&self, mut ask: OpenAsk) -> Result<OpenAsk, Refused> {
+        let asked = match ask.ask.scope.chosen.take() {
+            Some(chosen) if !chosen.asked.is_empty() => chosen.asked,
+            _ => return Ok(ask),
+        };
+        let (cluster, window) = (self.cluster.clone(), ask.ask.window);
+        let found = tokio::task::spawn_blocking(move || select::choose(cluster.as_ref(), &asked, window)).await;
+        let found = found.map_err(|e| Refused::new(Kind::Internal, e.to_string()))?;
+        let Became { nodes, select, mut chosen } = found.map_err(|e| not_chosen(&e))?;
+        if !nodes.is_empty() {
+            let known: BTreeSet<_> = self.fleet.nodes().into_iter().map(|status| status.node).collect();
+            let named = &ask.ask.nodes;
+            let wanted = |node: &NodeName| named.is_empty() || named.contains(node);
+            let (here, strange): (Vec<_>, Vec<_>) = nodes.into_iter().filter(wanted).partition(|n| known.contains(n));
+            if !strange.is_empty() {
+                let names: Vec<_> = strange.iter().take(MAX_STRANGE).map(NodeName::as_str).collect();
+                let (count, names) = (strange.len(), names.join(", "));
+                chosen.notes.push(format!("{count} of these nodes have no agent that was ever heard of: {names}"));
+            }
+            if here.is_empty() {
+                let text = format!("none of the nodes of these pods can be asked: {}", chosen.notes.join("; "));
+                return Err(Refused::new(Kind::NotPossible, text));
+            }
+            ask.ask.nodes = here;
+        }
+        let scope = &mut ask.ask.scope;
+        scope.select = Selection { units: std::mem::take(&mut scope.select.units), ..select };
+        scope.chosen = Some(Box::new(chosen));
+        Ok(ask)
     }
 
     /// One incident with its coverage.
@@ -202,6 +249,15 @@ pub(super) async fn piece(file: &mut File, left: u64) -> std::io::Result<Bytes> 
 /// What was asked is malformed; says which field and why.
 pub(super) fn malformed(error: &ConvertError) -> Refused {
     Refused::new(Kind::Malformed, error.to_string())
+}
+
+fn not_chosen(error: &NotChosen) -> Refused {
+    let kind = match error {
+        NotChosen::Malformed(_) => Kind::Malformed,
+        NotChosen::Nothing(_) | NotChosen::Unknown(_) => Kind::NotPossible,
+        NotChosen::Unread(_) => Kind::Internal,
+    };
+    Refused::new(kind, crate::chain::chain(error))
 }
 
 fn none(id: IncidentId) -> Refused {

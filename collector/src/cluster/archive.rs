@@ -359,3 +359,7 @@ impl List {
         Ok(self.out)
     }
 }
+
+#[cfg(test)]
+#[path = "archive_tests.rs"]
+mod tests;

@@ -209,7 +209,7 @@ mod tests {
         let line = told("pods", Change::Modified, Some(pod("Running", "True", 0)), pod("Failed", "False", 1)).unwrap();
         assert_eq!(
             line,
-            json!({"at": "2026-11-18T08:26:40.118Z", "kind": "Pod", "namespace": "shop", "name": "api-1", "uid": "u", "change": "modified",
+            json!({"at": "2026-11-18T11:06:40.118Z", "kind": "Pod", "namespace": "shop", "name": "api-1", "uid": "u", "change": "modified",
                 "resource_version": "123", "fields": ["status.conditions", "status.containerStatuses", "status.phase"],
                 "was": {"status.phase": "Running", "status.conditions[Ready].status": "True", "status.containerStatuses[c].restartCount": 0},
                 "is": {"status.phase": "Failed", "status.conditions[Ready].status": "False", "status.containerStatuses[c].restartCount": 1}})

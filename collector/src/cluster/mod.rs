@@ -6,7 +6,8 @@
 //! [`collections`] opens incidents for resources.
 //!
 //! [`recorder`] follows every kind of [`kinds`] as [`follow`] decides, and keeps what it sees, made clean by [`sanitise`], in the
-//! log of [`record`]. [`archive`] takes of it what belongs into an incident.
+//! log of [`record`]. [`archive`] takes of it what belongs into an incident, and [`select`] finds in it which
+//! nodes and logs somebody means.
 
 pub mod agents;
 pub mod api;
@@ -19,6 +20,7 @@ pub mod config;
 mod failures;
 pub mod follow;
 pub mod kinds;
+pub mod labels;
 pub mod meta;
 pub mod people;
 pub mod record;
@@ -26,6 +28,7 @@ pub mod recorder;
 mod remembered;
 mod review;
 pub mod sanitise;
+pub mod select;
 
 use std::sync::Arc;
 

@@ -113,7 +113,7 @@ pub fn coverage(expected: &Roster, window: Window, got: &Received) -> Coverage {
         Some(from) => heard(e, scope, from),
         None => unheard(e, scope, window),
     });
-    Coverage { window, nodes: nodes.collect(), scope: scope.clone(), cluster: None }
+    Coverage { window, nodes: nodes.collect(), scope: Scope { chosen: None, ..scope.clone() }, cluster: None }
 }
 
 /// The row of a node that came back, beside the one of the archive before: what of its gaps is none any more.

@@ -175,6 +175,7 @@ async fn a_node_is_asked_for_what_was_selected_and_the_archive_says_so() {
     let scope = Scope {
         sources: vec!["files".to_owned(), "load".to_owned()],
         select: Selection { namespaces: vec!["shop".to_owned()], ..Selection::default() },
+        chosen: None,
     };
     let mut open = ask(window(0, 50), &[], None);
     open.ask.scope = scope.clone();

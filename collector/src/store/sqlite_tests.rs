@@ -72,7 +72,7 @@ fn an_incident_of_before_there_was_a_scope_asks_for_everything() {
     assert_eq!(store.incident(record.id).unwrap(), Some(record));
 
     let select = Selection { pods: vec!["api".to_owned()], ..Selection::default() };
-    let narrow = IncidentAsk { scope: Scope { sources: vec!["pods".to_owned()], select }, ..ask() };
+    let narrow = IncidentAsk { scope: Scope { sources: vec!["pods".to_owned()], select, chosen: None }, ..ask() };
     let plan = Plan::new(window(), WallTime::from_secs(150), Duration::from_secs(30));
     let record = store.open_incident(&narrow, &plan, &[name("a")]).unwrap();
     assert_eq!(store.incident(record.id).unwrap().map(|r| r.ask), Some(narrow));

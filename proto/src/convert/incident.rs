@@ -1,7 +1,7 @@
 //! Incidents, their progress and their archives: `incident.proto`.
 
 use super::node::text_or_none;
-use super::scope::{scope, selection};
+use super::scope::{asked_of_cluster, scope, selection};
 use super::{
     ConvertError, Fields, MAX_LINE, MAX_NODES, MAX_PAGE, MAX_SOURCE_NAME, MAX_SOURCES, MAX_TEXT, into_list, nanos,
     number_of, optional,
@@ -12,6 +12,7 @@ use crate::incident::{
     ListAsk, MAX_SLACK, NodePhase, NodeProgress, OpenAsk, Resource, SealedArchive, Severity, SourceProgress, Trigger,
 };
 use crate::item::Digest;
+use crate::scope::{Chosen, Scope};
 use crate::session::MAX_PAYLOAD;
 use crate::time::WallTime;
 use crate::units::Bytes;
@@ -47,7 +48,7 @@ impl TryFrom<v1::OpenIncidentRequest> for OpenAsk {
                 runbook: text_or_none(f.text("runbook", r.runbook, MAX_LINE)?),
                 window: f.inner("window", r.window)?,
                 nodes: node_names(f, "nodes", &r.nodes)?,
-                scope: scope(f, r.sources, r.select)?,
+                scope: Scope { chosen: asked_of_cluster(r.cluster)?, ..scope(f, r.sources, r.select)? },
             },
             deadline: match r.deadline_nanos {
                 0 => None,
@@ -75,6 +76,7 @@ impl From<OpenAsk> for v1::OpenIncidentRequest {
             select: selection(o.ask.scope.select),
             deadline_nanos: o.deadline.map_or(0, nanos),
             slack_nanos: nanos(o.slack),
+            cluster: o.ask.scope.chosen.map(|chosen| chosen.asked.into()),
         }
     }
 }
@@ -95,7 +97,10 @@ impl TryFrom<v1::Incident> for IncidentSummary {
                 runbook: text_or_none(f.text("runbook", i.runbook, MAX_LINE)?),
                 window: f.inner("window", i.window)?,
                 nodes: node_names(f, "asked_nodes", &i.asked_nodes)?,
-                scope: scope(f, i.sources, i.select)?,
+                scope: Scope {
+                    chosen: i.chosen.map(Chosen::try_from).transpose()?.map(Box::new),
+                    ..scope(f, i.sources, i.select)?
+                },
             },
             expected: node_names(f, "expected_nodes", &i.expected_nodes)?,
             state: f.choice("state", &IncidentState::ALL, i.state)?,
@@ -130,6 +135,7 @@ impl From<IncidentSummary> for v1::Incident {
             failure: i.failure.unwrap_or_default(),
             sources: i.ask.scope.sources,
             select: selection(i.ask.scope.select),
+            chosen: i.ask.scope.chosen.map(|chosen| (*chosen).into()),
         }
     }
 }

@@ -16,7 +16,7 @@ use casefile_proto::incident::{
 };
 use casefile_proto::item::{Digest, EntryPath, ItemHead, ItemKind, ItemTail};
 use casefile_proto::node::{Link, NodeList, NodeStatus};
-use casefile_proto::scope::{Scope, Selection};
+use casefile_proto::scope::{Chosen, ClusterSelection, Scope, Selection};
 use casefile_proto::session::{
     Buffer, ClockAnswer, Collectable, CollectionAsk, CollectionDone, CollectionProgress, Ends, FrameBatch, FromAgent,
     Hello, MAX_PAYLOAD, MAX_WINDOW_BATCHES, Piece, ProbeToken, RedactionKey, RunId, SessionToken, ToAgent,
@@ -124,7 +124,7 @@ fn selection() -> impl Strategy<Value = Selection> {
 }
 
 fn scope() -> impl Strategy<Value = Scope> {
-    (vec(name(), 0..3), selection()).prop_map(|(sources, select)| Scope { sources, select })
+    (vec(name(), 0..3), selection()).prop_map(|(sources, select)| Scope { sources, select, chosen: None })
 }
 
 pub(crate) fn coverage() -> impl Strategy<Value = Coverage> {
@@ -309,12 +309,26 @@ fn resource() -> impl Strategy<Value = Resource> {
     })
 }
 
+fn cluster_selection() -> impl Strategy<Value = ClusterSelection> {
+    (vec(name(), 0..3), name(), vec(name(), 0..3), vec(name(), 0..3)).prop_map(
+        |(namespaces, selector, services, pods)| {
+            let workloads = services.clone();
+            ClusterSelection { namespaces, node_selector: selector.clone(), selector, services, workloads, pods }
+        },
+    )
+}
+
 pub(crate) fn open_ask() -> impl Strategy<Value = OpenAsk> {
-    (incident_ask(), option::of(1..=1u64 << 56), 0..=60_000_000_000u64).prop_map(|(mut ask, deadline, slack)| {
-        // The trigger does not travel: whoever calls is a person.
-        (ask.trigger, ask.resource) = (Trigger::Person, None);
-        OpenAsk { ask, deadline: deadline.map(Duration::from_nanos), slack: Duration::from_nanos(slack) }
-    })
+    let chosen = option::of(cluster_selection());
+    (incident_ask(), option::of(1..=1u64 << 56), 0..=60_000_000_000u64, chosen).prop_map(
+        |(mut ask, deadline, slack, chosen)| {
+            let asked = chosen.filter(|asked| !asked.is_empty());
+            ask.scope.chosen = asked.map(|asked| Box::new(Chosen { asked, ..Chosen::default() }));
+            // The trigger does not travel: whoever calls is a person.
+            (ask.trigger, ask.resource) = (Trigger::Person, None);
+            OpenAsk { ask, deadline: deadline.map(Duration::from_nanos), slack: Duration::from_nanos(slack) }
+        },
+    )
 }
 
 fn sealed() -> impl Strategy<Value = SealedArchive> {

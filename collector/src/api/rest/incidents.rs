@@ -8,7 +8,7 @@ use axum::http::header::{self, HeaderValue};
 use axum::response::Response;
 use casefile_proto::ids::{IncidentId, NodeName};
 use casefile_proto::incident::{IncidentAsk, IncidentDetail, ListAsk, MAX_SLACK, OpenAsk, Severity, Trigger};
-use casefile_proto::scope::{Scope, Selection};
+use casefile_proto::scope::{Chosen, ClusterSelection, Scope, Selection};
 use casefile_proto::time::Window;
 use casefile_proto::wire::v1;
 use serde::Deserialize;
@@ -38,7 +38,7 @@ struct Select {
 
 impl From<Part> for Scope {
     fn from(Part { sources, select: Select { namespaces, pods, units } }: Part) -> Self {
-        Self { sources, select: Selection { namespaces, pods, units } }
+        Self { sources, select: Selection { namespaces, pods, units }, chosen: None }
     }
 }
 
@@ -64,6 +64,9 @@ struct Opening {
     nodes: Vec<NodeName>,
     #[serde(default)]
     scope: Part,
+    /// Pods and nodes in the cluster's words.
+    #[serde(default)]
+    cluster: ClusterSelection,
     /// How long to wait for the nodes after the window has ended.
     #[serde(default)]
     deadline_secs: Option<u64>,
@@ -91,7 +94,10 @@ impl Opening {
                 runbook: self.runbook,
                 window: self.window,
                 nodes: self.nodes,
-                scope: self.scope.into(),
+                scope: Scope {
+                    chosen: Some(Box::new(Chosen { asked: self.cluster, ..Chosen::default() })),
+                    ..self.scope.into()
+                },
             },
             deadline: self.deadline_secs.map(|secs| between("deadline_secs", secs, 1, MAX_PATIENCE)).transpose()?,
             slack: between("slack_secs", self.slack_secs, 0, MAX_SLACK)?,

@@ -85,7 +85,7 @@ impl Served {
         let identity = Arc::new(identity);
         let owner = casefile_identity::token::Token::load(&rig.data.keys().join("owner.token")).unwrap().reveal();
         let fleet = Arc::clone(&rig.fleet) as _;
-        let verbs = Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()));
+        let verbs = Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()), None);
         let site = Site {
             verbs: Arc::new(verbs),
             identity: Arc::clone(&identity),

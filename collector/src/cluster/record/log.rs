@@ -23,8 +23,11 @@ use crate::cluster::kinds::{KINDS, Kind};
 use crate::cluster::meta::{Meta, Shared};
 use crate::cluster::sanitise::{Raw, Sanitiser, restore};
 
-/// How large a file becomes. A thirty-second of what is kept when nothing is said, so that about as much goes at a time.
-const SEGMENT: u64 = 16 << 20;
+/// How many files the log has about, so that so much of it goes at a time.
+const SEGMENTS: u64 = 32;
+
+/// The smallest and the largest of them.
+const SEGMENT: std::ops::RangeInclusive<u64> = 32 << 10..=16 << 20;
 
 /// How long the log may hold, and how much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -407,7 +410,8 @@ impl Log {
         if self.pending.len() + bytes + HEADS > MAX_PLAIN {
             self.flush()?;
         }
-        let full = self.segments.last_key_value().is_none_or(|(_, kept)| kept.segment.len() >= SEGMENT);
+        let most = (self.limits.bytes.0 / SEGMENTS).clamp(*SEGMENT.start(), *SEGMENT.end());
+        let full = self.segments.last_key_value().is_none_or(|(_, kept)| kept.segment.len() >= most);
         if full {
             self.flush()?;
             self.roll(at)?;

@@ -1,5 +1,6 @@
 //! The command line: every verb, flag and example. Help, completions and man pages all come from here.
 
+pub(crate) mod collect;
 mod collector;
 pub(crate) mod compare;
 pub(crate) mod demo;
@@ -30,7 +31,7 @@ const EXAMPLES: &str = "\
 Examples:
   casefile collect --since 30m --wait            seal the last 30 minutes of every node, and follow it
   casefile collect --around 03:12Z±15m --node n7 only one node, around an instant
-  casefile collect --since 1h -n shop            of the pod logs only those of one namespace
+  casefile collect --since 1h -n shop -l app=api the nodes and logs of these pods; also --service, --workload
   casefile show INC-000123_….tar.gz              what is in it, and what is missing, worst first
   casefile review INC-000123_….tar.gz            verdict, timeline, logs and charts of it, in the browser
   casefile verify INC-000123_….tar.gz            intact and signed by whom?
@@ -183,6 +184,7 @@ use runbook::{CollectLogsArgs, HealthArgs, ResourcesArgs};
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
     /// Open an incident: gather a window from the nodes and seal it.
+    #[command(after_help = collect::EXAMPLES)]
     Collect(Box<CollectArgs>),
     /// List incidents, newest first.
     Incidents {
@@ -539,12 +541,17 @@ pub(crate) struct CollectArgs {
     /// Only this node; may be given again. Without it: every node that the collector knows.
     #[arg(long = "node", value_name = "NAME")]
     pub(crate) nodes: Vec<NodeName>,
-    /// Only pod logs of this namespace; may be given again. Everything else is still collected.
+    /// Only pod logs of this namespace, and the nodes that ran its pods; may be given again. Everything else of those is still
+    /// collected.
     #[arg(short = 'n', long = "namespace", value_name = "NAME", value_parser = selected)]
     pub(crate) namespaces: Vec<String>,
-    /// Only logs of this pod, by its whole name; may be given again. Everything else is still collected.
+    /// Only logs of this pod, by its whole name, and the node that it ran on; may be given again. Everything else of that is still
+    /// collected.
     #[arg(long = "pod", value_name = "NAME", value_parser = selected)]
     pub(crate) pods: Vec<String>,
+    /// Pods and nodes in the cluster's words.
+    #[command(flatten)]
+    pub(crate) cluster: collect::InCluster,
     /// Only this unit of the journal, with or without .service; may be given again. Everything else is still collected.
     #[arg(long = "unit", value_name = "NAME", value_parser = selected)]
     pub(crate) units: Vec<String>,

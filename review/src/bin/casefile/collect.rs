@@ -8,7 +8,7 @@ use casefile_proto::ids::IncidentId;
 use casefile_proto::incident::{
     IncidentAsk, IncidentDetail, IncidentState, IncidentSummary, IncidentView, OpenAsk, Trigger,
 };
-use casefile_proto::scope::{Scope, Selection};
+use casefile_proto::scope::{Chosen, Scope, Selection};
 use casefile_proto::time::{WallTime, Window};
 use casefile_proto::units::Bytes;
 use casefile_proto::wire::v1::incident_service_client::IncidentServiceClient;
@@ -75,6 +75,9 @@ async fn opened(service: &mut IncidentServiceClient<Api>, ask: OpenAsk) -> Resul
         incident.expected.len(),
         if incident.state == IncidentState::Open { "waiting for the window to end" } else { "gathering" },
     );
+    for note in incident.ask.scope.chosen.iter().flat_map(|chosen| &chosen.notes) {
+        crate::output::talk!("note: {}", safe(note));
+    }
     Ok(incident)
 }
 
@@ -139,11 +142,18 @@ fn ask(args: &CollectArgs, now: WallTime) -> Result<OpenAsk> {
                     pods: args.pods.clone(),
                     units: args.units.clone(),
                 },
+                chosen: chosen(args),
             },
         },
         deadline,
         slack: slack(args),
     })
+}
+
+/// What was said in the cluster's words; the collector finds out what that is.
+fn chosen(args: &CollectArgs) -> Option<Box<Chosen>> {
+    let asked = args.cluster.selection(&args.namespaces, &args.pods);
+    (!asked.is_empty()).then(|| Box::new(Chosen { asked, ..Chosen::default() }))
 }
 
 /// Who says "the last half hour" means it to the second only when he says so: what a colleague asked for a moment ago will do.
