@@ -141,7 +141,16 @@ impl ClusterConfig {
     pub fn new(access: Access) -> Self {
         let agents = Account::new("casefile", "casefile-agent").into_iter().collect();
         let (audience, user_audiences) = (DEFAULT_AUDIENCE.to_owned(), Vec::new());
-        Self { access, audience, agents, user_audiences, authority: None, collections: true, missing_kind: MISSING_KIND, record: DEFAULT_RECORD }
+        Self {
+            access,
+            audience,
+            agents,
+            user_audiences,
+            authority: None,
+            collections: true,
+            missing_kind: MISSING_KIND,
+            record: DEFAULT_RECORD,
+        }
     }
 
     /// Checks the table; what is wrong is added to the problems.

@@ -162,7 +162,7 @@ fn ask(spec: Value, created: Option<WallTime>, resource: &Resource) -> Result<Op
         runbook: spec.runbook,
         window,
         nodes,
-        scope: Scope { sources: spec.sources, select },
+        scope: Scope { sources: spec.sources, select, chosen: None },
     };
     let slack = if spec.window.since.is_some() { SLACK } else { Duration::ZERO };
     // Through the conversion, which knows every limit; who opens it does not travel.
