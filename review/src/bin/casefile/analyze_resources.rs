@@ -1,7 +1,7 @@
 //! `casefile analyze-resources`: what the pods behind a service ask for and use, against the part of the window before.
 
 use anyhow::{Context, Result, bail};
-use casefile_proto::scope::{Scope, Selection};
+use casefile_proto::scope::{Chosen, ClusterSelection, Scope, Selection};
 use casefile_review::casefile::CaseFile;
 use casefile_review::kubernetes::Cluster;
 use casefile_review::review::Review;
@@ -21,18 +21,20 @@ pub(crate) fn run(args: &ResourcesArgs) -> Result<Ended> {
         since: &args.since,
         until: None,
         purpose: "resources",
-        // The logs of pods name them where the cluster's objects do not; of a workload nobody knows its pods beforehand.
+        // The logs of pods name them where the cluster's objects do not.
         scope: Scope {
             sources: vec!["recording".to_owned(), "pods".to_owned()],
-            select: Selection {
-                namespaces: args.namespace.iter().cloned().collect(),
-                pods: if args.services.is_empty() && args.workloads.is_empty() {
-                    args.pods.clone()
-                } else {
-                    Vec::new()
+            select: Selection::default(),
+            chosen: Some(Box::new(Chosen {
+                asked: ClusterSelection {
+                    namespaces: args.namespace.iter().cloned().collect(),
+                    services: args.services.clone(),
+                    workloads: args.workloads.clone(),
+                    pods: args.pods.clone(),
+                    ..ClusterSelection::default()
                 },
-                units: Vec::new(),
-            },
+                ..Chosen::default()
+            })),
         },
     };
     let (mut casefile, place) = live::look_at(&args.look, wanted)?;

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &CollectLogsArgs) -> Result<Ended> {
         since: args.since.as_deref().unwrap_or(LAST),
         until: args.until.as_deref(),
         purpose: "logs",
-        scope: Scope { sources, select },
+        scope: Scope { sources, select, chosen: None },
     };
     let live = args.look.file.is_none();
     let (mut casefile, place) = live::look_at(&args.look, wanted)?;

@@ -49,6 +49,7 @@ fn gathered(look: &LookArgs, wanted: Wanted<'_>) -> Result<Place> {
             requested_by: collect::requester(),
             severity: Severity::Sev4,
             trigger: Trigger::Person,
+            resource: None,
             runbook: None,
             window,
             nodes: Vec::new(),
