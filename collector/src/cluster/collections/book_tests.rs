@@ -310,6 +310,8 @@ fn merge(target: &mut Value, patch: &Value) {
 }
 
 proptest! {
+    // Each is a whole life with its end; 2,000 were run once.
+    #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn one_resource_is_one_incident_and_in_the_end_its_status_says_so(moves in moves()) {
         let (mut world, mut book) = (World::default(), Book::default());
