@@ -184,6 +184,24 @@ async fn an_agent_joins_with_the_token_of_its_pod_as_soon_as_its_files_are_there
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_pin_is_written_as_soon_as_there_is_an_api_server_and_a_config_map() {
+    let cluster = Cluster::new().await;
+    let (server, map) = (&cluster.server, "casefile-authority");
+    server.set_mood(|mood| mood.down = true);
+    server.delete("configmaps", "casefile", map);
+    let collector = cluster.collector().await;
+    server.set_mood(|mood| mood.down = false);
+    let looked = || async { server.asked().into_iter().find(|asked| asked.path.contains(map)) };
+    wait::until("a look at the config map", looked).await;
+    let other = json!({"pin": "0".repeat(64)});
+    server.put("configmaps", json!({"metadata": {"namespace": "casefile", "name": map}, "data": other}));
+    let pin = cluster.rig.authority().unwrap().pin().to_string();
+    let told = || async { (server.object("configmaps", "casefile", map)?["data"]["pin"] == *pin).then_some(()) };
+    wait::until("the pin in the config map", told).await;
+    stop(collector).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_not_an_agents_is_refused_and_a_stranger_does_not_learn_why() {
     let (cluster, collector) = Cluster::start().await;
     cluster.server.reviews(|r| {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use casefile_proto::identity::MAX_FOREIGN_TOKEN;
 use casefile_proto::item::Digest;
 use sha2::{Digest as _, Sha256};
+use tokio::time::timeout;
 
 use super::Api;
 use super::asking::{Asking, Unknown, WITHIN};
@@ -67,6 +68,11 @@ impl People {
         if token.is_empty() || token.len() > MAX_FOREIGN_TOKEN || !token.bytes().all(|b| b.is_ascii_graphic()) {
             return Ok(Said::Nobody);
         }
+        // Both questions together.
+        timeout(WITHIN, self.said(token, right, from)).await.unwrap_or(Err(Unknown::Away))
+    }
+
+    async fn said(&self, token: &str, right: Option<Right>, from: IpAddr) -> Result<Said, Unknown> {
         let digest = Digest(Sha256::digest(token).into());
         let now = || self.asking.now();
         let Some(user) = self.users.get(&digest, now, || self.user(token, from)).await? else {
