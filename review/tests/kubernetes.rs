@@ -6,14 +6,23 @@
 mod cluster;
 mod sealed;
 
+use std::io::Read;
+use std::sync::OnceLock;
+
+use casefile_evidence::archive::layout::IncidentFile;
+use casefile_evidence::archive::reader::{EntryInfo, OpenError};
+use casefile_proto::coverage::Coverage;
 use casefile_proto::item::EntryPath;
 use casefile_proto::units::Bytes;
 use casefile_review::casefile::CaseFile;
+use casefile_review::entries::Entries;
 use casefile_review::finding::{EvidenceKind, Finding, Severity};
+use casefile_review::gpu::pods::Pods;
 use casefile_review::kubernetes::{Cluster, Kind, NO_EVIDENCE};
 use casefile_review::review::{CheckVerdict, Review};
 use casefile_review::signatures::catalogue::catalogue;
 use casefile_review::timeline::What;
+use proptest::prelude::*;
 use sealed::{Node, seal, seal_with};
 
 fn reviewed(file: &std::path::Path) -> Review {
@@ -145,6 +154,26 @@ fn the_timeline_has_warnings_and_changes_of_the_cluster() {
 }
 
 #[test]
+fn pods_without_logs_and_containers_have_the_names_that_their_objects_give_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut casefile = CaseFile::open(&cluster::sealed(dir.path())).unwrap();
+    let pods = Pods::known(&mut casefile, &"node1".parse().unwrap());
+    // Of this run, and of the one before.
+    for id in [
+        "df0797f5f517b5317686108220fe30b9662eec3158c48b6b1972dfff5036e783",
+        "b7f57ca5c5278e3e492118d1f02cd8e14aeea4aa8eb87e834a224fd0dc3b8332",
+    ] {
+        assert_eq!(pods.container(id), Some("app"), "{id}");
+    }
+    let named: Vec<_> = Cluster::read(&mut casefile)
+        .pods_on("node1")
+        .map(|pod| pods.pod(pod.meta.uid.as_deref().unwrap()).name.unwrap())
+        .collect();
+    assert!(named.len() > 8 && named.iter().any(|name| name.starts_with("shop/crasher-")), "{named:?}");
+    assert_eq!(Pods::known(&mut casefile, &"elsewhere".parse().unwrap()).container("df0797f5"), None);
+}
+
+#[test]
 fn without_cluster_evidence_nothing_is_clear() {
     let dir = tempfile::tempdir().unwrap();
     let review = reviewed(&seal(dir.path(), &[Node { name: "n-1", ahead: Some(0), logs: vec![], gaps: vec![] }]));
@@ -196,6 +225,72 @@ fn broken_objects_are_named_and_the_rest_is_taken() {
     let sound = with("pods", format!(r#"{{"kind":"PodList","items":[{good}],"metadata":{{}}}}"#));
     assert_eq!((sound.pods.len(), sound.lacks(Kind::Pod), sound.unread.len()), (1, None, 0));
     assert_eq!(with("pods", r#"{"items":null}"#).lacks(Kind::Pod), None);
+}
+
+/// One entry in memory.
+struct One(EntryInfo, Vec<u8>);
+
+impl Entries for One {
+    fn list(&self) -> &[EntryInfo] {
+        std::slice::from_ref(&self.0)
+    }
+
+    fn find(&self, path: &EntryPath) -> Option<&EntryInfo> {
+        (self.0.path == *path).then_some(&self.0)
+    }
+
+    fn entry(&mut self, _: &EntryPath) -> Result<Box<dyn Read + '_>, OpenError> {
+        Ok(Box::new(self.1.as_slice()))
+    }
+}
+
+/// What a list or the changes of these bytes are read as.
+fn read_as(path: &str, bytes: &[u8]) -> Cluster {
+    static CASE: OnceLock<(IncidentFile, Coverage)> = OnceLock::new();
+    let (incident, coverage) = CASE.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let casefile = CaseFile::open(&seal(dir.path(), &[])).unwrap();
+        (casefile.incident, casefile.coverage)
+    });
+    let info = EntryInfo { path: path.parse().unwrap(), size: bytes.len() as u64 };
+    let entries = Box::new(One(info, bytes.to_vec()));
+    Cluster::read(&mut CaseFile { entries, incident: incident.clone(), coverage: coverage.clone() })
+}
+
+const LISTS: [(&str, &str); 4] = [
+    ("pods.json", "data/cluster/cluster-resources/pods/shop.json"),
+    ("events.json", "data/cluster/cluster-resources/events/shop.json"),
+    ("endpointslices.json", "data/cluster/cluster-resources/endpointslices/shop.json"),
+    ("nodes.json", "data/cluster/cluster-resources/nodes.json"),
+];
+
+#[test]
+fn a_list_that_is_cut_anywhere_gives_what_was_whole_and_says_so() {
+    let whole = cluster::fixture("pods.json");
+    let text = whole.trim_ascii_end();
+    let mut before = 0;
+    for cut in (0..text.len()).step_by(131) {
+        let cluster = read_as(LISTS[0].1, &text[..cut]);
+        assert!(cluster.pods.len() >= before && cluster.lacks(Kind::Pod).is_some(), "at {cut}");
+        before = cluster.pods.len();
+    }
+    assert!(before >= 10, "{before}");
+    assert_eq!((read_as(LISTS[0].1, &whole).pods.len(), read_as(LISTS[0].1, &whole).lacks(Kind::Pod)), (11, None));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_end_it(which in 0..LISTS.len(), at in any::<prop::sample::Index>(), bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        let (fixture, path) = LISTS[which];
+        let mut text = cluster::fixture(fixture);
+        let at = at.index(text.len());
+        let until = (at + bytes.len()).min(text.len());
+        text.splice(at..until, bytes.iter().copied());
+        let cluster = read_as(path, &text);
+        prop_assert!(cluster.present && cluster.unread.iter().all(|(_, why)| !why.is_empty()));
+        let changes = read_as("data/cluster/changes.jsonl", &bytes);
+        prop_assert!(changes.has_changes && changes.changes.is_empty());
+    }
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl<'c> NodeFacts<'c> {
         let name = row.node.clone();
         let set = SeriesSet::load(casefile, &name, &|_, metric| metrics(&metric.name))?;
         let recordings = casefile.recordings(Some(&name)).into_iter().map(|(_, entry)| entry).collect();
-        let pods = Pods::of(casefile, &name).with(cluster);
+        let pods = Pods::of(casefile, &name).with(cluster, &name);
         let window = casefile.coverage.window;
         let mut facts = Self {
             name,

@@ -44,13 +44,13 @@ impl Pods {
     /// By the paths of their logs, and by the cluster's objects where the case file has them.
     pub fn known(casefile: &mut CaseFile, node: &NodeName) -> Self {
         let cluster = Cluster::read_of(casefile, &|kind| kind == Kind::Pod);
-        Self::of(casefile, node).with(&cluster)
+        Self::of(casefile, node).with(&cluster, node)
     }
 
-    /// With what the cluster's objects say: the names of pods that wrote no log, and those of containers.
+    /// With what the cluster's objects of this node say: the names of pods that wrote no log, and those of containers.
     #[must_use]
-    pub fn with(mut self, cluster: &Cluster) -> Self {
-        for pod in &cluster.pods {
+    pub fn with(mut self, cluster: &Cluster, node: &NodeName) -> Self {
+        for pod in cluster.pods_on(node.as_str()) {
             if let Some(uid) = &pod.meta.uid {
                 // The kubelet's own directory is the node's word, and stands.
                 self.names.entry(uid.clone()).or_insert_with(|| pod.meta.called());

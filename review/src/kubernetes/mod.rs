@@ -204,6 +204,7 @@ pub struct Cluster {
     pub(crate) entries: Vec<EntryPath>,
     pods_by_uid: BTreeMap<String, usize>,
     pods_by_name: BTreeMap<String, usize>,
+    pods_by_node: BTreeMap<String, Vec<usize>>,
     workloads_by_name: BTreeMap<(Kind, String), usize>,
 }
 
@@ -242,6 +243,11 @@ impl Cluster {
     /// A pod by `namespace/name`.
     pub fn pod_named(&self, name: &str) -> Option<&Pod> {
         self.pods_by_name.get(name).and_then(|n| self.pods.get(*n))
+    }
+
+    /// The pods of a node.
+    pub fn pods_on(&self, node: &str) -> impl Iterator<Item = &Pod> {
+        self.pods_by_node.get(node).into_iter().flatten().filter_map(|n| self.pods.get(*n))
     }
 
     /// A workload by its kind and `namespace/name`.
@@ -332,6 +338,12 @@ impl Cluster {
         let uids = self.pods.iter().enumerate().filter_map(|(n, pod)| Some((pod.meta.uid.clone()?, n)));
         self.pods_by_uid = uids.collect();
         self.pods_by_name = self.pods.iter().enumerate().map(|(n, pod)| (pod.meta.called(), n)).collect();
+        self.pods_by_node.clear();
+        for (n, pod) in self.pods.iter().enumerate() {
+            if let Some(node) = &pod.node {
+                self.pods_by_node.entry(node.clone()).or_default().push(n);
+            }
+        }
         let workloads = self.workloads.iter().enumerate();
         self.workloads_by_name = workloads.map(|(n, of)| ((of.kind, of.meta.called()), n)).collect();
     }

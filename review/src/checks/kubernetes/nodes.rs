@@ -1,7 +1,5 @@
 //! Nodes that the cluster does not count on: not ready, short of something, closed for new pods.
 
-use std::collections::BTreeMap;
-
 use super::{ClusterCheck, ClusterFacts, Found, at_most, counted, quoted};
 use crate::finding::{Confidence, Finding, Severity};
 use crate::kubernetes::{Kind, Node};
@@ -24,16 +22,12 @@ pub(super) const CHECKS: &[ClusterCheck] = &[
 
 fn examine(facts: &ClusterFacts<'_>) -> Found {
     let (mut ready, mut pressed) = (Vec::new(), Vec::new());
-    let mut pods_on: BTreeMap<&str, usize> = BTreeMap::new();
-    for node in facts.cluster.pods.iter().filter_map(|pod| pod.node.as_deref()) {
-        *pods_on.entry(node).or_default() += 1;
-    }
     for node in &facts.cluster.nodes {
         match node.ready() {
             Some(condition) if condition.status == "True" => {}
             Some(condition) => {
                 let words = if condition.status == "Unknown" { "gives the cluster no sign" } else { "is not ready" };
-                let on_it = pods_on.get(node.meta.name.as_str()).copied().unwrap_or(0);
+                let on_it = facts.cluster.pods_on(&node.meta.name).count();
                 let pods = if on_it > 0 { format!(", {} on it", counted(on_it, "pod")) } else { String::new() };
                 let summary = format!("node {} {words}{}{pods}", node.meta.name, quoted(condition.message.as_deref()));
                 ready.push(one(facts, node, "k8s.node.not_ready", Severity::Error, &summary, Some(condition.since)));
