@@ -1,7 +1,8 @@
 //! Compiles the `.proto` files with protox: no protoc is needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let topics = ["common", "agent", "identity", "incident", "node"].map(|topic| format!("casefile/v1/{topic}.proto"));
+    let topics = ["common", "agent", "connectivity", "identity", "incident", "node"]
+        .map(|topic| format!("casefile/v1/{topic}.proto"));
     for topic in &topics {
         println!("cargo::rerun-if-changed={topic}");
     }

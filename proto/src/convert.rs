@@ -5,6 +5,7 @@
 //! message may be said at that moment is not decided here.
 
 mod cluster;
+mod connectivity;
 mod coverage;
 mod identity;
 mod incident;

@@ -9,6 +9,7 @@
 pub mod cluster;
 #[cfg(feature = "grpc")]
 mod codec;
+pub mod connectivity;
 pub mod convert;
 pub mod coverage;
 pub mod event;

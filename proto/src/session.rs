@@ -8,6 +8,7 @@ use std::time::Duration;
 /// Bytes that came in a message and are shared, not copied.
 pub use bytes::Bytes as Buffer;
 
+use crate::connectivity::{Ability, ConnectivityAnswer, ConnectivityAsk};
 use crate::coverage::{SourceCoverage, SourceKind};
 use crate::gap::Gap;
 use crate::ids::{BootId, FrameSeq, ItemNumber, NodeName, RequestId};
@@ -76,6 +77,8 @@ pub enum FromAgent {
     Progress(CollectionProgress),
     /// A collection has ended.
     Done(CollectionDone),
+    /// How a test of connectivity went.
+    Connectivity(ConnectivityAnswer),
 }
 
 /// What a collector says in a session.
@@ -93,6 +96,8 @@ pub enum ToAgent {
     Cancel(RequestId),
     /// From now on secrets are replaced with tokens of this key.
     Redact(RedactionKey),
+    /// Test whether a target is reached. Said to an agent that can.
+    TestConnectivity(ConnectivityAsk),
 }
 
 /// Names one clock probe: the collector's boot clock in nanoseconds when it was sent.
@@ -118,6 +123,8 @@ pub struct Hello {
     pub last_seq: Option<FrameSeq>,
     /// What the agent can collect besides the recording; at most 256.
     pub collectable: Vec<Collectable>,
+    /// Whether it tests connectivity when it is asked.
+    pub connectivity: Ability,
 }
 
 /// Something that a collection can contain besides the recording.

@@ -15,7 +15,7 @@ use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, Fi
 /// The files of the package, compiled as the build does it.
 fn files() -> Vec<FileDescriptorProto> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let topics = ["common", "agent", "identity", "incident", "node"]
+    let topics = ["common", "agent", "connectivity", "identity", "incident", "node"]
         .map(|topic| root.join(format!("casefile/v1/{topic}.proto")));
     protox::compile(topics, [root]).unwrap().file
 }

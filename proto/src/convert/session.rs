@@ -1,5 +1,6 @@
 //! The messages of a session: the first half of `agent.proto`.
 
+use super::connectivity::{ability, ability_number};
 use super::{
     ConvertError, Fields, MAX_COLLECTABLE, MAX_GAPS, MAX_SKIPPED, MAX_SOURCE_NAME, MAX_SOURCES, MAX_VERSION, into_list,
     nanos, number_of, optional, scope::selection,
@@ -36,6 +37,7 @@ impl TryFrom<v1::SessionRequest> for FromAgent {
             M::Clock(m) => Self::Clock(m.try_into()?),
             M::Progress(m) => Self::Progress(m.try_into()?),
             M::Done(m) => Self::Done(m.try_into()?),
+            M::Connectivity(m) => Self::Connectivity(m.try_into()?),
         })
     }
 }
@@ -50,6 +52,7 @@ impl From<FromAgent> for v1::SessionRequest {
                 FromAgent::Clock(m) => M::Clock(m.into()),
                 FromAgent::Progress(m) => M::Progress(m.into()),
                 FromAgent::Done(m) => M::Done(m.into()),
+                FromAgent::Connectivity(m) => M::Connectivity(m.into()),
             }),
         }
     }
@@ -66,6 +69,7 @@ impl TryFrom<v1::SessionResponse> for ToAgent {
             M::Collect(m) => Self::Collect(m.try_into()?),
             M::Cancel(m) => Self::Cancel(RequestId(m.request_id)),
             M::RedactionKey(m) => Self::Redact(m.try_into()?),
+            M::Connectivity(m) => Self::TestConnectivity(m.try_into()?),
         })
     }
 }
@@ -81,6 +85,7 @@ impl From<ToAgent> for v1::SessionResponse {
                 ToAgent::Collect(m) => M::Collect(m.into()),
                 ToAgent::Cancel(RequestId(request_id)) => M::Cancel(v1::CollectionCancel { request_id }),
                 ToAgent::Redact(key) => M::RedactionKey(key.into()),
+                ToAgent::TestConnectivity(m) => M::Connectivity(m.into()),
             }),
         }
     }
@@ -100,6 +105,7 @@ impl TryFrom<v1::Hello> for Hello {
             recording_header: f.payload("recording_header", h.recording_header.into(), MAX_HEADER)?,
             last_seq: seq_or_none(f.quantity("last_seq", h.last_seq)?),
             collectable: f.list("collectable", h.collectable, MAX_COLLECTABLE)?,
+            connectivity: ability(h.connectivity),
         })
     }
 }
@@ -115,6 +121,7 @@ impl From<Hello> for v1::Hello {
             recording_header: h.recording_header.into(),
             last_seq: none_as_zero(h.last_seq),
             collectable: into_list(h.collectable),
+            connectivity: ability_number(h.connectivity),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Domain values of every kind, within their limits, for property tests.
 
+pub(crate) mod connectivity;
 pub(crate) mod identity;
 
 use std::time::Duration;
@@ -166,8 +167,8 @@ fn seq() -> impl Strategy<Value = FrameSeq> {
 fn hello() -> impl Strategy<Value = Hello> {
     let collectable = (name(), select(&SourceKind::ALL[..])).prop_map(|(name, kind)| Collectable { name, kind });
     let who = (any::<u32>(), node(), boot(), name(), stamp());
-    (who, buffer(40), option::of(seq()), vec(collectable, 0..3)).prop_map(
-        |((protocol, node, boot, agent_version, clock), recording_header, last_seq, collectable)| Hello {
+    (who, buffer(40), option::of(seq()), vec(collectable, 0..3), connectivity::ability()).prop_map(
+        |((protocol, node, boot, agent_version, clock), recording_header, last_seq, collectable, connectivity)| Hello {
             protocol,
             node,
             boot,
@@ -176,6 +177,7 @@ fn hello() -> impl Strategy<Value = Hello> {
             recording_header,
             last_seq,
             collectable,
+            connectivity,
         },
     )
 }
@@ -205,6 +207,7 @@ pub(crate) fn from_agent() -> impl Strategy<Value = FromAgent> {
         clock.prop_map(FromAgent::Clock),
         progress.prop_map(FromAgent::Progress),
         done.prop_map(FromAgent::Done),
+        connectivity::answer().prop_map(FromAgent::Connectivity),
     ]
 }
 
@@ -242,6 +245,7 @@ pub(crate) fn to_agent() -> impl Strategy<Value = ToAgent> {
         ask().prop_map(ToAgent::Collect),
         any::<u64>().prop_map(|r| ToAgent::Cancel(RequestId(r))),
         key().prop_map(ToAgent::Redact),
+        connectivity::ask().prop_map(ToAgent::TestConnectivity),
     ]
 }
 
