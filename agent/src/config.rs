@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use casefile_evidence::recording::segment::Retention;
 use casefile_identity::dial::Address;
+use casefile_identity::stranger::Strangers;
 use casefile_proto::ids::NodeName;
 use casefile_proto::units::Bytes;
 use casefile_redact::{Pseudonyms, RuleSet};
 use serde::Deserialize;
 
+use crate::connectivity::{Allowed, Reach};
 use crate::data_dir::JOIN_TOKEN;
 use crate::logs::declared::Declared;
 use crate::logs::{FilesConfig, LogConfig};
@@ -63,6 +65,12 @@ leave_free_mib = 1024            what is left free on the node's disk: below it 
                                  half of it nothing is written [the less of 1024 and 5 % of the disk]
 cpu_percent = 2                  what measuring may take of one core: where it takes more, the dearest source is read less
                                  often, down to a sixteenth, and the recording says so
+test_connectivity = false        whether the collector may have this node tested against the targets of its list: a name resolved,
+                                 TCP, TLS, the head of an answer of HTTP; one a second and ten seconds each at most, never
+                                 link-local addresses. The sandbox then lets TCP out to every port
+connectivity_ca = \"FILE\"         PEM with the roots that certificates are checked against then; without it nothing is said
+                                 about whether they can be trusted
+connectivity_loopback = false    whether addresses of this machine itself may be tested too
 [[files]]                        log files besides those that every agent knows
 glob       = \"var/log/a/*.log\"   below host_root; `*` never crosses a `/`
 except     = [\"var/log/a/x.log\"] what is left out of it
@@ -96,6 +104,8 @@ pub struct Config {
     pub leave_free: Option<Bytes>,
     /// What measuring may take of one core, in percent.
     pub cpu_percent: f64,
+    /// What may be tested of connectivity; `None`: nothing.
+    pub connectivity: Option<Allowed>,
     /// Log files besides those that every agent knows.
     pub logs: LogConfig,
     /// What is masked.
@@ -154,6 +164,9 @@ struct File {
     ring_hours: Option<u64>,
     leave_free_mib: Option<u64>,
     cpu_percent: Option<f64>,
+    test_connectivity: bool,
+    connectivity_ca: Option<PathBuf>,
+    connectivity_loopback: bool,
     files: Vec<FilesConfig>,
     redaction: RedactionFile,
     gpu: GpuFile,
@@ -223,6 +236,7 @@ impl Config {
             vec![format!("line {line}: {}", e.message())]
         })?;
         let mut problems = Vec::new();
+        let connectivity = connectivity(&file).map_err(|p| problems.push(p)).ok().flatten();
         let node = node_name(file.node, around).map_err(|p| problems.push(p)).ok();
         let address = file.collector.as_deref().map(str::parse::<Address>).transpose();
         let address = address.map_err(|why| problems.push(format!("collector: {why}"))).ok().flatten();
@@ -271,6 +285,7 @@ impl Config {
                 retention: Retention { bytes, age },
                 leave_free: file.leave_free_mib.map(|mib| Bytes(mib.saturating_mul(1 << 20))),
                 cpu_percent,
+                connectivity,
                 logs: logs_with(file.files),
                 masking,
                 gpu: GpuConfig {
@@ -320,6 +335,27 @@ fn read(path: &Path) -> Result<String, String> {
     let file = std::fs::File::open(path).map_err(|e| format!("open it: {e}"))?;
     file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|e| format!("read it: {e}"))?;
     if text.len() as u64 > MAX_FILE { Err("is larger than 1 MiB".to_owned()) } else { Ok(text) }
+}
+
+/// What may be tested; the file of roots is read now: later the sandbox might be in the way.
+fn connectivity(file: &File) -> Result<Option<Allowed>, String> {
+    if !file.test_connectivity {
+        return if file.connectivity_ca.is_some() || file.connectivity_loopback {
+            Err("connectivity_ca and connectivity_loopback: mean nothing without test_connectivity = true".to_owned())
+        } else {
+            Ok(None)
+        };
+    }
+    let strangers = match &file.connectivity_ca {
+        None => Strangers::unknown(),
+        Some(path) => {
+            let named = |why: String| format!("connectivity_ca: {}: {why}", path.display());
+            let text = read(path).map_err(named)?;
+            Strangers::with_roots(text.as_bytes()).map_err(|why| named(why.to_string()))?
+        }
+    };
+    let reach = if file.connectivity_loopback { Reach::LoopbackToo } else { Reach::Outside };
+    Ok(Some(Allowed { reach, strangers }))
 }
 
 fn masking(file: &RedactionFile) -> Result<Masking, Vec<String>> {
@@ -394,7 +430,8 @@ mod tests {
     #[test]
     fn every_key_is_taken() {
         let text = "collector = \"https://[::1]:7443\"\njoin_token_file = \"/t\"\nnode = \"n\"\ndata_dir = \"/d\"\nhost_root = \"/h\"\n\
-                    ring_mib = 8\nring_hours = 1\nleave_free_mib = 9\ncpu_percent = 4\n[[files]]\nglob = \"var/log/*.log\"\n\
+                    ring_mib = 8\nring_hours = 1\nleave_free_mib = 9\ncpu_percent = 4\n\
+                    test_connectivity = true\nconnectivity_loopback = true\n[[files]]\nglob = \"var/log/*.log\"\n\
                     times = \"iso\"\nlead = \"word\"\nzone = \"+01:00\"\n\
                     [redaction]\nrules = []\npseudonyms = [\"addresses\"]\n[gpu]\nlibrary = \"/l.so\"\n\
                     [sandbox]\nenter = \"required\"\n";
@@ -403,6 +440,7 @@ mod tests {
         assert_eq!(config.retention, Retention { bytes: MIN_RING, age: Duration::from_hours(1) });
         assert_eq!(config.leave_free, Some(Bytes::mib(9)));
         assert!((config.cpu_percent - 4.0).abs() < 1e-9);
+        assert_eq!(config.connectivity.map(|allowed| allowed.reach), Some(Reach::LoopbackToo));
         assert!(config.masking.pseudonyms.addresses && !config.masking.pseudonyms.hosts);
         assert_eq!(config.gpu.library.as_deref(), Some(Path::new("/l.so")));
         assert_eq!((config.sandbox, config.gpu.confined), (Wanted::Required, true));
@@ -440,6 +478,20 @@ mod tests {
         assert_eq!(Config::parse("", &env).unwrap().node.as_str(), "env-1");
         let bad = Surroundings { node: Some("../x".to_owned()), ..around() };
         assert!(Config::parse("", &bad).unwrap_err()[0].starts_with("CASEFILE_NODE"));
+    }
+
+    #[test]
+    fn nothing_is_tested_unless_it_is_said_and_roots_are_read_at_once() {
+        assert!(Config::parse("", &around()).unwrap().connectivity.is_none());
+        let of = |text: &str| Config::parse(text, &around()).map(|config| config.connectivity.is_some());
+        assert_eq!(of("test_connectivity = true\n"), Ok(true));
+        assert!(of("connectivity_loopback = true\n").unwrap_err()[0].contains("mean nothing"));
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        let text = format!("test_connectivity = true\nconnectivity_ca = \"{}\"\n", file.display());
+        assert!(of(&text).unwrap_err()[0].contains("open it"));
+        std::fs::write(&file, "no certificate").unwrap();
+        assert!(of(&text).unwrap_err()[0].contains("has 0 certificates"), "{:?}", of(&text));
     }
 
     #[test]

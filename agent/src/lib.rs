@@ -6,6 +6,7 @@ pub mod cgroups;
 pub mod clock;
 pub mod collect;
 pub mod config;
+pub mod connectivity;
 pub mod data_dir;
 pub mod details;
 pub mod extract;
@@ -259,6 +260,7 @@ impl Agent {
                 leave_free: config.leave_free,
                 clock: setup.clock,
                 collectable: collect::collectable(),
+                connectivity: config.connectivity.clone(),
             };
             let (stop, stopped) = oneshot::channel::<()>();
             let told = async move {

@@ -74,6 +74,8 @@ pub struct Stats {
     pub tick_late_nanos: Figure,
     /// Threads that a source blocks at the moment and that were given up.
     pub threads_abandoned: Figure,
+    /// Name lookups of tests of connectivity that were given up and have not returned, each with a thread.
+    pub lookups_blocked: Figure,
     /// Sources that are switched off at the moment because too many threads are blocked.
     pub sources_off: Figure,
     /// Sources that are measured less often at the moment because measuring costs too much.

@@ -62,6 +62,7 @@ impl Machine {
             retention: DEFAULT_RETENTION,
             leave_free: None,
             cpu_percent: 100.0,
+            connectivity: None,
             logs: LogConfig::default(),
             masking: Masking::default(),
             gpu: GpuConfig::default(),

@@ -1,8 +1,9 @@
 //! What proves who one is: tokens, certificates, and the pinned TLS connection to a collector.
 //!
-//! Every connection is TLS 1.3 to a collector whose authority is pinned by digest: a token brings the digest along, so
+//! Every connection of ours is TLS 1.3 to a collector whose authority is pinned by digest: a token brings the digest along, so
 //! that a stranger in between is not believed even the first time. Agents show a certificate, people a token. Who may do
-//! what with it, and what is kept of tokens, is the collector's business.
+//! what with it, and what is kept of tokens, is the collector's business. The one connection to somebody else is that of
+//! `stranger`, which looks at what a server shows and tells it secrets of nobody.
 
 #[cfg(feature = "authority")]
 pub mod authority;
@@ -13,6 +14,8 @@ pub mod foreign;
 mod pinned;
 #[cfg(feature = "authority")]
 pub mod serve;
+#[cfg(feature = "stranger")]
+pub mod stranger;
 pub mod token;
 
 use std::sync::Arc;

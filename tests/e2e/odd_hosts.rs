@@ -31,6 +31,7 @@ async fn outcomes(rig: &Rig, host: &Path) -> BTreeMap<String, Outcome> {
         retention: Retention { bytes: Bytes::mib(64), age: Duration::from_secs(3600) },
         leave_free: None,
         cpu_percent: 100.0,
+        connectivity: None,
         logs: LogConfig::builtin(),
         masking: Masking::default(),
         gpu: GpuConfig::default(),

@@ -120,12 +120,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("nvml_wrapper", &["agent/src/sources/gpu/"]),
     ("nvml_wrapper_sys", &["agent/src/sources/gpu/raw.rs", "tests/stub-nvml/"]),
     ("rustls", &["identity/"]),
-    ("rcgen", &["identity/", "collector/src/identity/tests.rs", "tests/exam/hostile/"]),
-    ("x509_parser", &["identity/src/authority.rs"]),
+    ("rcgen", &["identity/", "agent/src/connectivity/tests", "collector/src/identity/tests.rs", "tests/exam/hostile/"]),
+    ("x509_parser", &["identity/src/authority.rs", "identity/src/stranger.rs"]),
     (
         "tokio_rustls",
         &[
             "identity/",
+            "agent/src/connectivity/tests",
             "collector/src/identity/",
             "collector/src/ingest/listener",
             "collector/src/api/rest/listener.rs",

@@ -136,6 +136,7 @@ impl Rig {
             retention: Retention { bytes: Bytes::mib(64), age: Duration::from_secs(3600) },
             leave_free: None,
             cpu_percent: 100.0,
+            connectivity: None,
             logs: LogConfig::builtin(),
             masking: Masking::default(),
             gpu,

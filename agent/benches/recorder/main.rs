@@ -74,6 +74,7 @@ fn main() -> anyhow::Result<()> {
         retention: DEFAULT_RETENTION,
         leave_free: None,
         cpu_percent: DEFAULT_CPU_PERCENT,
+        connectivity: None,
         logs: LogConfig::builtin(),
         masking: Masking::default(),
         gpu: GpuConfig::default(),

@@ -9,7 +9,7 @@ use ::landlock::{
     Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 
-use super::plan::Access;
+use super::plan::{Access, Connects};
 use super::standing::{Piece, Standing, State};
 
 /// What is asked for, of the newest kernel that we know; an older one gives what it has.
@@ -22,7 +22,8 @@ const PIECES: [Piece; 3] = [Piece::Files, Piece::Connections, Piece::Processes];
 pub(super) fn restrict(access: &Access, standing: &mut Standing) {
     let found = apply(access).map(|status| effective(&status));
     for (piece, state) in judge(found) {
-        standing.set(piece, state);
+        let open = piece == Piece::Connections && access.connects == Connects::Any;
+        standing.set(piece, if open { State::NotMeant } else { state });
     }
 }
 
@@ -38,9 +39,14 @@ fn apply(access: &Access) -> Result<RestrictionStatus, RulesetError> {
     let write = write_rights();
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::ReadDir | AccessFs::IoctlDev;
     let run = AccessFs::Execute | AccessFs::ReadFile;
+    // What is not handled is not restricted.
+    let (net, ports): (_, &[u16]) = match &access.connects {
+        Connects::Only(ports) => (AccessNet::from_all(NEWEST), ports),
+        Connects::Any => (AccessNet::BindTcp.into(), &[]),
+    };
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
-        .handle_access(AccessNet::from_all(NEWEST))?
+        .handle_access(net)?
         .scope(Scope::from_all(NEWEST))?
         .create()?;
     for (paths, rights) in
@@ -48,7 +54,7 @@ fn apply(access: &Access) -> Result<RestrictionStatus, RulesetError> {
     {
         rules = allow(rules, paths, rights)?;
     }
-    for port in &access.connects {
+    for port in ports {
         rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
     }
     rules.restrict_self()

@@ -54,8 +54,24 @@ pub struct Access {
     pub runs: Vec<PathBuf>,
     /// These devices may be opened for writing and controlled.
     pub devices: Vec<PathBuf>,
-    /// TCP ports that may be connected to, at any address: Landlock knows no others.
-    pub connects: Vec<u16>,
+    /// What TCP may connect to.
+    pub connects: Connects,
+}
+
+/// What TCP may connect to, at any address: Landlock knows ports and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Connects {
+    /// These ports.
+    Only(Vec<u16>),
+    /// Every port: connectivity is tested, and the targets are the collector's to name. That nothing is listened on is held to
+    /// all the same.
+    Any,
+}
+
+impl Default for Connects {
+    fn default() -> Self {
+        Self::Only(Vec::new())
+    }
 }
 
 /// Which list of system calls.
@@ -151,10 +167,13 @@ impl Plan {
             let resolver = std::fs::canonicalize("/etc/resolv.conf").ok();
             reads.extend(resolver.and_then(|file| file.parent().map(Path::to_owned)));
         }
-        let mut connects: Vec<u16> = collector.and_then(|c| port(&c.address.to_string())).into_iter().collect();
-        if !connects.is_empty() {
-            connects.push(DNS);
-        }
+        let port = collector.and_then(|c| port(&c.address.to_string()));
+        let connects = match port {
+            // Nobody could ask for a test.
+            None => Connects::default(),
+            Some(_) if config.connectivity.is_some() => Connects::Any,
+            Some(port) => Connects::Only(vec![port, DNS]),
+        };
         let runs = std::iter::once(OWN).chain(LOADERS).map(PathBuf::from).collect();
         let devices = gpu_devices(Path::new("/dev"));
         let access = Access { reads, writes: vec![config.data_dir.clone(), NULL.into()], runs, devices, connects };
@@ -223,14 +242,27 @@ mod tests {
     fn only_the_data_directory_is_written_and_only_the_collector_is_called() {
         let access = plan("data_dir = \"/d\"\ncollector = \"https://[::1]:7443\"\n");
         assert_eq!(access.writes, [Path::new("/d"), Path::new(NULL)]);
-        assert_eq!(access.connects, [7443, DNS]);
+        assert_eq!(access.connects, Connects::Only(vec![7443, DNS]));
         assert_eq!(access.reads, [Path::new("/")]);
         assert!(access.runs.iter().all(|path| path == Path::new(OWN) || path.to_string_lossy().contains("/ld-")));
     }
 
     #[test]
     fn without_a_collector_nothing_is_called() {
-        assert_eq!(plan("").connects, [0_u16; 0]);
+        assert_eq!(plan("").connects, Connects::default());
+        assert_eq!(plan("test_connectivity = true\n").connects, Connects::default());
+    }
+
+    #[test]
+    fn only_where_connectivity_is_tested_every_port_may_be_connected_to() {
+        let text = "data_dir = \"/d\"\ncollector = \"https://c:7443\"\n";
+        let with = plan(&format!("{text}test_connectivity = true\n"));
+        let without = plan(text);
+        assert_eq!((&with.connects, &without.connects), (&Connects::Any, &Connects::Only(vec![7443, DNS])));
+        assert_eq!(
+            Access { connects: Connects::default(), ..with },
+            Access { connects: Connects::default(), ..without }
+        );
     }
 
     #[test]

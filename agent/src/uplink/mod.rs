@@ -1,7 +1,7 @@
 //! The uplink: the agent's end of the session with its collector. It dials out and listens on nothing.
 //!
 //! [`live`] takes frames from the recorder, [`catch_up`] fetches older ones from the ring, [`stream`] puts both in order,
-//! [`feed`] decides what goes when, [`session`] talks; [`collections`] run what is asked, [`item`] and [`upload`] deliver it. A connection that ends, for
+//! [`feed`] decides what goes when, [`session`] talks; [`collections`] run what is asked (and `crate::connectivity` tests), [`item`] and [`upload`] deliver it. A connection that ends, for
 //! whatever reason, is the normal case: the next session resumes where the collector's disk ends.
 
 mod backoff;
@@ -31,6 +31,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::clock::Clock;
 use crate::collect::Context;
+use crate::connectivity::{Allowed, Tests};
 use crate::runner::lane::chain;
 use backoff::Backoff;
 use collections::Collections;
@@ -65,6 +66,8 @@ pub struct Uplink {
     pub clock: Clock,
     /// What can be collected besides the recording.
     pub collectable: Vec<Collectable>,
+    /// What may be tested of connectivity; `None`: nothing.
+    pub connectivity: Option<Allowed>,
 }
 
 /// Where a collector is, and how an agent becomes known to it.
@@ -89,9 +92,11 @@ pub async fn run(uplink: Uplink, shutdown: impl Future<Output = ()> + Send) {
     let (told, mut stop) = watch::channel(Run::Go);
     let spool = uplink.spool_dir.clone();
     let mut collections = Collections::new(Arc::clone(&uplink.context), spool, uplink.leave_free).await;
+    let stats = Arc::clone(uplink.context.host.stats());
+    let mut tests = Tests::new(uplink.connectivity.clone(), Arc::clone(&uplink.clock), stats);
     tokio::pin!(shutdown);
     {
-        let dialling = dial(&uplink, &mut collections, &mut stop);
+        let dialling = dial(&uplink, (&mut collections, &mut tests), &mut stop);
         tokio::pin!(dialling);
         tokio::select! {
             // Only returns when it was told to stop.
@@ -106,7 +111,7 @@ pub async fn run(uplink: Uplink, shutdown: impl Future<Output = ()> + Send) {
     collections.stop().await;
 }
 
-async fn dial(uplink: &Uplink, collections: &mut Collections, stop: &mut watch::Receiver<Run>) {
+async fn dial(uplink: &Uplink, (collections, tests): (&mut Collections, &mut Tests), stop: &mut watch::Receiver<Run>) {
     let mut backoff = Backoff::new(random());
     let Collector { address, join } = uplink.collector.clone();
     let node = uplink.context.node.clone();
@@ -122,7 +127,7 @@ async fn dial(uplink: &Uplink, collections: &mut Collections, stop: &mut watch::
         };
         match connected {
             Ok(Lanes { vitals, bulk }) => {
-                let talking = session::talk(uplink, collections, (vitals.clone(), bulk), stop, &mut backoff);
+                let talking = session::talk(uplink, (collections, tests), (vitals.clone(), bulk), stop, &mut backoff);
                 let end = tokio::select! {
                     // The session is over.
                     end = talking => end,

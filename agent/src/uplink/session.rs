@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use casefile_evidence::recording::delta::Encoder;
+use casefile_proto::connectivity::Ability;
 use casefile_proto::ids::FrameSeq;
 use casefile_proto::session::{ClockAnswer, FromAgent, Hello, MAX_MESSAGE, PROTOCOL, RedactionKey, ToAgent, Welcome};
 use casefile_proto::wire::v1;
@@ -21,6 +22,7 @@ use super::in_cluster::is_over;
 use super::stream::Stream;
 use super::upload::Link;
 use super::{Run, Uplink};
+use crate::connectivity::Tests;
 
 /// Messages that wait for the connection. When it is full nothing more is taken from the feed.
 const OUTBOX: usize = 4;
@@ -66,14 +68,14 @@ impl From<Status> for End {
 /// Talks until the session breaks or the agent stops. Uploads go over a connection of their own.
 pub(super) async fn talk(
     uplink: &Uplink,
-    collections: &mut Collections,
+    (collections, tests): (&mut Collections, &mut Tests),
     (vitals, bulk): (Channel, Channel),
     stop: &mut watch::Receiver<Run>,
     backoff: &mut Backoff,
 ) -> End {
     let greeted = tokio::select! {
         // Within its own deadline.
-        greeted = greet(uplink, vitals) => greeted,
+        greeted = greet(uplink, tests.ability(), vitals) => greeted,
         // The agent stops.
         _ = stop.wait_for(|run| *run == Run::Stop) => return End::Stopped,
     };
@@ -91,7 +93,7 @@ pub(super) async fn talk(
     if let Some(have) = welcome.have {
         stats.acknowledged.set(have.0);
     }
-    let end = match Talk::new(uplink, &welcome, outbox, backoff).go_on(collections, inbound, stop).await {
+    let end = match Talk::new(uplink, &welcome, outbox, backoff).go_on((collections, tests), inbound, stop).await {
         Ok(()) => End::Stopped,
         Err(end) => end,
     };
@@ -104,13 +106,13 @@ pub(super) async fn talk(
 /// What a session has when it stands.
 type Greeted = (Welcome, mpsc::Sender<v1::SessionRequest>, Streaming<v1::SessionResponse>);
 
-async fn greet(uplink: &Uplink, channel: Channel) -> Result<Greeted, End> {
+async fn greet(uplink: &Uplink, connectivity: Ability, channel: Channel) -> Result<Greeted, End> {
     let late = || End::Broken("the collector did not answer in time".to_owned());
     let mut client =
         AgentServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
     let (outbox, messages) = mpsc::channel(OUTBOX);
     // There is room: nothing was sent yet.
-    let _ = outbox.try_send(FromAgent::Hello(hello(uplink)).into());
+    let _ = outbox.try_send(FromAgent::Hello(hello(uplink, connectivity)).into());
     let call = tokio::time::timeout(WELCOME, client.session(ReceiverStream::new(messages)));
     let mut inbound = call.await.map_err(|_| late())??.into_inner();
     let first = tokio::time::timeout(WELCOME, inbound.message()).await.map_err(|_| late())??;
@@ -134,7 +136,7 @@ fn redact_with(uplink: &Uplink, key: &RedactionKey) {
     }
 }
 
-fn hello(uplink: &Uplink) -> Hello {
+fn hello(uplink: &Uplink, connectivity: Ability) -> Hello {
     let header = uplink.live.header();
     Hello {
         protocol: PROTOCOL,
@@ -145,6 +147,7 @@ fn hello(uplink: &Uplink) -> Hello {
         recording_header: Encoder::new(header.clone()).header().into(),
         last_seq: uplink.live.last(),
         collectable: uplink.collectable.clone(),
+        connectivity,
     }
 }
 
@@ -175,7 +178,7 @@ impl<'a> Talk<'a> {
 
     async fn go_on(
         mut self,
-        collections: &mut Collections,
+        (collections, tests): (&mut Collections, &mut Tests),
         mut inbound: Streaming<v1::SessionResponse>,
         stop: &mut watch::Receiver<Run>,
     ) -> Result<(), End> {
@@ -192,7 +195,7 @@ impl<'a> Talk<'a> {
                 said = inbound.message() => {
                     silence.as_mut().reset(tokio::time::Instant::now() + SILENCE);
                     match said? {
-                        Some(said) => self.hear(said, collections)?,
+                        Some(said) => self.hear(said, collections, tests)?,
                         None => return Err(End::Broken("the collector closed the session".to_owned())),
                     }
                 }
@@ -209,6 +212,8 @@ impl<'a> Talk<'a> {
                 fetched = self.stream.fetched(), if want_fetched => self.stream.take_fetched(fetched),
                 // A collection has something to say.
                 said = collections.next() => self.first.push_back(said),
+                // A test of connectivity has ended; there are few at a time.
+                answer = tests.next() => self.first.push_back(FromAgent::Connectivity(answer)),
                 // The collector hangs.
                 () = &mut silence => return Err(End::Broken("the collector says nothing".to_owned())),
                 // The agent stops.
@@ -217,7 +222,7 @@ impl<'a> Talk<'a> {
         }
     }
 
-    fn hear(&mut self, said: v1::SessionResponse, collections: &mut Collections) -> Result<(), End> {
+    fn hear(&mut self, said: v1::SessionResponse, collections: &mut Collections, tests: &mut Tests) -> Result<(), End> {
         // A newer collector may say things that this agent does not know.
         if said.message.is_none() {
             return Ok(());
@@ -235,6 +240,11 @@ impl<'a> Talk<'a> {
             ToAgent::Collect(ask) => self.first.extend(collections.ask(ask).map(FromAgent::Done)),
             ToAgent::Cancel(request) => collections.cancel(request),
             ToAgent::Redact(key) => redact_with(self.uplink, &key),
+            ToAgent::TestConnectivity(ask) if self.first.len() < SHORT => {
+                self.first.extend(tests.ask(ask).map(FromAgent::Connectivity));
+            }
+            // It asks for more than is sensible, and finds that there is no answer.
+            ToAgent::TestConnectivity(_) => {}
         }
         Ok(())
     }

@@ -71,7 +71,7 @@ pub struct ConnectivityAnswer {
 #[serde(rename_all = "kebab-case")]
 pub enum NodeOutcome {
     /// It was tested.
-    Tested(Steps),
+    Tested(Box<Steps>),
     /// It was not, which says nothing about the node or the target.
     Untested(Untested),
 }

@@ -112,7 +112,7 @@ impl TryFrom<v1::NodeConnectivityResult> for NodeOutcome {
     fn try_from(r: v1::NodeConnectivityResult) -> Result<Self, ConvertError> {
         use v1::node_connectivity_result::Result as R;
         Ok(match Fields("NodeConnectivityResult").needed("result", r.result)? {
-            R::Steps(steps) => Self::Tested(steps.try_into()?),
+            R::Steps(steps) => Self::Tested(Box::new(steps.try_into()?)),
             R::Untested(untested) => Self::Untested(untested.try_into()?),
         })
     }
@@ -123,7 +123,7 @@ impl From<NodeOutcome> for v1::NodeConnectivityResult {
         use v1::node_connectivity_result::Result as R;
         Self {
             result: Some(match o {
-                NodeOutcome::Tested(steps) => R::Steps(steps.into()),
+                NodeOutcome::Tested(steps) => R::Steps((*steps).into()),
                 NodeOutcome::Untested(untested) => R::Untested(untested.into()),
             }),
         }

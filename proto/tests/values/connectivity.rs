@@ -102,7 +102,10 @@ fn steps() -> impl Strategy<Value = Steps> {
 
 fn outcome() -> impl Strategy<Value = NodeOutcome> {
     let untested = (select(&UntestedReason::ALL[..]), text()).prop_map(|(reason, detail)| Untested { reason, detail });
-    prop_oneof![steps().prop_map(NodeOutcome::Tested), untested.prop_map(NodeOutcome::Untested)]
+    prop_oneof![
+        steps().prop_map(|steps| NodeOutcome::Tested(Box::new(steps))),
+        untested.prop_map(NodeOutcome::Untested)
+    ]
 }
 
 pub(crate) fn answer() -> impl Strategy<Value = ConnectivityAnswer> {

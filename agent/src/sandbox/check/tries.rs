@@ -21,7 +21,7 @@ use crate::calls;
 use crate::config::Config;
 use crate::details::Details;
 use crate::host::Host;
-use crate::sandbox::plan::{Access, Landlock, Plan};
+use crate::sandbox::plan::{Access, Connects, Landlock, Plan};
 use crate::sandbox::standing::Piece;
 
 /// How long a connection is waited for.
@@ -177,7 +177,10 @@ fn programs(inside: &Inside<'_>, rows: &mut Rows) {
 fn connections(inside: &Inside<'_>, rows: &mut Rows) {
     let by = Piece::Connections;
     let other = SocketAddr::from((Ipv4Addr::LOCALHOST, inside.scene.port()));
-    rows.forbidden(by, "connect to somebody else than the collector", TcpStream::connect_timeout(&other, PATIENCE));
+    if inside.config.connectivity.is_none() || inside.config.collector.is_none() {
+        let connected = TcpStream::connect_timeout(&other, PATIENCE);
+        rows.forbidden(by, "connect to somebody else than the collector", connected);
+    }
     rows.forbidden(by, "take a TCP port", TcpListener::bind("127.0.0.1:0"));
     rows.call("listen", libc::SYS_listen, [-1, 1, 0]);
     rows.call("accept a connection", libc::SYS_accept4, [-1, 0, 0]);
@@ -273,16 +276,11 @@ fn needed(inside: &Inside<'_>, rows: &mut Rows) {
     rows.needed("start itself once more, to read GPUs", run(Path::new("/proc/self/exe"), &["gpu-reader"]));
     rows.needed("look up a name (localhost)", ("localhost", 0).to_socket_addrs());
     match Plan::of_recorder(config).access {
-        Landlock::Only(Access { connects, .. }) if !connects.is_empty() => {
-            let there = SocketAddr::from((Ipv4Addr::LOCALHOST, connects[0]));
-            let reached = match TcpStream::connect_timeout(&there, PATIENCE) {
-                // Nobody is there, and the way was open.
-                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::TimedOut) => {
-                    Ok(())
-                }
-                other => other.map(drop),
-            };
-            rows.needed("connect to the collector's port", reached);
+        Landlock::Only(Access { connects: Connects::Only(ports), .. }) if !ports.is_empty() => {
+            rows.needed("connect to the collector's port", is_open(ports[0]));
+        }
+        Landlock::Only(Access { connects: Connects::Any, .. }) => {
+            rows.needed("connect to any port, to test connectivity", is_open(inside.scene.port()));
         }
         _ => {
             let none = Ended::NotApplicable("no collector is configured".to_owned());
@@ -291,6 +289,16 @@ fn needed(inside: &Inside<'_>, rows: &mut Rows) {
     }
     details(inside, rows);
     log(rows);
+}
+
+/// Whether one may connect to a port of this machine; that somebody listens there is not needed.
+fn is_open(port: u16) -> io::Result<()> {
+    let there = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match TcpStream::connect_timeout(&there, PATIENCE) {
+        // Nobody is there, and the way was open.
+        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::TimedOut) => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 fn keep(dir: &Path) -> io::Result<()> {
