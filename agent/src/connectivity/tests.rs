@@ -167,7 +167,7 @@ async fn a_server_that_never_answers_is_late_at_its_step() {
     let silent = || {
         server(|stream| async move {
             std::future::pending::<()>().await;
-            drop(stream)
+            drop(stream);
         })
     };
     let at = silent().await;
