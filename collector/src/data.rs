@@ -115,6 +115,11 @@ impl DataDir {
         self.root.join("keys").join("redaction.json")
     }
 
+    /// The results of tests of connectivity; what is older lies beside it.
+    pub fn connectivity(&self) -> PathBuf {
+        self.root.join("connectivity.jsonl")
+    }
+
     /// The last words of all nodes.
     pub fn last_words(&self) -> PathBuf {
         self.root.join("last-words")

@@ -6,6 +6,7 @@
 pub mod casefile;
 pub mod checks;
 pub mod compare;
+pub mod connectivity;
 pub mod derived;
 pub mod display;
 pub mod entries;

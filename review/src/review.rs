@@ -18,6 +18,7 @@ use crate::casefile::{CaseFile, CaseFileError};
 use crate::checks::facts::{Need, NodeFacts};
 use crate::checks::kubernetes::ClusterFacts;
 use crate::checks::{self, Said, before, fleet};
+use crate::connectivity;
 use crate::finding::{Confidence, Finding, Severity};
 use crate::kubernetes::{self, Cluster};
 use crate::signatures::set::Signatures;
@@ -169,6 +170,8 @@ impl Review {
         timeline.extend(timeline::of_cluster(&facts));
         timeline.extend(timeline::of_findings(&findings));
         timeline.extend(timeline::of_people(&casefile.incident, &casefile.coverage));
+        // Lines that cannot be read are told by whoever shows the tests themselves.
+        timeline.extend(timeline::of_connectivity(&connectivity::kept(casefile, &mut Vec::new())));
         let timeline = timeline::ordered(timeline, &findings);
         let checks = rows.finish(&findings);
         let unsure: Vec<_> = unsure.into_iter().collect();

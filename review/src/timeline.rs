@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use casefile_evidence::archive::layout::IncidentFile;
+use casefile_evidence::archive::connectivity::KeptTest;
+use casefile_evidence::archive::layout::{self, IncidentFile};
+use casefile_proto::connectivity::Blame;
 use casefile_proto::coverage::{Coverage, NodeCoverage};
 use casefile_proto::event::EventKind;
 use casefile_proto::gap::{Gap, GapReason};
@@ -16,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use crate::checks::facts::NodeFacts;
 use crate::checks::kubernetes::ClusterFacts;
 use crate::checks::seen::Seen;
+use crate::connectivity::verdict::{judge, nodes};
+use crate::connectivity::{Outcome, outcome};
 use crate::finding::{Evidence, Finding, Severity};
 use crate::kubernetes::{self, Event};
 use crate::logs::corrected;
@@ -44,6 +48,8 @@ pub enum What {
     Gap,
     /// What somebody did.
     Human,
+    /// A test of connectivity, and what it says.
+    Connectivity,
 }
 
 /// A time as ISO 8601 with an offset: Python and lnav read nine digits and `+00:00`, and not every one reads `Z`.
@@ -322,6 +328,27 @@ pub fn of_people(incident: &IncidentFile, coverage: &Coverage) -> Vec<Row> {
         Row::new(window.until(), What::Human, Severity::Info, "", "incident.window", &asked),
         Row::new(incident.sealed_at, What::Human, Severity::Info, "", "incident.sealed", &sealed),
     ]
+}
+
+/// Tests of connectivity, each with its verdict.
+pub fn of_connectivity(tests: &[KeptTest]) -> Vec<Row> {
+    let row = |kept: &KeptTest| {
+        let (test, verdict) = (&kept.test, judge(&kept.test, kept.missing));
+        let severity = if outcome(kept) == Outcome::Fault { Severity::Warning } else { Severity::Info };
+        let asked =
+            format!("{} tested {} ({}) from {}", test.asked_by, test.name, test.target, nodes(test.nodes.len()));
+        let message = format!("{asked}: {}", verdict.sentence);
+        let node = match verdict.nodes.as_slice() {
+            [only] if verdict.blame != Blame::Target => only.as_str(),
+            _ => "",
+        };
+        let id = format!("connectivity.{}", verdict.blame.name());
+        let mut row = Row::new(test.at, What::Connectivity, severity, node, &id, &message);
+        row.entry = Some(layout::CONNECTIVITY.to_owned());
+        row.line = Some(kept.line);
+        row
+    };
+    tests.iter().map(row).collect()
 }
 
 /// In the order of time; what is at one time in the order of node and text, so that the same case file gives the same list. Rows

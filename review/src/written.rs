@@ -121,6 +121,16 @@ pub(crate) fn rows(case: &mut CaseFile, unread: &mut Unread) -> Vec<Row> {
 }
 
 fn lines<T: DeserializeOwned>(case: &mut CaseFile, entry: &'static str, most: usize, unread: &mut Unread) -> Vec<T> {
+    numbered(case, entry, most, unread).into_iter().map(|(_, one)| one).collect()
+}
+
+/// The lines of a document of lines, each with its number from 1.
+pub(crate) fn numbered<T: DeserializeOwned>(
+    case: &mut CaseFile,
+    entry: &'static str,
+    most: usize,
+    unread: &mut Unread,
+) -> Vec<(u64, T)> {
     let path = layout::path(entry);
     let mut all = Vec::new();
     if case.entries.find(&path).is_none() {
@@ -151,7 +161,7 @@ fn lines<T: DeserializeOwned>(case: &mut CaseFile, entry: &'static str, most: us
             Ok(n) => {
                 size += n as u64;
                 match serde_json::from_slice(&line) {
-                    Ok(one) => all.push(one),
+                    Ok(one) => all.push((number, one)),
                     Err(error) => {
                         broken += 1;
                         told(format!("line {number}: {}", safe(&error.to_string())));

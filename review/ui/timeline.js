@@ -22,7 +22,7 @@ const HEAD = 20;
 const STRIP = 11;
 const ROWS_SHOWN = 250;
 const RANK = { fatal: 0, error: 1, warning: 2, info: 3 };
-const SHARED = [["human", "people"], ["kubernetes", "Kubernetes"], ["event", "events"], ["finding", "findings"], ["kernel", "kernel"]];
+const SHARED = [["human", "people"], ["connectivity", "connectivity"], ["kubernetes", "Kubernetes"], ["event", "events"], ["finding", "findings"], ["kernel", "kernel"]];
 
 export function asData(answer, one) {
   let step = 0, before = null, count = 0;

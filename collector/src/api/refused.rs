@@ -28,6 +28,8 @@ pub enum Kind {
     NoToken,
     /// The archive has no such entry.
     NoEntry,
+    /// The collector's configuration does not list this target.
+    UnlistedTarget,
     /// No node is known at all.
     NoNodes,
     /// The incident is not sealed yet.
@@ -81,6 +83,7 @@ impl Kind {
         Self::NoNode,
         Self::NoToken,
         Self::NoEntry,
+        Self::UnlistedTarget,
         Self::NoNodes,
         Self::NotSealed,
         Self::NotSealable,
@@ -112,6 +115,7 @@ impl Kind {
             Self::NoNode => ("no-node", "There is no such node", 404, Code::NotFound),
             Self::NoToken => ("no-token", "There is no such token", 404, Code::NotFound),
             Self::NoEntry => ("no-entry", "The archive has no such entry", 404, Code::NotFound),
+            Self::UnlistedTarget => ("unlisted-target", "This target is not on the list", 403, Code::PermissionDenied),
             Self::NoNodes => ("no-nodes", "No node is known yet", 409, Code::FailedPrecondition),
             Self::NotSealed => ("not-sealed", "The incident is not sealed yet", 409, Code::FailedPrecondition),
             Self::NotSealable => ("not-sealable", "The incident could not be sealed", 409, Code::FailedPrecondition),

@@ -20,6 +20,8 @@ pub enum Verb {
     ReadEntry,
     /// Looked at an archive on the page; once for each who does.
     ReviewArchive,
+    /// Had nodes test whether they reach a target; denied: one that the configuration does not list.
+    TestConnectivity,
     /// Made a token.
     CreateToken,
     /// Revoked a token.
@@ -46,6 +48,7 @@ impl Verb {
             Self::DownloadArchive => "download-archive",
             Self::ReadEntry => "read-entry",
             Self::ReviewArchive => "review-archive",
+            Self::TestConnectivity => "test-connectivity",
             Self::CreateToken => "create-token",
             Self::RevokeToken => "revoke-token",
             Self::RevokeNode => "revoke-node",

@@ -1,4 +1,4 @@
-//! What gathering needs of the nodes, and nothing more: who is there, ask, cancel, last words.
+//! What is needed of the nodes, and nothing more: who is there, ask, cancel, test, last words.
 //!
 //! The real one is ingest with its last words; tests of everything around an incident bring nodes of their own.
 
@@ -6,10 +6,12 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 
+use casefile_proto::connectivity::{ConnectivityAsk, NodeOutcome, UntestedReason};
 use casefile_proto::ids::{IncidentId, NodeName, RequestId};
 use casefile_proto::node::NodeStatus;
 use casefile_proto::session::CollectionAsk;
 use casefile_proto::time::WallTime;
+use tokio::sync::oneshot;
 
 use crate::ingest::{AskError, Ingest};
 use crate::last_words::{LastWords, LastWordsError};
@@ -25,6 +27,8 @@ pub trait Fleet: Send + Sync + 'static {
     fn ask<'a>(&'a self, node: &'a NodeName, ask: CollectionAsk, spool: PathBuf) -> Wait<'a, Result<(), AskError>>;
     /// Forgets a request; when it returns, its spool directory is at rest.
     fn cancel<'a>(&'a self, node: &'a NodeName, request: RequestId) -> Wait<'a, ()>;
+    /// Has a node test connectivity; closed without a word when the node is gone. At once why it is not asked.
+    fn test(&self, node: &NodeName, ask: ConnectivityAsk) -> Result<oneshot::Receiver<NodeOutcome>, UntestedReason>;
     /// Keeps the last words of a node from this time of its clock on, for this incident.
     fn pin<'a>(
         &'a self,
@@ -58,6 +62,10 @@ impl Fleet for Agents {
 
     fn cancel<'a>(&'a self, node: &'a NodeName, request: RequestId) -> Wait<'a, ()> {
         Box::pin(self.ingest.cancel(node, request))
+    }
+
+    fn test(&self, node: &NodeName, ask: ConnectivityAsk) -> Result<oneshot::Receiver<NodeOutcome>, UntestedReason> {
+        self.ingest.test(node, ask)
     }
 
     fn pin<'a>(

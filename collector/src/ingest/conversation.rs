@@ -229,6 +229,7 @@ impl Conversation {
         match command {
             Command::Ask(ask) => Ok(self.session.ask(*ask)),
             Command::Cancel(request) => Ok(self.session.cancel(request)),
+            Command::Test(ask) => Ok(self.session.test(*ask)),
             Command::Superseded => Err(match &self.node {
                 Some((node, _)) => Refusal::Superseded(node.clone()).into(),
                 None => End::Agent,
@@ -300,6 +301,11 @@ impl Conversation {
                         self.registry.finish(&node, request);
                         let (sources, gaps) = (done.sources, done.gaps);
                         self.tell(NodeEvent::Done { node, request, sources, gaps }).await;
+                    }
+                }
+                Action::Tested(answer) => {
+                    if let Some((node, _)) = &self.node {
+                        self.registry.tested(node, self.token, answer);
                     }
                 }
                 Action::Close(refusal) => return Err(refusal.into()),

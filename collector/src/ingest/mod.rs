@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use casefile_proto::connectivity::{ConnectivityAsk, NodeOutcome, UntestedReason};
 use casefile_proto::coverage::SourceCoverage;
 use casefile_proto::gap::Gap;
 use casefile_proto::ids::{NodeName, RequestId};
@@ -27,7 +28,7 @@ use casefile_proto::session::{Collectable, CollectionAsk, MAX_MESSAGE, Redaction
 use casefile_proto::time::Stamp;
 use casefile_proto::units::Bytes;
 use casefile_proto::wire::v1::agent_service_server::{AgentService, AgentServiceServer};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use ended::{Ended, RefusedConnection};
 pub use refusal::Refusal;
@@ -204,6 +205,16 @@ impl Ingest {
         if let Err(panicked) = tokio::task::spawn_blocking(move || spool.close()).await {
             tracing::error!(%node, %request, error = %panicked, "closing a spool failed");
         }
+    }
+
+    /// Has a node test connectivity; says at once why it is not asked. What comes back is closed without a word when the node's
+    /// session ends, and has no deadline of its own.
+    pub fn test(
+        &self,
+        node: &NodeName,
+        ask: ConnectivityAsk,
+    ) -> Result<oneshot::Receiver<NodeOutcome>, UntestedReason> {
+        self.registry.test(node, ask)
     }
 
     /// Ends all sessions: acknowledges what is synced, takes nothing more. Part of an orderly stop; returns after a few

@@ -5,13 +5,14 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use casefile_proto::connectivity::{Ability, ConnectivityAnswer, ConnectivityAsk, NodeOutcome, TestId, UntestedReason};
 use casefile_proto::convert::MAX_NODES;
 use casefile_proto::ids::{BootId, NodeName, RequestId};
 use casefile_proto::node::{Link, NodeStatus};
 use casefile_proto::session::{CollectionAsk, SessionToken};
 use casefile_proto::time::{ClockOffset, Stamp};
 use casefile_proto::units::Bytes;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::session::Facts;
@@ -41,6 +42,8 @@ pub(super) enum Command {
     Ask(Box<CollectionAsk>),
     /// Tell it to stop collecting.
     Cancel(RequestId),
+    /// Have it test connectivity. Boxed as above.
+    Test(Box<ConnectivityAsk>),
     /// Another session of this node began.
     Superseded,
 }
@@ -106,6 +109,8 @@ struct Node {
     facts: Option<Facts>,
     clock: Option<ClockOffset>,
     requests: BTreeMap<RequestId, Request>,
+    /// Who waits for which test of connectivity, in this session.
+    tests: BTreeMap<TestId, oneshot::Sender<NodeOutcome>>,
 }
 
 /// The session that a node has.
@@ -205,7 +210,9 @@ impl Registry {
             alive: watch::Sender::new(()),
             uploads: Arc::new(Semaphore::new(UPLOADS_PER_SESSION)),
         };
-        let before = nodes.by_name.entry(node.clone()).or_default().link.replace(joined);
+        let known = nodes.by_name.entry(node.clone()).or_default();
+        known.tests.clear();
+        let before = known.link.replace(joined);
         let mut other = None;
         if let Some(before) = before {
             nodes.by_token.remove(&before.token);
@@ -224,6 +231,7 @@ impl Registry {
         match nodes.by_name.get_mut(node) {
             Some(known) if known.link.as_ref().is_some_and(|joined| joined.token == token) => {
                 known.link = None;
+                known.tests.clear();
                 Link::Away
             }
             _ => Link::Connected,
@@ -261,6 +269,43 @@ impl Registry {
         }
         known.requests.insert(ask.request, Request { ask, spool });
         true
+    }
+
+    /// Has a node test connectivity. What comes back is closed without a word when its session ends.
+    pub(super) fn test(
+        &self,
+        node: &NodeName,
+        ask: ConnectivityAsk,
+    ) -> Result<oneshot::Receiver<NodeOutcome>, UntestedReason> {
+        let mut nodes = self.nodes();
+        let known = nodes.by_name.get_mut(node).ok_or(UntestedReason::NotConnected)?;
+        let joined = known.link.as_ref().ok_or(UntestedReason::NotConnected)?;
+        match known.facts.as_ref().map(|facts| facts.connectivity) {
+            Some(Ability::On) => {}
+            Some(Ability::Off) => return Err(UntestedReason::SwitchedOff),
+            Some(Ability::Unknown) => return Err(UntestedReason::TooOld),
+            // Its session is just beginning.
+            None => return Err(UntestedReason::NotConnected),
+        }
+        let test = ask.test;
+        joined.commands.try_send(Command::Test(Box::new(ask))).map_err(|_| UntestedReason::NotConnected)?;
+        // Those of whom nobody waits any more are let go: there are as many as are waited for.
+        known.tests.retain(|_, waiting| !waiting.is_closed());
+        let (tell, told) = oneshot::channel();
+        known.tests.insert(test, tell);
+        Ok(told)
+    }
+
+    /// A node says how a test went, in this session of it. What nobody asked for, or waits for any more, is nobody's.
+    pub(super) fn tested(&self, node: &NodeName, token: SessionToken, answer: ConnectivityAnswer) {
+        let mut nodes = self.nodes();
+        let Some(known) = nodes.by_name.get_mut(node) else { return };
+        if known.link.as_ref().is_some_and(|joined| joined.token == token)
+            && let Some(waiting) = known.tests.remove(&answer.test)
+        {
+            // It may have been given up meanwhile.
+            let _ = waiting.send(answer.outcome);
+        }
     }
 
     /// Forgets a request and has the agent told.

@@ -11,6 +11,7 @@ use casefile_evidence::recording::delta::{DecodeError, Decoded, Decoder, Encoder
 use casefile_evidence::recording::segment::Last;
 use casefile_evidence::recording::skim::{Skimmed, Skimmer};
 use casefile_evidence::recording::{Header, Hole, MAX_RECORD};
+use casefile_proto::connectivity::{Ability, ConnectivityAnswer, ConnectivityAsk};
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::ids::{BootId, FrameSeq, NodeName, RequestId};
 use casefile_proto::sample::{Outcome, SourceIndex};
@@ -82,6 +83,8 @@ pub enum Action {
     Progress(CollectionProgress),
     /// A collection is done, as the agent says.
     Done(CollectionDone),
+    /// How a test of connectivity went, as the agent says. Whoever asked knows whether it was asked.
+    Tested(ConnectivityAnswer),
     /// End the session and say why.
     Close(Refusal),
 }
@@ -97,6 +100,8 @@ pub struct Facts {
     pub last_frame: Option<Stamp>,
     /// Sources whose last measurement was not complete, with its outcome.
     pub troubles: Vec<String>,
+    /// Whether it tests connectivity.
+    pub connectivity: Ability,
 }
 
 /// The collector's end of the conversation with one agent.
@@ -141,6 +146,7 @@ struct Speaker {
     header: Header,
     header_record: Buffer,
     collectable: Vec<Collectable>,
+    connectivity: Ability,
 }
 
 /// The frames of a session.
@@ -210,6 +216,7 @@ impl Session {
                 let known = self.requests.remove(&done.request);
                 Ok(if known { vec![Action::Done(done)] } else { Vec::new() })
             }
+            (Phase::Streaming(_), FromAgent::Connectivity(answer)) => Ok(vec![Action::Tested(answer)]),
             (Phase::Over, _) => Ok(Vec::new()),
         };
         decided.unwrap_or_else(|refusal| self.close(refusal))
@@ -286,6 +293,16 @@ impl Session {
         if self.requests.remove(&request) { vec![Action::Send(ToAgent::Cancel(request))] } else { Vec::new() }
     }
 
+    /// A test of connectivity is wanted. An agent that does not do it is not asked.
+    pub fn test(&mut self, ask: ConnectivityAsk) -> Vec<Action> {
+        match &self.phase {
+            Phase::Streaming(stream) if stream.speaker.connectivity == Ability::On => {
+                vec![Action::Send(ToAgent::TestConnectivity(ask))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// There is another key for secrets. An agent that has no welcome yet gets it there.
     pub fn redact_with(&mut self, key: RedactionKey) -> Vec<Action> {
         if self.config.redaction_key == key {
@@ -341,6 +358,7 @@ impl Session {
             agent_version: header.agent_version.clone(),
             last_frame: stream.received,
             troubles: troubles.filter_map(|(source, word)| word.map(|w| format!("{}: {w}", source.name))).collect(),
+            connectivity: stream.speaker.connectivity,
         })
     }
 
@@ -378,8 +396,9 @@ impl Session {
             return Err(Refusal::OtherNode { proven: self.config.node.clone(), claimed: hello.node });
         }
         let node = hello.node;
-        let collectable = hello.collectable;
-        self.phase = Phase::Opening(Box::new(Speaker { header, header_record: hello.recording_header, collectable }));
+        let (collectable, connectivity) = (hello.collectable, hello.connectivity);
+        let header_record = hello.recording_header;
+        self.phase = Phase::Opening(Box::new(Speaker { header, header_record, collectable, connectivity }));
         Ok(vec![Action::Open(node)])
     }
 

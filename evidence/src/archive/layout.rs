@@ -33,6 +33,8 @@ pub const TIMELINE: &str = "data/timeline.jsonl";
 pub const REPORT: &str = "data/report.html";
 /// Everything that is derived from the rest: made anew for each archive, and never taken over from another.
 pub const DERIVED: [&str; 4] = [REVIEW, FINDINGS, TIMELINE, REPORT];
+/// Tests of connectivity of the window, a node of a test a line: [`super::connectivity`].
+pub const CONNECTIVITY: &str = "data/connectivity.jsonl";
 /// Who asked for, read and exported it.
 pub const CUSTODY: &str = "data/custody.jsonl";
 /// The directory of the cluster.
@@ -240,7 +242,7 @@ mod tests {
 
     #[test]
     fn every_path_is_a_safe_one_below_the_payload() {
-        for constant in [INCIDENT, COVERAGE, CUSTODY, CLUSTER_CHANGES].into_iter().chain(DERIVED) {
+        for constant in [INCIDENT, COVERAGE, CONNECTIVITY, CUSTODY, CLUSTER_CHANGES].into_iter().chain(DERIVED) {
             assert!(path(constant).as_str().starts_with(DATA));
         }
         let node: NodeName = "n-1".parse().unwrap();

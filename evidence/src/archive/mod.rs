@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 mod bag;
 pub mod chunk;
+pub mod connectivity;
 pub mod extract;
 mod gzip;
 mod index;

@@ -141,7 +141,9 @@ fn timeline(review: &Review, ask: &Ask) -> String {
     let grave: BTreeSet<&str> = grave.map(|finding| finding.id.as_str()).collect();
     let counts = |row: &&Row| {
         let cited = row.finding.as_deref().is_some_and(|finding| grave.contains(finding));
-        let told = cited || row.timestamp_desc == What::Human || row.severity != word(Severity::Info);
+        let told = cited
+            || matches!(row.timestamp_desc, What::Human | What::Connectivity)
+            || row.severity != word(Severity::Info);
         told && wants_row(ask, row)
     };
     let rows: Vec<_> = review.timeline.iter().filter(counts).collect();
@@ -187,6 +189,7 @@ fn link(row: &Row) -> String {
     let of_itself = || match row.timestamp_desc {
         What::Gap => "data/coverage.json",
         What::Human => "data/incident.json",
+        What::Connectivity => "data/connectivity.jsonl",
         What::Kernel | What::Event | What::Kubernetes | What::Finding => "data/timeline.jsonl",
     };
     match (named, place) {

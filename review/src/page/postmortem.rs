@@ -84,7 +84,8 @@ fn rows(documents: &Documents) -> Vec<[String; 3]> {
     let matters = |row: &&Value| {
         let severity = text(row, "severity");
         let what = text(row, "timestamp_desc");
-        matches!(severity.as_str(), "FATAL" | "ERROR") || matches!(what.as_str(), "human" | "change" | "finding")
+        matches!(severity.as_str(), "FATAL" | "ERROR")
+            || matches!(what.as_str(), "human" | "change" | "connectivity" | "finding")
     };
     let row = |row: &Value| {
         let (node, message) = (text(row, "node"), text(row, "message"));

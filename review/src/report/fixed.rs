@@ -322,7 +322,8 @@ fn checks(html: &mut Html, documents: &Documents) {
 
 fn timeline(html: &mut Html, documents: &Documents) {
     let grave = |row: &&Value| {
-        !matches!(text(row, "severity"), "INFO" | "") || matches!(text(row, "timestamp_desc"), "human" | "change")
+        !matches!(text(row, "severity"), "INFO" | "")
+            || matches!(text(row, "timestamp_desc"), "human" | "change" | "connectivity")
     };
     let all: Vec<_> = documents.rows.iter().filter(grave).collect();
     html.raw("<h2>Timeline</h2>\n<p class=\"muted\">");
