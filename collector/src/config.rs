@@ -12,6 +12,7 @@ use casefile_proto::units::Bytes;
 use serde::Deserialize;
 
 use crate::cluster::config::{self as cluster, ClusterConfig};
+use crate::connectivity::targets::{Targets, Written};
 use crate::identity::CERTIFICATE_LIFE;
 use crate::incident::{MAX_PATIENCE, MAX_RETURNING};
 use crate::ingest::{Clock, listener};
@@ -79,6 +80,10 @@ http_plain       = false             true: without TLS there too, because a prox
 http_names       = []                host names that they are reached by, beside addresses
 reserve_mib      = 256               space kept back to seal and to note who did what on a full
                                      disk; 0: none [the less of 256 and 2 % of the disk]
+targets          = []                what nodes may be tested against, and nothing else is, such as
+                                     [{name = \"api\", url = \"https://api.shop.svc/healthz\"}]: dns://HOST,
+                                     tcp://HOST:PORT, tls://HOST:PORT, http:// and https://. Agents
+                                     test only with test_connectivity = true in their own
 [cluster]                            the Kubernetes cluster that the nodes belong to; none when the table
                                      is not there
 api              = \"pod\"             with the service account of this pod, or the absolute path of a
@@ -146,6 +151,8 @@ pub struct Config {
     pub http_names: Vec<String>,
     /// What is kept back for finishing on a full disk; `None`: what suits the disk.
     pub reserve: Option<Bytes>,
+    /// What connectivity may be tested to.
+    pub targets: Targets,
     /// The cluster that the nodes belong to; `None`: none.
     pub cluster: Option<ClusterConfig>,
     /// Connections at a time.
@@ -189,6 +196,7 @@ struct File {
     http_plain: bool,
     http_names: Vec<String>,
     reserve_mib: Option<u64>,
+    targets: Vec<Written>,
     cluster: Option<cluster::Table>,
 }
 
@@ -215,6 +223,7 @@ impl Config {
             http_plain: false,
             http_names: Vec::new(),
             reserve: None,
+            targets: Targets::default(),
             cluster: None,
             limits: listener::Limits::default(),
             clock: Arc::new(crate::clock::now),
@@ -314,6 +323,10 @@ impl Config {
         if config.reserve > Some(MAX_RESERVE) {
             problems.push(format!("reserve_mib: is more than {MAX_RESERVE}"));
         }
+        match Targets::new(file.targets) {
+            Ok(targets) => config.targets = targets,
+            Err(more) => problems.extend(more),
+        }
         config.cluster = file.cluster.map(|table| ClusterConfig::check(table, &mut problems));
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
@@ -342,7 +355,8 @@ mod tests {
                     incident_mib = 16\nlast_words_mib = 4\nlast_words_hours = 1\nredaction_key_days = 2\ncertificate_hours = 3\n\
                     observe = \"0.0.0.0:7444\"\nmetrics_token_file = \"/m/token\"\n\
                     http = \"0.0.0.0:7070\"\nhttp_plain = true\nhttp_names = [\"a.example\"]\n\
-                    reserve_mib = 3\n[cluster]\napi = \"pod\"\naudience = \"a\"\nagents = [\"a/b\"]\n\
+                    reserve_mib = 3\ntargets = [{name = \"api\", url = \"tcp://api:80\"}]\n\
+                    [cluster]\napi = \"pod\"\naudience = \"a\"\nagents = [\"a/b\"]\n\
                     user_audiences = [\"https://x\"]\nauthority = \"n/c\"\ncollections = false\n\
                     keep_mib = 64\nkeep_hours = 2\n";
         let config = Config::parse(text).unwrap_or_else(|p| panic!("{p:?}"));
@@ -375,11 +389,13 @@ mod tests {
         let text = "listen = \"somewhere\"\ndata_dir = \"d\"\ndeadline_secs = 0\nreturn_hours = 745\nincident_mib = 1\n\
                     last_words_mib = 1\nlast_words_hours = 0\nredaction_key_days = 0\ncertificate_hours = 25\n\
                     observe = \"here\"\nmetrics_token_file = \"token\"\n\
-                    http = \"there\"\nhttp_names = [\"a:1\"]\nreserve_mib = 99999999\n[cluster]\napi = \"kubeconfig\"\n\
+                    http = \"there\"\nhttp_names = [\"a:1\"]\nreserve_mib = 99999999\n\
+                    targets = [{name = \"a b\", url = \"http://x/\"}, {name = \"b\", url = \"gopher://x\"}]\n\
+                    [cluster]\napi = \"kubeconfig\"\n\
                     audience = \"\"\nagents = [\"a\"]\nuser_audiences = [\" \"]\nauthority = \"../x\"\n\
                     keep_mib = 1\nkeep_hours = 0\n";
         let Err(problems) = Config::parse(text) else { panic!("it was taken") };
-        assert_eq!(problems.len(), 21, "{problems:#?}");
+        assert_eq!(problems.len(), 23, "{problems:#?}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod chain;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod connectivity;
 pub mod data;
 pub mod identity;
 pub mod incident;
@@ -47,6 +48,8 @@ use audit::{Audit, AuditError};
 use cluster::recorder::{self, Recorder, Running};
 use cluster::{ApiError, Cluster, collections};
 use config::{Config, PortTaken};
+use connectivity::Connectivity;
+use connectivity::kept::Kept;
 use data::{DataDir, DataError};
 use identity::authorise::Authorise;
 use identity::{Identity, IdentityError};
@@ -113,6 +116,15 @@ pub enum StartError {
         addr: SocketAddr,
         /// The key of the configuration that says it.
         key: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The results of tests of connectivity cannot be kept.
+    #[error("open the results of tests of connectivity at {path}{}", data::hint(source))]
+    Results {
+        /// The file.
+        path: std::path::PathBuf,
         /// What the system said.
         #[source]
         source: io::Error,
@@ -284,8 +296,13 @@ impl Collector {
             tasks.push(Ending::spawn(collections::run(parts)));
         }
         let (audit, fleet) = (Arc::clone(identity.audit()), Arc::new(agents.clone()));
+        let results = data.connectivity();
+        let opening = move || Kept::open(&results).map_err(|source| StartError::Results { path: results, source });
+        let kept = tokio::task::spawn_blocking(opening).await??;
+        let connectivity = Connectivity::new(config.targets, Arc::clone(&fleet) as _, kept, Arc::clone(&config.clock));
         let recorder = recording.as_ref().map(|running| running.recorder().clone());
-        let verbs = Arc::new(Verbs::new(incidents.clone(), fleet, audit, config.clock, recorder));
+        let verbs = Verbs::new(incidents.clone(), fleet, audit, config.clock, connectivity, recorder);
+        let verbs = Arc::new(verbs);
         let service = identity::service::Api::new(Arc::clone(&identity)).with_cluster(agents_by);
         let routes = api::routes(Arc::clone(&verbs), &agents, service).add_service(health_service);
         let authorise = site.authorise.clone();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use casefile_evidence::recording::delta::Encoder;
+use casefile_proto::connectivity::Ability;
 use casefile_proto::ids::BootId;
 use casefile_proto::ids::NodeName;
 use casefile_proto::session::{FromAgent, Hello, PROTOCOL, ToAgent};
@@ -127,6 +128,7 @@ async fn welcome(door: &Door, node: &NodeName) -> Result<Duration> {
         recording_header: Encoder::new(header).header().into(),
         last_seq: None,
         collectable: Vec::new(),
+        connectivity: Ability::Unknown,
     };
     let (to, messages) = tokio::sync::mpsc::channel(1);
     to.send(FromAgent::Hello(hello).into()).await?;

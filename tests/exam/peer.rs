@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use casefile_evidence::archive::chunk::{Chunk, Chunker, Pack};
 use casefile_evidence::recording::delta::Encoder;
+use casefile_proto::connectivity::Ability;
 use casefile_proto::coverage::{Cost, OutcomeCounts, SourceCoverage, SourceKind};
 use casefile_proto::ids::{BootId, FrameSeq, ItemNumber, NodeName, RequestId};
 use casefile_proto::item::{Digest, ItemHead, ItemKind, ItemTail};
@@ -167,6 +168,7 @@ async fn session(
         recording_header: encoder.header().into(),
         last_seq: Some(FrameSeq(*last.borrow())).filter(|seq| seq.0 > 0),
         collectable: vec![Collectable { name: SOURCE.to_owned(), kind: SourceKind::Logs }],
+        connectivity: Ability::Unknown,
     };
     outbox.send(FromAgent::Hello(hello).into()).await?;
     let call = timeout(ANSWER, client.session(ReceiverStream::new(messages))).await??;

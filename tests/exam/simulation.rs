@@ -19,6 +19,7 @@ use casefile_collector::ingest::session::{Action, Session, SessionConfig};
 use casefile_evidence::recording::delta::Encoder;
 use casefile_evidence::recording::segment::{Retention, Store};
 use casefile_evidence::recording::wal::Wal;
+use casefile_proto::connectivity::Ability;
 use casefile_proto::ids::{BootId, FrameSeq, NodeName};
 use casefile_proto::session::{ClockAnswer, FromAgent, Hello, PROTOCOL, RedactionKey, SessionToken, ToAgent};
 use casefile_proto::time::{BootTime, Stamp, WallTime};
@@ -338,6 +339,7 @@ impl World {
             recording_header: Encoder::new(header).header().into(),
             last_seq: agent.live.last(),
             collectable: Vec::new(),
+            connectivity: Ability::Unknown,
         };
         let config = SessionConfig {
             node: node.name.clone(),

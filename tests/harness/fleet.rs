@@ -12,6 +12,7 @@ use casefile_evidence::recording::Header;
 use casefile_evidence::recording::delta::Encoder;
 use casefile_identity::authority::Authority;
 use casefile_identity::dial::{Address, Me, dial};
+use casefile_proto::connectivity::Ability;
 use casefile_proto::ids::{BootId, FrameSeq};
 use casefile_proto::sample::{
     Frame, MetricDef, MetricIndex, MetricKind, Outcome, Reading, Sample, Schema, SeriesDef, SeriesId, SourceDef,
@@ -296,6 +297,7 @@ impl Agent {
             recording_header: Encoder::new(header).header().into(),
             last_seq: None,
             collectable: Vec::new(),
+            connectivity: Ability::Unknown,
         };
         to.send(FromAgent::Hello(hello).into()).await?;
         let mut from = AgentServiceClient::new(channel).session(ReceiverStream::new(messages)).await?.into_inner();

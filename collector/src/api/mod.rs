@@ -1,9 +1,10 @@
 //! The API: what people and programs may ask of incidents and nodes, with a limit for everything.
 //!
-//! [`verbs`] is what can be done; over gRPC it is called by [`incidents`] and [`nodes`], over HTTP by [`rest`]. [`refused`] is how
+//! [`verbs`] is what can be done; over gRPC it is called by [`incidents`], [`nodes`] and [`connectivity`], over HTTP by [`rest`]. [`refused`] is how
 //! both say no. Here: the routes of gRPC and their limits. Requests and answers of gRPC are checked and made in
 //! `casefile_proto::convert`.
 
+pub mod connectivity;
 pub mod incidents;
 pub mod nodes;
 pub mod refused;
@@ -13,6 +14,7 @@ pub mod verbs;
 
 use std::sync::Arc;
 
+use casefile_proto::wire::v1::connectivity_service_server::ConnectivityServiceServer;
 use casefile_proto::wire::v1::identity_service_server::IdentityServiceServer;
 use casefile_proto::wire::v1::incident_service_server::IncidentServiceServer;
 use casefile_proto::wire::v1::node_service_server::NodeServiceServer;
@@ -44,10 +46,13 @@ fn people(verbs: Arc<Verbs>) -> Routes {
     let incidents = IncidentServiceServer::new(incidents::Api::new(Arc::clone(&verbs)))
         .max_decoding_message_size(MAX_REQUEST)
         .max_encoding_message_size(MAX_ANSWER);
+    let connectivity = ConnectivityServiceServer::new(connectivity::Api::new(Arc::clone(&verbs)))
+        .max_decoding_message_size(MAX_REQUEST)
+        .max_encoding_message_size(MAX_ANSWER);
     let nodes = NodeServiceServer::new(nodes::Api::new(verbs))
         .max_decoding_message_size(MAX_REQUEST)
         .max_encoding_message_size(MAX_ANSWER);
-    Routes::new(incidents).add_service(nodes)
+    Routes::new(incidents).add_service(connectivity).add_service(nodes)
 }
 
 #[cfg(test)]

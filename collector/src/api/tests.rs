@@ -42,8 +42,9 @@ impl Served {
         let identity = Identity::open(&rig.data.keys(), tokens, Arc::clone(&audit), now, life).unwrap();
         let identity = Arc::new(identity);
         let secured = Secured { tls: identity.tls(), authorise: Authorise::new(identity) };
+        let connectivity = rig.connectivity();
         let fleet = Arc::clone(&rig.fleet) as _;
-        let verbs = Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()), None);
+        let verbs = Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()), connectivity, None);
         let routes = people(Arc::new(verbs));
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! What can be done with incidents and nodes, whichever way it is asked: gRPC and REST call the same functions.
+//! What can be done with incidents, nodes and tests of connectivity, whichever way it is asked: gRPC and REST call the same functions.
 //!
 //! Who asks has passed the authoriser. What opens and what gives out evidence is written into the audit log before it is done,
 //! here and nowhere else.
@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use casefile_proto::connectivity::{Judged, MAX_REMARKS, TestAsk};
 use casefile_proto::convert::ConvertError;
 use casefile_proto::ids::{IncidentId, NodeName};
 use casefile_proto::incident::{
@@ -16,15 +17,17 @@ use casefile_proto::incident::{
 };
 use casefile_proto::node::NodeList;
 use casefile_proto::scope::Selection;
+use casefile_review::connectivity::judge;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Semaphore, watch};
 
 use super::refused::{Kind, Refused};
 use super::streams::{Outlet, Streams};
-use crate::audit::{Audit, AuditError, Outcome, Verb};
+use crate::audit::{Audit, AuditError, Entry, Outcome, Verb};
 use crate::cluster::recorder::Recorder;
 use crate::cluster::select::{self, Became, NotChosen};
+use crate::connectivity::{Connectivity, Made, NotBegun};
 use crate::identity::caller::Caller;
 use crate::incident::Refusal;
 use crate::incident::fleet::Fleet;
@@ -57,6 +60,7 @@ pub struct Verbs {
     fleet: Arc<dyn Fleet>,
     audit: Arc<Audit>,
     clock: Clock,
+    connectivity: Connectivity,
     cluster: Option<Recorder>,
     /// Answers that go on while an incident changes, of both ways together.
     pub(super) watchers: Streams,
@@ -73,11 +77,12 @@ impl Verbs {
         fleet: Arc<dyn Fleet>,
         audit: Arc<Audit>,
         clock: Clock,
+        connectivity: Connectivity,
         cluster: Option<Recorder>,
     ) -> Self {
         let (watchers, downloads) = (Streams::new("watchers", WATCHERS), Streams::new("downloads", DOWNLOADS));
         let openings = Arc::new(Semaphore::new(OPENINGS));
-        Self { incidents, fleet, audit, clock, cluster, watchers, downloads, openings }
+        Self { incidents, fleet, audit, clock, connectivity, cluster, watchers, downloads, openings }
     }
 
     /// Opens an incident.
@@ -144,6 +149,40 @@ impl Verbs {
     /// Every node, with the collector's clock.
     pub fn nodes(&self) -> NodeList {
         NodeList { nodes: self.fleet.nodes(), now: (self.clock)().wall }
+    }
+
+    /// Has nodes test whether they reach a target of the list.
+    pub async fn test_connectivity(&self, caller: &Caller, ask: TestAsk) -> Result<Judged, Refused> {
+        let planned = match self.connectivity.plan(ask) {
+            Ok(planned) => planned,
+            Err(not) => {
+                if let NotBegun::Unlisted(why) = &not {
+                    self.refuse_target(caller, why).await;
+                }
+                return Err(not_begun(&not));
+            }
+        };
+        self.record(caller, Verb::TestConnectivity, planned.told()).await?;
+        let made = self.connectivity.test(planned, caller.who.to_string()).await;
+        let Made { test, not_kept } = made.map_err(|not| not_begun(&not))?;
+        let mut verdict = judge(&test, 0);
+        if not_kept.is_some() {
+            verdict.remarks.truncate(MAX_REMARKS - 1);
+            verdict.remarks.push("this result could not be kept as evidence; the collector's log says why".to_owned());
+        }
+        Ok(Judged { test, verdict })
+    }
+
+    /// Somebody wanted to have tested what is not listed: that is told, often in sums.
+    async fn refuse_target(&self, caller: &Caller, why: &str) {
+        let who = caller.who.to_string();
+        let Some(times) = self.connectivity.refused.count(&who, why, Instant::now()) else { return };
+        tracing::warn!(who, why, times, "a test of connectivity was refused");
+        let entry = Entry { times, ..caller.entry(Verb::TestConnectivity, why.to_owned(), Outcome::Denied) };
+        if let Err(error) = self.audit.recorded(entry).await {
+            // It is refused all the same.
+            tracing::error!(error = crate::chain::chain(&error), "a refused test is not recorded");
+        }
     }
 
     /// An archive of an incident, and where it lies: the one of this revision, or the newest.
@@ -285,6 +324,17 @@ fn unrecorded(error: &AuditError) -> Refused {
     tracing::error!(error = crate::chain::chain(error), "the audit log cannot be written");
     let text = "the audit log cannot be written, so this is not done; the collector's log says why (is its disk full?)";
     Refused::new(Kind::NotRecorded, text)
+}
+
+fn not_begun(not: &NotBegun) -> Refused {
+    let kind = match not {
+        NotBegun::Unlisted(_) => Kind::UnlistedTarget,
+        NotBegun::NoNode(_) => Kind::NoNode,
+        NotBegun::NoNodes => Kind::NoNodes,
+        NotBegun::TooMany => Kind::TooMany,
+        NotBegun::Defect => Kind::Internal,
+    };
+    Refused::new(kind, not.to_string())
 }
 
 fn not_opened(error: &OpenError) -> Refused {

@@ -33,6 +33,7 @@ use super::recorded::recorded;
 use super::rejoined::{rejoined, without};
 use super::reviewed::reviewed;
 use crate::cluster::archive::Fixed;
+use crate::connectivity::kept;
 use crate::data::{PARTIAL, hint};
 use crate::spool::{self, SpooledItem};
 use crate::store::Asked;
@@ -48,6 +49,8 @@ pub struct SealJob {
     pub nodes: Vec<SealNode>,
     /// Where archives go.
     pub archives: PathBuf,
+    /// Where the results of tests of connectivity lie.
+    pub connectivity: PathBuf,
     /// A directory for what is compressed meanwhile; on the disk of the spool, gone with it.
     pub scratch: PathBuf,
     /// Signs.
@@ -176,6 +179,7 @@ fn assembled(job: &SealJob) -> Result<SealedIncident, SealError> {
         };
         all.extend(before.entries(wanted)?);
     }
+    all.extend(tests_of_connectivity(job, &all)?);
     all.sort_by(|a, b| a.path.cmp(&b.path));
     let incident = IncidentFile::new(&job.title, &coverage, Some(&job.key));
     let (mut all, review) = reviewed(all, incident, &coverage, &job.scratch);
@@ -296,6 +300,21 @@ fn documents(job: &SealJob, coverage: &Coverage) -> io::Result<[Entry; 2]> {
         |path, bytes, file| Ok(Entry { path: layout::path(path), body: Body::of(bytes, &job.scratch.join(file))? });
     let incident: io::Result<Entry> = entry(layout::INCIDENT, incident, "incident.chunks");
     Ok([incident?, entry(layout::COVERAGE, coverage, "coverage.chunks")?])
+}
+
+/// The tests of connectivity that were begun in the window. What an archive before has of them was whole: it is taken over.
+fn tests_of_connectivity(job: &SealJob, all: &[Entry]) -> Result<Option<Entry>, SealError> {
+    let path = layout::path(layout::CONNECTIVITY);
+    if all.iter().any(|entry| entry.path == path) {
+        return Ok(None);
+    }
+    let found = kept::within(&job.connectivity, job.title.ask.window);
+    let found = found.map_err(io_error("read the tests of connectivity at", &job.connectivity))?;
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let body = Body::of(found, &job.scratch.join("connectivity.chunks"));
+    Ok(Some(Entry { path, body: body.map_err(io_error("write below", &job.scratch))? }))
 }
 
 fn written(job: &SealJob, all: &[Entry], partial: &Path) -> Result<Sealed, SealError> {

@@ -85,7 +85,8 @@ impl Bench {
         };
         let key = SigningKey::load_or_create(&self.path("key")).unwrap();
         let (archives, scratch) = (self.path("archives"), self.path("scratch"));
-        SealJob { title, nodes, archives, scratch, key: Arc::new(key), before: None, cluster: None }
+        let connectivity = self.path("connectivity.jsonl");
+        SealJob { title, nodes, archives, connectivity, scratch, key: Arc::new(key), before: None, cluster: None }
     }
 
     fn archive(&self, sealed: &SealedIncident) -> Archive {
@@ -362,4 +363,41 @@ fn evidence_that_changed_on_our_own_disk_is_not_sealed() {
     let job = bench.job(vec![node]);
     assert!(seal(&job).is_err());
     assert_eq!(fs::read_dir(&job.archives).unwrap().count(), 0);
+}
+
+#[test]
+fn tests_of_connectivity_of_the_window_are_evidence_and_stay_so_when_it_is_amended() {
+    use casefile_proto::connectivity::{ConnectivityTest, NodeOutcome, NodeResult, Untested, UntestedReason};
+    let bench = Bench::new();
+    let test = |at: i64| ConnectivityTest {
+        at: WallTime::from_secs(START + at),
+        name: "api".to_owned(),
+        target: "tcp://api.shop.svc:80".parse().unwrap(),
+        asked_by: "kim".to_owned(),
+        nodes: vec![NodeResult {
+            node: name("a"),
+            outcome: NodeOutcome::Untested(Untested { reason: UntestedReason::TooOld, detail: String::new() }),
+        }],
+    };
+    let path = bench.path("connectivity.jsonl");
+    let kept = kept::Kept::open(&path).unwrap();
+    [-1, 30, 60].into_iter().for_each(|at| kept.append(&test(at)).unwrap());
+    let sealed = seal(&bench.job(vec![bench.answered("a"), bench.gone("b")])).unwrap();
+    let mut archive = bench.archive(&sealed);
+    let lines = entry(&mut archive, "data/connectivity.jsonl");
+    let wanted = casefile_evidence::archive::connectivity::lines(&test(30)).unwrap();
+    assert_eq!(lines, wanted.concat(), "those of the window and no other");
+    let manifest = String::from_utf8(entry(&mut archive, "manifest-sha256.txt")).unwrap();
+    assert!(manifest.contains("  data/connectivity.jsonl\n"), "{manifest}");
+    let timeline = String::from_utf8(entry(&mut archive, "data/timeline.jsonl")).unwrap();
+    let row = timeline.lines().find(|line| line.contains("\"timestamp_desc\":\"connectivity\"")).unwrap();
+    assert!(row.contains("kim tested api (tcp://api.shop.svc:80) from 1 node: nobody can tell"), "{row}");
+    // By then the collector has forgotten them.
+    fs::remove_file(&path).unwrap();
+    let mut job = bench.job(vec![bench.answered_into("b", "late")]);
+    job.title.amends =
+        Some(Amends { revision: 1, file_name: sealed.archive.file_name.clone(), sha256: sealed.archive.sha256 });
+    job.before = Some((sealed.archive, sealed.coverage));
+    let amended = seal(&job).unwrap();
+    assert_eq!(entry(&mut bench.archive(&amended), "data/connectivity.jsonl"), lines);
 }

@@ -141,6 +141,7 @@ fn job(sealing: &Sealing) -> Result<SealJob, StoreError> {
         },
         nodes,
         archives: sealing.data.archives(),
+        connectivity: sealing.data.connectivity(),
         scratch: sealing.data.spool(record.id).join(SCRATCH),
         key: Arc::clone(&sealing.key),
         before: record.archive.clone().zip(coverage),

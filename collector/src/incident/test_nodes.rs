@@ -9,6 +9,7 @@ use casefile_evidence::recording::Header;
 use casefile_evidence::recording::delta::Encoder;
 use casefile_evidence::recording::reader::Recording;
 use casefile_evidence::recording::segment::{Retention, Store};
+use casefile_proto::connectivity::{ConnectivityAsk, NodeOutcome, UntestedReason};
 use casefile_proto::coverage::{Cost, OutcomeCounts, SourceCoverage, SourceKind};
 use casefile_proto::ids::{BootId, FrameSeq, IncidentId, ItemNumber, NodeName, RequestId};
 use casefile_proto::item::{ItemHead, ItemKind, ItemTail};
@@ -20,7 +21,7 @@ use casefile_proto::sample::{
 use casefile_proto::session::{Collectable, CollectionAsk, Piece, RunId};
 use casefile_proto::time::{BootTime, ClockOffset, Stamp, WallTime, Window};
 use casefile_proto::units::{Bytes, Scale, Unit};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::fleet::{Fleet, Wait};
 use super::machine::Answer;
@@ -106,6 +107,11 @@ impl Fleet for Noting {
     fn cancel<'a>(&'a self, node: &'a NodeName, request: RequestId) -> Wait<'a, ()> {
         self.tell(Told::Cancel(node.clone(), request));
         Box::pin(std::future::ready(()))
+    }
+
+    fn test(&self, node: &NodeName, _ask: ConnectivityAsk) -> Result<oneshot::Receiver<NodeOutcome>, UntestedReason> {
+        let connected = self.nodes.lock().unwrap().get(node).is_some_and(|n| n.0 == Link::Connected);
+        Err(if connected { UntestedReason::TooOld } else { UntestedReason::NotConnected })
     }
 
     fn pin<'a>(

@@ -18,6 +18,9 @@ use tokio::time::timeout;
 use super::gather::{self, Parts};
 use super::handle::{Incidents, Left};
 use super::test_nodes::{Noting, START, Sent, Told, answer, collectable, deposit, log, name, recording, segment};
+use crate::config::Config;
+use crate::connectivity::Connectivity;
+use crate::connectivity::kept::Kept;
 use crate::data::DataDir;
 use crate::ingest::{Clock, NodeEvent};
 use crate::space::Space;
@@ -111,6 +114,14 @@ impl Rig {
     }
 
     /// Stops in order and gives back the directory.
+    /// Tests of connectivity to one target, `api`, which none of its nodes can.
+    pub(crate) fn connectivity(&self) -> Connectivity {
+        let config = Config::parse("targets = [{name = \"api\", url = \"https://api.shop.svc/healthz\"}]")
+            .unwrap_or_else(|e| panic!("{e:?}"));
+        let kept = Kept::open(&self.data.connectivity()).unwrap();
+        Connectivity::new(config.targets, Arc::clone(&self.fleet) as _, kept, clock(Arc::default()))
+    }
+
     pub(crate) async fn stop(self) -> (tempfile::TempDir, Left) {
         let left = self.incidents.stop(tokio::time::Instant::now() + SOON).await;
         (self.dir, left)

@@ -10,6 +10,7 @@ use casefile_evidence::archive::chunk::{Chunk, Chunker, Pack};
 use casefile_evidence::recording::Header;
 use casefile_evidence::recording::delta::Encoder;
 use casefile_identity::dial::{Me, dial};
+use casefile_proto::connectivity::Ability;
 use casefile_proto::ids::{BootId, FrameSeq, ItemNumber, RequestId};
 use casefile_proto::item::{ItemHead, ItemKind, ItemTail};
 use casefile_proto::sample::{Frame, Schema};
@@ -129,6 +130,7 @@ fn hello(node: &str, boot: BootId) -> Hello {
         recording_header: encoder(node, boot).header().into(),
         last_seq: None,
         collectable: Vec::new(),
+        connectivity: Ability::Unknown,
     }
 }
 

@@ -190,6 +190,7 @@ impl Node {
             leave_free: None,
             clock,
             collectable: vec![Collectable { name: "files".to_owned(), kind: SourceKind::Logs }],
+            connectivity: None,
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {

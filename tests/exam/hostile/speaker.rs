@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use casefile_evidence::recording::delta::Encoder;
+use casefile_proto::connectivity::Ability;
 use casefile_proto::ids::{BootId, FrameSeq, NodeName};
 use casefile_proto::session::{
     ClockAnswer, CollectionAsk, Ends, FrameBatch, FromAgent, Hello, PROTOCOL, ToAgent, Welcome,
@@ -54,6 +55,7 @@ pub(super) fn hello(node: &NodeName, boot: BootId) -> Hello {
         recording_header: Encoder::new(header).header().into(),
         last_seq: None,
         collectable: Vec::new(),
+        connectivity: Ability::Unknown,
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod archive;
 mod asked;
+pub mod connectivity;
 pub mod document;
 pub mod entries;
 pub mod events;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::response::Response;
 
 use super::asked::Asked;
-use super::{Site, archive, document, entries, events, incidents, nodes, tokens};
+use super::{Site, archive, connectivity, document, entries, events, incidents, nodes, tokens};
 use crate::api::refused::Refused;
 use crate::identity::rights::Right;
 use crate::identity::routes::Need;
@@ -83,6 +83,7 @@ pub const ALL: &[Operation] = &[
     operation!("downloadArchive", Get, "/api/v1/incidents/{incident}/archive", EXPORT, archive::download),
     operation!("listEntries", Get, "/api/v1/incidents/{incident}/entries", EXPORT, entries::list),
     operation!("readEntry", Get, "/api/v1/incidents/{incident}/entries/{*path}", EXPORT, entries::content),
+    operation!("testConnectivity", Post, "/api/v1/connectivity", COLLECT, connectivity::test),
     operation!("listNodes", Get, "/api/v1/nodes", SEE, nodes::list),
     operation!("revokeNode", Post, "/api/v1/nodes/{node}/revoke", REVOKE_NODES, nodes::revoke),
     operation!("listTokens", Get, "/api/v1/tokens", LIST_TOKENS, tokens::list),

@@ -84,8 +84,9 @@ impl Served {
         let identity = Identity::open(&rig.data.keys(), tokens, Arc::clone(&audit), now, life).unwrap();
         let identity = Arc::new(identity);
         let owner = casefile_identity::token::Token::load(&rig.data.keys().join("owner.token")).unwrap().reveal();
+        let connectivity = rig.connectivity();
         let fleet = Arc::clone(&rig.fleet) as _;
-        let verbs = Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()), None);
+        let verbs = Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()), connectivity, None);
         let site = Site {
             verbs: Arc::new(verbs),
             identity: Arc::clone(&identity),

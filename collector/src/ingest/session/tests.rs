@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use casefile_proto::connectivity::Ability;
 use casefile_proto::coverage::SourceKind;
 use casefile_proto::sample::{
     Frame, MetricDef, MetricIndex, MetricKind, Outcome, Reading, Sample, Schema, SeriesDef, SeriesId, SourceDef,
@@ -117,6 +118,7 @@ fn hello() -> Hello {
         recording_header: Encoder::new(header()).header().into(),
         last_seq: None,
         collectable: vec![Collectable { name: "pods".to_owned(), kind: SourceKind::Logs }],
+        connectivity: Ability::On,
     }
 }
 
@@ -478,4 +480,29 @@ fn a_session_that_is_not_read_stands_however_long_and_its_silence_counts_from_wh
     session.take(Taking::Yes, at(600));
     assert!(session.has_room() && !matches!(&session.tick(at(659))[..], [Action::Close(_)]));
     assert!(matches!(refusal(&session.tick(at(661))), Refusal::Silent));
+}
+
+#[test]
+fn only_an_agent_that_tests_connectivity_is_asked_to() {
+    use casefile_proto::connectivity::{ConnectivityAnswer, NodeOutcome, TestId, Untested, UntestedReason};
+    let ask = || ConnectivityAsk {
+        test: TestId(7),
+        target: "tcp://api:80".parse().unwrap(),
+        deadline: Duration::from_secs(1),
+    };
+    let mut able = standing(None);
+    let actions = able.test(ask());
+    assert!(matches!(&actions[..], [Action::Send(ToAgent::TestConnectivity(sent))] if *sent == ask()), "{actions:?}");
+    let outcome = NodeOutcome::Untested(Untested { reason: UntestedReason::Busy, detail: String::new() });
+    let answer = ConnectivityAnswer { test: TestId(7), outcome };
+    let actions = able.on(FromAgent::Connectivity(answer.clone()), at(1));
+    assert!(matches!(&actions[..], [Action::Tested(told)] if *told == answer), "{actions:?}");
+    assert_eq!(able.facts().unwrap().connectivity, Ability::On);
+    for ability in [Ability::Off, Ability::Unknown] {
+        let mut session = session();
+        assert!(session.test(ask()).is_empty(), "nothing was said yet");
+        session.on(FromAgent::Hello(Hello { connectivity: ability, ..hello() }), at(0));
+        session.opened(None, at(0));
+        assert!(session.test(ask()).is_empty(), "{ability:?}");
+    }
 }
