@@ -11,6 +11,7 @@ mod cluster_people;
 mod cluster_selection;
 mod coalescing;
 mod collections;
+mod connectivity;
 mod damaged_file;
 mod dead_node;
 mod demo;

@@ -127,8 +127,32 @@ impl Rig {
         self.start(node, host, GpuConfig::default(), Duration::from_millis(100), member)
     }
 
+    /// The same, with something set differently.
+    pub fn agent_with(
+        &self,
+        node: &str,
+        host: &Path,
+        change: impl FnOnce(&mut casefile_agent::config::Config),
+    ) -> Result<Agent> {
+        let mut config = self.config_of(node, host, GpuConfig::default(), self.membership(node)?)?;
+        change(&mut config);
+        let every = Duration::from_millis(100);
+        Agent::start(&config, Setup { every, ..Setup::default() }).context("start the agent")
+    }
+
     fn start(&self, node: &str, host: &Path, gpu: GpuConfig, every: Duration, member: Membership) -> Result<Agent> {
-        let config = casefile_agent::config::Config {
+        let config = self.config_of(node, host, gpu, member)?;
+        Agent::start(&config, Setup { every, ..Setup::default() }).context("start the agent")
+    }
+
+    fn config_of(
+        &self,
+        node: &str,
+        host: &Path,
+        gpu: GpuConfig,
+        member: Membership,
+    ) -> Result<casefile_agent::config::Config> {
+        Ok(casefile_agent::config::Config {
             collector: Some(member),
             node: node.parse().context("a node name")?,
             data_dir: self.path(&format!("agent-{node}")),
@@ -141,8 +165,7 @@ impl Rig {
             masking: Masking::default(),
             gpu,
             sandbox: Wanted::Off,
-        };
-        Agent::start(&config, Setup { every, ..Setup::default() }).context("start the agent")
+        })
     }
 
     /// Writes the configuration of an agent that is run as a program; where it lies.

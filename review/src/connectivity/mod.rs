@@ -2,6 +2,7 @@
 //!
 //! A case file has what each node saw and nothing that was derived from it: a verdict is reached anew, by today's rules.
 
+pub mod matrix;
 mod remarks;
 pub mod verdict;
 

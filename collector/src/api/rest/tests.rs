@@ -218,6 +218,14 @@ fn every_word_of_a_closed_list_is_in_the_document() {
     assert_eq!(words("NodeCoverage/properties/state"), said(&coverage::NodeState::ALL));
     assert_eq!(words("SourceCoverage/properties/kind"), said(&coverage::SourceKind::ALL));
     assert_eq!(words("Node/properties/link"), said(&[Connected, node::Link::Away]));
+    use casefile_proto::connectivity::{Blame, UntestedReason, steps};
+    assert_eq!(words("ConnectivityFailure"), said(&steps::Failure::ALL));
+    assert_eq!(words("ConnectivityVerdict/properties/blame"), said(&Blame::ALL));
+    assert_eq!(words("ConnectivityVerdict/properties/step"), said(&steps::Step::ALL));
+    let untested = "ConnectivityResult/properties/untested/properties/reason";
+    assert_eq!(words(untested), said(&UntestedReason::ALL));
+    let trust = "ConnectivitySteps/properties/tls/properties/shown/properties/trust";
+    assert_eq!(words(trust), said(&steps::Trust::ALL));
     let roles = "Subject/oneOf/1/properties/person/properties/roles/items";
     assert_eq!(words(roles), said(&Role::ALL));
 }
@@ -255,6 +263,39 @@ async fn nobody_and_whoever_lacks_the_role_is_stopped_before_every_route_and_tha
             && denied("exporter", "POST /api/v1/incidents")
     };
     crate::incident::test_rig::until("lines of what was refused", || all_there().then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_target_that_is_not_listed_is_refused_and_recorded_and_one_that_is_has_a_row_for_every_node() {
+    let served = Served::start().await;
+    let test = async |body: Value| {
+        let headers = [("content-type", "application/json")];
+        served.asked(Some(&served.owner), "POST /api/v1/connectivity", &headers, &body.to_string()).await
+    };
+    for target in ["http://169.254.169.254/latest/meta-data", "https://api.shop.svc/admin", "API"] {
+        let answer = test(json!({"target": target})).await;
+        assert_eq!((answer.status, answer.code().as_str()), (403, "unlisted-target"), "{target}");
+        assert!(answer.json()["detail"].as_str().unwrap().ends_with(": api"), "{:?}", answer.json());
+    }
+    for (body, code) in [
+        (json!({"target": ""}), "malformed"),
+        (json!({"target": "api", "node": "a"}), "malformed"),
+        (json!({"target": "api", "deadline_secs": 11}), "malformed"),
+        (json!({"target": "api", "nodes": ["b"]}), "no-node"),
+    ] {
+        assert_eq!(test(body.clone()).await.code(), code, "{body}");
+    }
+    let answer = test(json!({"target": "https://api.shop.svc:443/healthz"})).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.json());
+    let judged: casefile_proto::connectivity::Judged = serde_json::from_value(answer.json()).unwrap();
+    assert_eq!((judged.test.nodes.len(), judged.test.asked_by.as_str()), (1, "owner"));
+    assert_eq!(answer.json()["test"]["nodes"][0]["untested"]["reason"], "too-old");
+    assert_eq!(judged.verdict.sentence, "nobody can tell: no node could test api");
+    let recorded = served.recorded();
+    let tests: Vec<_> = recorded.iter().filter(|(_, verb, _)| *verb == "test-connectivity").collect();
+    assert_eq!(tests.len(), 4, "{recorded:?}");
+    assert!(tests[0].2.starts_with("\"http://169.254.169.254/latest/meta-data\" is not among"), "{tests:?}");
+    assert_eq!(tests[3].2, "api https://api.shop.svc:443/healthz from 1 nodes");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ pub(crate) mod past;
 pub(crate) mod review;
 pub(crate) mod runbook;
 pub(crate) mod source;
+pub(crate) mod test_connectivity;
 
 use std::path::PathBuf;
 
@@ -42,6 +43,7 @@ Examples:
   casefile timeline FILE --around 03:12Z±90s     what happened then, of all nodes, on one clock
   casefile top FILE --at 03:11:40Z               processes then; also vmstat, iostat, sar, dmesg, ss, df
   casefile compare FILE n7 n8                    what is different on n7; casefile diff: and what changed on it
+  casefile test-connectivity --target api        is it the node or the target? from every node, now
   casefile export FILE --to parquet              tables for DuckDB; also for Prometheus, Perfetto, lnav, …
   casefile health-check                          the cluster now; also collect-logs and analyze-resources
   casefile explain mem.oom.memcg                 what a record of the kernel means, and whose opinion that is; also: xid 79
@@ -179,6 +181,7 @@ pub(crate) enum Pseudonym {
 use demo::DemoArgs;
 use review::{CheckArgs, CiteArgs, FindingsArgs, TimelineArgs};
 use runbook::{CollectLogsArgs, HealthArgs, ResourcesArgs};
+use test_connectivity::TestConnectivityArgs;
 
 /// What can be done.
 #[derive(Subcommand, Debug)]
@@ -323,6 +326,10 @@ pub(crate) enum Verb {
     /// What happened, in the order of time: records, events, findings, gaps, people.
     #[command(after_help = review::TIMELINE_EXAMPLES)]
     Timeline(TimelineArgs),
+    /// Is it the node or the target? DNS, TCP, TLS and HTTP from every node to a target of the collector's list, as a matrix. Exits
+    /// with 3 when a node does not reach it, with 5 when one could not test.
+    #[command(after_help = test_connectivity::EXAMPLES)]
+    TestConnectivity(TestConnectivityArgs),
     /// A line that cites a piece of evidence, for a chat or a post-mortem.
     #[command(after_help = review::CITE_EXAMPLES)]
     Cite(CiteArgs),

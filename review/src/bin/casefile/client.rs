@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use casefile_identity::dial::{Address, Api, Disbelief, dial_as, dial_as_foreign, disbelief};
 use casefile_identity::foreign::{AnyToken, load_pin};
 use casefile_identity::token::{Pin, Token, TokenFileError};
+use casefile_proto::wire::v1::connectivity_service_client::ConnectivityServiceClient;
 use casefile_proto::wire::v1::incident_service_client::IncidentServiceClient;
 use casefile_proto::wire::v1::node_service_client::NodeServiceClient;
 
@@ -80,6 +81,11 @@ pub(crate) async fn connect(args: &CollectorArgs) -> Result<Api> {
 /// The incident service.
 pub(crate) async fn incidents(args: &CollectorArgs) -> Result<IncidentServiceClient<Api>> {
     Ok(IncidentServiceClient::new(connect(args).await?).max_decoding_message_size(MAX_ANSWER))
+}
+
+/// The connectivity service.
+pub(crate) async fn connectivity(args: &CollectorArgs) -> Result<ConnectivityServiceClient<Api>> {
+    Ok(ConnectivityServiceClient::new(connect(args).await?).max_decoding_message_size(MAX_ANSWER))
 }
 
 /// The node service.

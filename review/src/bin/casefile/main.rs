@@ -29,6 +29,7 @@ mod report;
 mod review;
 mod show;
 mod source;
+mod test_connectivity;
 mod verify;
 
 use std::process::ExitCode;
@@ -117,6 +118,7 @@ fn run(cli: Cli) -> Result<Ended> {
         Verb::Findings(args) => check::findings(&args),
         Verb::Timeline(args) => check::timeline(&args),
         Verb::Cite(args) => check::cite(&args),
+        Verb::TestConnectivity(args) => test_connectivity::run(&args),
         Verb::Report(args) => report::run(&args),
         Verb::Review(args) => review::run(&args),
         Verb::HealthCheck(args) => health_check::run(&args),
