@@ -40,6 +40,7 @@ pub const ALL: &[Target] = &[
     targets::proto::TARGET,
     targets::proc::TARGET,
     targets::config::TARGET,
+    targets::http::TARGET,
 ];
 
 /// The target of this name.

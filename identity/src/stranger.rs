@@ -19,7 +19,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    AlertDescription, ClientConfig, DigitallySignedStruct, Error, InvalidMessage, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, InvalidMessage, RootCertStore,
+    SignatureScheme,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
@@ -160,7 +161,12 @@ impl Strangers {
                 Ok(()) => trust = Trust::Trusted,
                 Err(error) => {
                     trust = Trust::NotTrusted;
-                    why = Some(format!("not trusted: {error}"));
+                    why = Some(match error {
+                        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                            "not trusted: no root that the agent was given has signed it".to_owned()
+                        }
+                        other => format!("not trusted: {other}"),
+                    });
                 }
             }
         }

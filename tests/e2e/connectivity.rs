@@ -62,8 +62,8 @@ async fn a_node_is_told_from_a_target_and_what_was_found_is_in_the_archive() {
     let (good, odd) = (web(|_| "204 No Content"), web(|n| if n == 0 { "503 Busy" } else { "200 OK" }));
     let closed = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap();
     let list = format!(
-        "targets = [{{name = \"good\", url = \"http://localhost:{}/healthz\"}}, {{name = \"odd\", url = \"http://{odd}\"}}, \
-         {{name = \"closed\", url = \"tcp://{closed}\"}}, {{name = \"own\", url = \"tls://{}\"}}]",
+        "targets = [{{name = \"web\", url = \"http://localhost:{}/healthz\"}}, {{name = \"orders\", url = \"http://{odd}\"}}, \
+         {{name = \"db\", url = \"tcp://{closed}\"}}, {{name = \"own\", url = \"tls://{}\"}}]",
         good.port(),
         rig.listen()
     );
@@ -103,19 +103,19 @@ async fn a_node_is_told_from_a_target_and_what_was_found_is_in_the_archive() {
     for target in ["http://169.254.169.254/", &format!("http://{good}/healthz"), "tcp://127.0.0.1:22"] {
         let refused = casefile(&["test-connectivity", "--data", data, "--target", target]).await;
         assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
-        assert!(said(&refused).contains("is not among the targets of the collector: good, odd, closed, own"));
+        assert!(said(&refused).contains("is not among the targets of the collector: web, orders, db, own"));
     }
     // A part of the target answers with an error: the first that asks gets it.
-    let (odd, code) = test("odd").await;
+    let (odd, code) = test("orders").await;
     assert_eq!((odd.verdict.blame, odd.verdict.step, code), (Blame::Target, Some(Step::Http), Some(3)));
     assert_eq!(odd.verdict.nodes.len(), 1, "{odd:?}");
     assert!(odd.verdict.sentence.contains("their way to it is good"), "{odd:?}");
     // All is well, as far as can be told.
-    let (good, code) = test("good").await;
+    let (good, code) = test("web").await;
     assert_eq!(seen(&good.test), [("n1", Ok(None)), ("n2", Ok(None)), ("n3", Ok(None)), off], "{}", program.said());
     assert_eq!((good.verdict.blame, code), (Blame::Nobody, Some(5)));
     // Nobody listens: the target.
-    let (down, code) = test("closed").await;
+    let (down, code) = test("db").await;
     let refused = Ok(Some((Step::Connect, Failure::Refused)));
     assert_eq!(seen(&down.test), [("n1", refused), ("n2", refused), ("n3", refused), off], "{}", program.said());
     assert_eq!((down.verdict.blame, down.verdict.step, code), (Blame::Target, Some(Step::Connect), Some(3)));
@@ -131,15 +131,15 @@ async fn a_node_is_told_from_a_target_and_what_was_found_is_in_the_archive() {
 
     // An agent takes on so much and no more: then it says so, until it has rested.
     wait::until("a test that is too much", async || {
-        let (judged, _) = test("closed").await;
+        let (judged, _) = test("db").await;
         seen(&judged.test).contains(&("n1", Err(UntestedReason::Busy))).then_some(())
     })
     .await;
     wait::until("a table of a test that is fine", async || {
-        let fine = casefile(&["test-connectivity", "--data", data, "--target", "good", "--node", "n1"]).await;
+        let fine = casefile(&["test-connectivity", "--data", data, "--target", "web", "--node", "n1"]).await;
         let text = stdout(&fine);
         (fine.status.code() == Some(0))
-            .then(|| assert!(text.ends_with("\nGood is reached by the one node that was tested.\n"), "{text}"))
+            .then(|| assert!(text.ends_with("\nWeb is reached by the one node that was tested.\n"), "{text}"))
     })
     .await;
 

@@ -295,7 +295,7 @@ impl Link<'_> {
                 Ok(timeout(ANSWER, self.outbox.send(FromAgent::Clock(answer).into())).await??)
             }
             ToAgent::Welcome(_) => bail!("welcome came twice"),
-            ToAgent::Collect(_) | ToAgent::Cancel(_) | ToAgent::Redact(_) => Ok(()),
+            ToAgent::Collect(_) | ToAgent::Cancel(_) | ToAgent::Redact(_) | ToAgent::TestConnectivity(_) => Ok(()),
         }
     }
 }

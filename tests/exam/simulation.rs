@@ -436,7 +436,7 @@ impl World {
                     return Ok(());
                 }
                 Action::Close(refusal) => bail!("an honest agent is refused: {refusal}"),
-                Action::Progress(_) | Action::Done(_) => bail!("an answer to what nobody asked"),
+                Action::Progress(_) | Action::Done(_) | Action::Tested(_) => bail!("an answer to what nobody asked"),
             }
         }
         Ok(())
@@ -483,7 +483,9 @@ impl World {
             ToAgent::Probe(token) => {
                 self.say(at, FromAgent::Clock(ClockAnswer { token, clock: now }))?;
             }
-            ToAgent::Collect(_) | ToAgent::Cancel(_) | ToAgent::Redact(_) => bail!("nobody asked for anything"),
+            ToAgent::Collect(_) | ToAgent::Cancel(_) | ToAgent::Redact(_) | ToAgent::TestConnectivity(_) => {
+                bail!("nobody asked for anything")
+            }
         }
         Ok(())
     }

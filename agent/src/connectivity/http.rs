@@ -11,9 +11,11 @@ pub(super) const MAX_HEAD: usize = 16 << 10;
 
 /// What the head of an answer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) status: u16,
-    pub(super) date: Option<WallTime>,
+pub struct Head {
+    /// 100 to 999.
+    pub status: u16,
+    /// The `Date`; `None`: none that can be read.
+    pub date: Option<WallTime>,
 }
 
 /// Why there is none.
@@ -69,7 +71,10 @@ pub(super) async fn get(
 }
 
 /// The head of the final answer in these bytes (RFC 9112 §2); `None`: it is not whole yet.
-fn parse(mut bytes: &[u8]) -> Result<Option<Head>, &'static str> {
+///
+/// # Errors
+/// When it is no head of HTTP/1.1, and never will be.
+pub fn parse(mut bytes: &[u8]) -> Result<Option<Head>, &'static str> {
     loop {
         let line = match bytes.iter().position(|b| *b == b'\n') {
             Some(end) => &bytes[..end],

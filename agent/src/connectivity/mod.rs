@@ -6,7 +6,7 @@
 
 mod allowed;
 mod budget;
-mod http;
+pub mod http;
 mod lookup;
 mod tester;
 

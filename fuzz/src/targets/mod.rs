@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod cri;
 pub(crate) mod globs;
 pub(crate) mod gzip;
+pub(crate) mod http;
 pub(crate) mod journal;
 pub(crate) mod kmsg;
 pub(crate) mod lines;

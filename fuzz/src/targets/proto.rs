@@ -1,5 +1,6 @@
 //! Every message of the wire from any bytes: a value of the domain or an error, and a value says the same when it is sent on.
 
+use casefile_proto::connectivity::{Judged, TestAsk};
 use casefile_proto::convert::ConvertError;
 use casefile_proto::coverage::Coverage;
 use casefile_proto::ids::IncidentId;
@@ -47,6 +48,8 @@ const ALL: &[fn(&[u8])] = &[
     taken::<DownloadAsk, v1::DownloadArchiveRequest>,
     taken::<ArchivePiece, v1::DownloadArchiveResponse>,
     taken::<NodeList, v1::ListNodesResponse>,
+    taken::<TestAsk, v1::TestConnectivityRequest>,
+    taken::<Judged, v1::TestConnectivityResponse>,
 ];
 
 fn run(bytes: &[u8]) {

@@ -111,22 +111,22 @@ fn what(steps: &Steps) -> String {
 
 fn time(nanos: u64) -> String {
     match nanos {
-        0..1_000_000_000 => format!("{}.{} ms", nanos / 1_000_000, nanos / 100_000 % 10),
+        0..10_000 => "<0.01 ms".to_owned(),
+        10_000..1_000_000 => format!("0.{:02} ms", nanos / 10_000),
+        1_000_000..1_000_000_000 => format!("{}.{} ms", nanos / 1_000_000, nanos / 100_000 % 10),
         _ => format!("{}.{} s", nanos / 1_000_000_000, nanos / 100_000_000 % 10),
     }
 }
 
 /// The servers' own certificates, each once, with what is known of whether they can be trusted.
 fn certificates(kept: &KeptTest, text: &mut String) {
-    let mut shown: BTreeMap<_, (&Certificate, Vec<Trust>)> = BTreeMap::new();
+    let mut shown: BTreeMap<_, (&Certificate, BTreeMap<&str, usize>)> = BTreeMap::new();
     for row in &kept.test.nodes {
         let NodeOutcome::Tested(steps) = &row.outcome else { continue };
         let Some(tls) = steps.tls.as_ref().and_then(|tls| tls.shown.as_ref()) else { continue };
         if let Some(own) = tls.certificates.first() {
-            let (_, trusts) = shown.entry(own.sha256).or_insert((own, Vec::new()));
-            if !trusts.contains(&tls.trust) {
-                trusts.push(tls.trust);
-            }
+            let (_, trusts) = shown.entry(own.sha256).or_insert((own, BTreeMap::new()));
+            *trusts.entry(words(tls.trust)).or_default() += 1;
         }
     }
     for (n, (own, trusts)) in shown.values().enumerate() {
@@ -135,14 +135,14 @@ fn certificates(kept: &KeptTest, text: &mut String) {
             let _infallible = writeln!(text, "and {} certificates more", shown.len() - n);
             return;
         }
-        let trusts: Vec<_> = trusts.iter().map(|trust| words(*trust)).collect();
+        let trusts: Vec<_> = trusts.iter().map(|(word, count)| format!("{word} on {}", nodes(*count))).collect();
         let _infallible = writeln!(
             text,
             "{before}Certificate: {}, by {}, until {}; {}",
             safe(&own.subject),
             safe(&own.issuer),
             own.not_after,
-            trusts.join(" and ")
+            trusts.join(", ")
         );
     }
 }
@@ -150,8 +150,8 @@ fn certificates(kept: &KeptTest, text: &mut String) {
 const fn words(trust: Trust) -> &'static str {
     match trust {
         Trust::NotChecked => "not checked against any root",
-        Trust::Trusted => "signed by a root that the agents were given",
-        Trust::NotTrusted => "NOT signed by a root that the agents were given",
+        Trust::Trusted => "trusted (by the roots that the agent was given)",
+        Trust::NotTrusted => "NOT trusted",
     }
 }
 
@@ -219,7 +219,7 @@ NODE  DNS                    TCP               WHAT
 c     NO SUCH NAME (2.4 ms)  -                 Name or service not known
 d     2.0 ms                 TIMED OUT (5.0 s)  10.0.0.1:80: \\u{1b}[2Jtimed out
 b     -                      -                 not tested: its agent's configuration has no test_connectivity = true
-a     0.4 ms                 1.2 ms            10.0.0.1:80
+a     0.45 ms                1.2 ms            10.0.0.1:80
 e     2.0 ms                 1.0 ms            10.0.0.1:80
 f     2.0 ms                 1.0 ms            10.0.0.1:80
 

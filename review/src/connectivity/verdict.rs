@@ -126,7 +126,9 @@ fn all_fail(name: &str, step: Step, failed: &[&Seen<'_>]) -> String {
             } else {
                 "it is down, or something between all nodes and it (a network policy of the agents' own among that)"
             };
-            format!("the fault is with {name}, not with a node: {all} cannot connect ({}): {between}", why(failed))
+            let none =
+                if failed.len() == 2 { "neither node".to_owned() } else { format!("none of {} nodes", failed.len()) };
+            format!("the fault is with {name}, not with a node: {none} can connect ({}): {between}", why(failed))
         }
         Step::Tls | Step::Http => {
             format!(
