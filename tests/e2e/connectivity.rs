@@ -46,8 +46,11 @@ async fn casefile(args: &[&str]) -> Output {
         .unwrap()
 }
 
-/// Each node with where it failed, or why it was not tested.
-fn seen(test: &ConnectivityTest) -> Vec<(&str, Result<Option<(Step, Failure)>, UntestedReason>)> {
+/// Where a node failed, or why it was not tested.
+type Saw = Result<Option<(Step, Failure)>, UntestedReason>;
+
+/// What each node saw.
+fn seen(test: &ConnectivityTest) -> Vec<(&str, Saw)> {
     let row = |outcome: &NodeOutcome| match outcome {
         NodeOutcome::Tested(steps) => Ok(steps.failed()),
         NodeOutcome::Untested(untested) => Err(untested.reason),

@@ -96,6 +96,31 @@ fn everything_that_is_forbidden_is_refused_to_nobody() {
 }
 
 #[test]
+fn where_connectivity_is_tested_every_port_is_open_and_nothing_else_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = "collector = \"https://127.0.0.1:1\"\n";
+    let file = config(dir.path(), &format!("{collector}test_connectivity = true\n"));
+    let (_, with) = check(command("casefile-agent"), &file);
+    let (_, without) = check(command("casefile-agent"), &config(dir.path(), collector));
+    let piece = |report: &serde_json::Value| {
+        let pieces = report["pieces"].as_array().unwrap();
+        pieces.iter().find(|piece| piece["piece"] == "connections").unwrap()["state"].clone()
+    };
+    assert_eq!(piece(&with), "not-meant");
+    assert!(ended(&with, "allowed").contains(&"connect to any port, to test connectivity"), "{with}");
+    let tried = |report: &serde_json::Value| {
+        ["allowed", "refused", "not-applicable"]
+            .map(|how| ended(report, how).iter().map(|what| (*what).to_owned()).collect::<Vec<_>>())
+    };
+    // What else is refused is refused there too, listening among it.
+    let (with, [allowed, refused, _]) = (tried(&with), tried(&without));
+    for what in refused.iter().filter(|what| !what.contains("somebody else")) {
+        assert!(with[1].contains(what), "{what}: {with:?}");
+    }
+    assert!(allowed.iter().filter(|what| !what.contains("collector")).all(|what| with[0].contains(what)), "{with:?}");
+}
+
+#[test]
 fn without_the_sandbox_the_same_tries_get_through_and_the_check_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let (output, report) = check(command("casefile-agent"), &config(dir.path(), "[sandbox]\nenter = \"off\"\n"));
