@@ -44,7 +44,8 @@ impl Served {
         let secured = Secured { tls: identity.tls(), authorise: Authorise::new(identity) };
         let connectivity = rig.connectivity();
         let fleet = Arc::clone(&rig.fleet) as _;
-        let verbs = Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()), connectivity, None);
+        let verbs =
+            Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()), connectivity, None);
         let routes = people(Arc::new(verbs));
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move {

@@ -86,7 +86,8 @@ impl Served {
         let owner = casefile_identity::token::Token::load(&rig.data.keys().join("owner.token")).unwrap().reveal();
         let connectivity = rig.connectivity();
         let fleet = Arc::clone(&rig.fleet) as _;
-        let verbs = Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()), connectivity, None);
+        let verbs =
+            Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()), connectivity, None);
         let site = Site {
             verbs: Arc::new(verbs),
             identity: Arc::clone(&identity),

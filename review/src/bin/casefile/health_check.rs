@@ -1,7 +1,7 @@
 //! `casefile health-check`: what is wrong in the cluster, and what could not be looked at.
 
 use anyhow::Result;
-use casefile_proto::scope::{Scope, Selection};
+use casefile_proto::scope::Scope;
 use casefile_review::runbook::health::{Health, Level};
 use casefile_review::signatures::catalogue::catalogue;
 
