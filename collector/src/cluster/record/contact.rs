@@ -161,7 +161,9 @@ mod tests {
         WallTime::from_secs(secs)
     }
 
-    fn told(contact: &Contact, from: i64, until: i64) -> (Vec<(i64, i64)>, Vec<(GapReason, i64, i64)>) {
+    type Told = (Vec<(i64, i64)>, Vec<(GapReason, i64, i64)>);
+
+    fn told(contact: &Contact, from: i64, until: i64) -> Told {
         let pair = |w: &Window| (w.from().nanos() / 1_000_000_000, w.until().nanos() / 1_000_000_000);
         let (covered, gaps) = contact.covered(Window::new(at(from), at(until)).unwrap(), at(0), at(1_000));
         let gaps = gaps.iter().map(|g| (g.reason, pair(&g.interval.unwrap()).0, pair(&g.interval.unwrap()).1));

@@ -180,9 +180,12 @@ pub(super) fn records(block: &[u8]) -> impl Iterator<Item = (u32, Head, &[u8])> 
     })
 }
 
+/// A block by the number of its file and where in it it begins.
+type Unpacked = ((u32, u32), Arc<Vec<u8>>);
+
 /// Reads single records, with the blocks that were read last at hand.
 pub(super) struct Reader {
-    kept: VecDeque<((u32, u32), Arc<Vec<u8>>)>,
+    kept: VecDeque<Unpacked>,
     checker: Checker,
 }
 
