@@ -210,6 +210,25 @@ mod tests {
     }
 
     #[test]
+    fn of_a_node_in_a_cluster_it_is_known_which_one_enrolled_last_and_of_too_many_the_oldest_are_forgotten() {
+        let store = SqliteStore::in_memory();
+        let name = |n: i64| -> NodeName { format!("n{n}").parse().unwrap() };
+        assert_eq!(store.node_uid(&name(1)).unwrap(), None);
+        for (uid, at) in [("a", 1), ("b", 2)] {
+            store.set_node_uid(&name(1), uid, WallTime::from_secs(at)).unwrap();
+            assert_eq!(store.node_uid(&name(1)).unwrap().as_deref(), Some(uid));
+        }
+        let fill = "WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < ?1 + 8)
+                    INSERT INTO node_uids SELECT 'n' || i, 'u', i FROM n";
+        store.lock().execute(fill, [MAX_UIDS]).unwrap();
+        store.set_node_uid(&name(0), "c", WallTime::from_secs(1)).unwrap();
+        let left: i64 = store.lock().query_row("SELECT count(*) FROM node_uids", [], |r| r.get(0)).unwrap();
+        assert_eq!(left, MAX_UIDS);
+        assert_eq!(store.node_uid(&name(10)).unwrap(), None, "it enrolled longest ago");
+        assert_eq!(store.node_uid(&name(0)).unwrap().as_deref(), Some("c"));
+    }
+
+    #[test]
     fn tokens_that_have_expired_are_forgotten() {
         let store = SqliteStore::in_memory();
         for n in 0..4 {
