@@ -36,12 +36,12 @@ fn main() -> Fallible<()> {
 
     let began = Instant::now();
     let mut sent = 0;
-    sent += list(&mut log, "nodes", nodes, |n| node(n))?;
+    sent += list(&mut log, "nodes", nodes, node)?;
     sent += list(&mut log, "leases", nodes, |n| lease(n, 0))?;
-    sent += list(&mut log, "replicasets", pods / 10, |n| replica_set(n))?;
-    sent += list(&mut log, "endpointslices", pods / 30, |n| slice(n))?;
-    sent += list(&mut log, "services", pods / 30, |n| service(n))?;
-    sent += list(&mut log, "events", pods / 3, |n| event(n))?;
+    sent += list(&mut log, "replicasets", pods / 10, replica_set)?;
+    sent += list(&mut log, "endpointslices", pods / 30, slice)?;
+    sent += list(&mut log, "services", pods / 30, service)?;
+    sent += list(&mut log, "events", pods / 3, event)?;
     sent += list(&mut log, "pods", pods, |n| pod(n, nodes, "Running"))?;
     log.flush()?;
     row("listed", began, sent, &log, idle)?;
