@@ -145,6 +145,8 @@ pub struct Collector {
     space: Space,
     cluster: Option<Cluster>,
     recording: Option<Running>,
+    /// Opens incidents for resources; stops when `run` says so.
+    following: Option<JoinHandle<()>>,
     hang_up: oneshot::Sender<()>,
     serving: JoinHandle<()>,
     run: watch::Sender<Run>,
@@ -284,6 +286,7 @@ impl Collector {
         });
         let (health, health_service) = observe::grpc::service();
         tasks.push(Ending::spawn(observe::grpc::tell(health.clone(), Arc::clone(&site))));
+        let mut following = None;
         if let (Some(cluster), Some(said)) = (&cluster, config.cluster.as_ref().filter(|config| config.collections)) {
             let parts = collections::Parts {
                 api: cluster.api().clone(),
@@ -292,8 +295,9 @@ impl Collector {
                 clock: Arc::clone(&config.clock),
                 stats: Arc::clone(&stats),
                 missing_kind: said.missing_kind,
+                run: run.subscribe(),
             };
-            tasks.push(Ending::spawn(collections::run(parts)));
+            following = Some(tokio::spawn(collections::run(parts)));
         }
         let (audit, fleet) = (Arc::clone(identity.audit()), Arc::new(agents.clone()));
         let results = data.connectivity();
@@ -352,6 +356,7 @@ impl Collector {
             space,
             cluster,
             recording,
+            following,
             hang_up,
             serving,
             run,
@@ -429,6 +434,12 @@ impl Collector {
         self.run.send_replace(Run::Stop);
         observe::grpc::end(&self.health).await;
         let left = self.incidents.stop(deadline).await;
+        if let Some(mut following) = self.following
+            && timeout_at(deadline, &mut following).await.is_err()
+        {
+            // What it was about to tell the next one tells.
+            following.abort();
+        }
         // Each of these may take until the deadline; after it they are cut off, and only what nobody was told is lost.
         let closed = timeout_at(deadline, self.agents.ingest.close()).await.is_ok();
         // The other end is gone only when serving has ended already.

@@ -27,7 +27,7 @@ use casefile_proto::units::Bytes;
 use casefile_review::verdict::Counts;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tonic::codegen::http::Method;
@@ -38,6 +38,7 @@ use crate::chain::chain;
 use crate::incident::Refusal;
 use crate::incident::handle::{Incidents, OpenError};
 use crate::ingest::Clock;
+use crate::observe::health::Run;
 use crate::stats::Stats;
 use book::{Action, Book, Wrote};
 use decide::{Known, Seen};
@@ -79,9 +80,12 @@ pub struct Parts {
     pub stats: Arc<Stats>,
     /// How long before a kind that is not installed is looked for again.
     pub missing_kind: Duration,
+    /// Whether the collector stops.
+    pub run: watch::Receiver<Run>,
 }
 
-/// Follows the resources for ever. It holds nothing: dropped, the next one takes up where it stood.
+/// Follows the resources until the collector stops; what is being done then is done to its end. The next one takes up where it
+/// stood.
 pub async fn run(parts: Parts) {
     let (tell, news) = mpsc::channel(NEWS);
     let (stats, api) = (Arc::clone(&parts.stats), parts.api.clone());
@@ -124,24 +128,29 @@ struct Controller {
 impl Controller {
     async fn run(mut self, mut news: mpsc::Receiver<News>) {
         let mut index_at = Instant::now();
-        loop {
+        while !self.is_stopping() {
             if index_at <= Instant::now() {
                 self.ask_index().await;
                 index_at = Instant::now() + INDEX_EVERY;
             }
             let now = (self.parts.clock)();
             let nap = self.book.wakes_at().map_or(NAP, |at| at.since(now.boot)).min(NAP);
-            // Both arms may be dropped: receiving loses nothing.
+            // All arms may be dropped: receiving loses nothing.
             tokio::select! {
                 // What happens to resources.
                 heard = news.recv() => match heard {
                     Some(heard) => self.hear(heard),
                     None => return,
                 },
+                // The collector stops, or is gone.
+                _ = self.parts.run.changed() => return,
                 // Time passes.
                 () = tokio::time::sleep(nap) => {}
             }
             while let Some(action) = self.book.next((self.parts.clock)()) {
+                if self.is_stopping() {
+                    return;
+                }
                 self.act(action).await;
                 // What has come meanwhile may make the next thing needless.
                 while let Ok(heard) = news.try_recv() {
@@ -149,6 +158,10 @@ impl Controller {
                 }
             }
         }
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.parts.run.borrow() == Run::Stop
     }
 
     fn hear(&mut self, news: News) {

@@ -171,7 +171,7 @@ impl World {
                 }
             }
             Move::List => {
-                book.listed(self.objects.values().map(|o| Collection::read(o.clone()).unwrap()).collect(), boot)
+                book.listed(self.objects.values().map(|o| Collection::read(o.clone()).unwrap()).collect(), boot);
             }
             Move::Index => {
                 let all = self.bound.values().filter(|b| !self.gone.contains(&b.resource.uid)).cloned();
