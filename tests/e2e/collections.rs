@@ -244,7 +244,7 @@ async fn watches_that_end_are_repeated_or_are_gone_and_writes_that_collide_chang
     // Somebody else writes into it all the time.
     for n in 0..20 {
         scene.server.edit("collections", "shop", "between", |object| {
-            object["metadata"]["labels"] = json!({"n": n.to_string()})
+            object["metadata"]["labels"] = json!({"n": n.to_string()});
         });
         tokio::task::yield_now().await;
     }
