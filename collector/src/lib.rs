@@ -45,6 +45,7 @@ use api::rest;
 use api::rest::host::Names;
 use api::verbs::Verbs;
 use audit::{Audit, AuditError};
+use cluster::chooser::Chooser;
 use cluster::recorder::{self, Recorder, Running};
 use cluster::{ApiError, Cluster, collections};
 use config::{Config, PortTaken};
@@ -53,7 +54,7 @@ use connectivity::kept::Kept;
 use data::{DataDir, DataError};
 use identity::authorise::Authorise;
 use identity::{Identity, IdentityError};
-use incident::fleet::Agents;
+use incident::fleet::{Agents, Fleet};
 use incident::gather::{self, Parts};
 use incident::handle::{Incidents, Left};
 use ingest::listener::{self, Secured};
@@ -286,11 +287,14 @@ impl Collector {
         });
         let (health, health_service) = observe::grpc::service();
         tasks.push(Ending::spawn(observe::grpc::tell(health.clone(), Arc::clone(&site))));
+        let fleet: Arc<dyn Fleet> = Arc::new(agents.clone());
+        let chooser = Chooser::new(Arc::clone(&fleet), recording.as_ref().map(|running| running.recorder().clone()));
         let mut following = None;
         if let (Some(cluster), Some(said)) = (&cluster, config.cluster.as_ref().filter(|config| config.collections)) {
             let parts = collections::Parts {
                 api: cluster.api().clone(),
                 incidents: incidents.clone(),
+                chooser: chooser.clone(),
                 audit: Arc::clone(identity.audit()),
                 clock: Arc::clone(&config.clock),
                 stats: Arc::clone(&stats),
@@ -299,13 +303,12 @@ impl Collector {
             };
             following = Some(tokio::spawn(collections::run(parts)));
         }
-        let (audit, fleet) = (Arc::clone(identity.audit()), Arc::new(agents.clone()));
+        let audit = Arc::clone(identity.audit());
         let results = data.connectivity();
         let opening = move || Kept::open(&results).map_err(|source| StartError::Results { path: results, source });
         let kept = tokio::task::spawn_blocking(opening).await??;
-        let connectivity = Connectivity::new(config.targets, Arc::clone(&fleet) as _, kept, Arc::clone(&config.clock));
-        let recorder = recording.as_ref().map(|running| running.recorder().clone());
-        let verbs = Verbs::new(incidents.clone(), fleet, audit, config.clock, connectivity, recorder);
+        let connectivity = Connectivity::new(config.targets, Arc::clone(&fleet), kept, Arc::clone(&config.clock));
+        let verbs = Verbs::new(incidents.clone(), fleet, audit, config.clock, connectivity, chooser);
         let verbs = Arc::new(verbs);
         let service = identity::service::Api::new(Arc::clone(&identity)).with_cluster(agents_by);
         let routes = api::routes(Arc::clone(&verbs), &agents, service).add_service(health_service);

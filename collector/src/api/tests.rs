@@ -12,6 +12,7 @@ use tonic::Code;
 use super::refused::Kind;
 use super::*;
 use crate::audit::Audit;
+use crate::cluster::chooser::Chooser;
 use crate::identity::Identity;
 use crate::identity::authorise::Authorise;
 use crate::incident::test_nodes::{START, window};
@@ -43,9 +44,10 @@ impl Served {
         let identity = Arc::new(identity);
         let secured = Secured { tls: identity.tls(), authorise: Authorise::new(identity) };
         let connectivity = rig.connectivity();
-        let fleet = Arc::clone(&rig.fleet) as _;
+        let fleet = Arc::clone(&rig.fleet) as Arc<dyn crate::incident::fleet::Fleet>;
+        let chooser = Chooser::new(Arc::clone(&fleet), None);
         let verbs =
-            Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()), connectivity, None);
+            Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()), connectivity, chooser);
         let routes = people(Arc::new(verbs));
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move {

@@ -3,7 +3,6 @@
 //! Who asks has passed the authoriser. What opens and what gives out evidence is written into the audit log before it is done,
 //! here and nowhere else.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,12 +10,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use casefile_proto::connectivity::{Judged, MAX_REMARKS, TestAsk};
 use casefile_proto::convert::ConvertError;
-use casefile_proto::ids::{IncidentId, NodeName};
+use casefile_proto::ids::IncidentId;
 use casefile_proto::incident::{
     IncidentDetail, IncidentPage, IncidentState, IncidentSummary, IncidentView, ListAsk, OpenAsk, SealedArchive,
 };
 use casefile_proto::node::NodeList;
-use casefile_proto::scope::Selection;
 use casefile_review::connectivity::judge;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
@@ -25,8 +23,8 @@ use tokio::sync::{Semaphore, watch};
 use super::refused::{Kind, Refused};
 use super::streams::{Outlet, Streams};
 use crate::audit::{Audit, AuditError, Entry, Outcome, Verb};
-use crate::cluster::recorder::Recorder;
-use crate::cluster::select::{self, Became, NotChosen};
+use crate::cluster::chooser::Chooser;
+use crate::cluster::select::NotChosen;
 use crate::connectivity::{Connectivity, Made, NotBegun};
 use crate::identity::caller::Caller;
 use crate::incident::Refusal;
@@ -48,9 +46,6 @@ const OPENINGS: usize = 8;
 /// The shortest time between two updates of one watcher: nobody reads faster than this.
 const UPDATE_EVERY: Duration = Duration::from_millis(250);
 
-/// Names of nodes without an agent that are told; more would not be read.
-const MAX_STRANGE: usize = 12;
-
 /// Bytes of an archive in one message.
 pub(super) const PIECE: usize = 256 << 10;
 
@@ -61,7 +56,7 @@ pub struct Verbs {
     audit: Arc<Audit>,
     clock: Clock,
     connectivity: Connectivity,
-    cluster: Option<Recorder>,
+    chooser: Chooser,
     /// Answers that go on while an incident changes, of both ways together.
     pub(super) watchers: Streams,
     /// Answers that are evidence, of both ways together.
@@ -78,11 +73,11 @@ impl Verbs {
         audit: Arc<Audit>,
         clock: Clock,
         connectivity: Connectivity,
-        cluster: Option<Recorder>,
+        chooser: Chooser,
     ) -> Self {
         let (watchers, downloads) = (Streams::new("watchers", WATCHERS), Streams::new("downloads", DOWNLOADS));
         let openings = Arc::new(Semaphore::new(OPENINGS));
-        Self { incidents, fleet, audit, clock, connectivity, cluster, watchers, downloads, openings }
+        Self { incidents, fleet, audit, clock, connectivity, chooser, watchers, downloads, openings }
     }
 
     /// Opens an incident.
@@ -95,40 +90,8 @@ impl Verbs {
         };
         let what = format!("{} of {} nodes: {}", ask.ask.window, ask.ask.nodes.len(), ask.ask.title);
         self.record(caller, Verb::OpenIncident, what).await?;
-        let ask = self.chosen(ask).await?;
+        let ask = self.chooser.chosen(ask).await.map_err(|e| not_chosen(&e))?;
         self.incidents.open(ask).await.map_err(|e| not_opened(&e))
-    }
-
-    /// What was asked in the cluster's words, as nodes and names of logs. Nodes and logs that were named as well narrow it.
-    async fn chosen(&self, mut ask: OpenAsk) -> Result<OpenAsk, Refused> {
-        let asked = match ask.ask.scope.chosen.take() {
-            Some(chosen) if !chosen.asked.is_empty() => chosen.asked,
-            _ => return Ok(ask),
-        };
-        let (cluster, window) = (self.cluster.clone(), ask.ask.window);
-        let found = tokio::task::spawn_blocking(move || select::choose(cluster.as_ref(), &asked, window)).await;
-        let found = found.map_err(|e| Refused::new(Kind::Internal, e.to_string()))?;
-        let Became { nodes, select, mut chosen } = found.map_err(|e| not_chosen(&e))?;
-        if !nodes.is_empty() {
-            let known: BTreeSet<_> = self.fleet.nodes().into_iter().map(|status| status.node).collect();
-            let named = &ask.ask.nodes;
-            let wanted = |node: &NodeName| named.is_empty() || named.contains(node);
-            let (here, strange): (Vec<_>, Vec<_>) = nodes.into_iter().filter(wanted).partition(|n| known.contains(n));
-            if !strange.is_empty() {
-                let names: Vec<_> = strange.iter().take(MAX_STRANGE).map(NodeName::as_str).collect();
-                let (count, names) = (strange.len(), names.join(", "));
-                chosen.notes.push(format!("{count} of these nodes have no agent that was ever heard of: {names}"));
-            }
-            if here.is_empty() {
-                let text = format!("none of the nodes of these pods can be asked: {}", chosen.notes.join("; "));
-                return Err(Refused::new(Kind::NotPossible, text));
-            }
-            ask.ask.nodes = here;
-        }
-        let scope = &mut ask.ask.scope;
-        scope.select = Selection { units: std::mem::take(&mut scope.select.units), ..select };
-        scope.chosen = Some(Box::new(chosen));
-        Ok(ask)
     }
 
     /// One incident with its coverage.

@@ -33,6 +33,8 @@ use tokio::time::Instant;
 use tonic::codegen::http::Method;
 
 use super::api::{Api, ApiError};
+use super::chooser::Chooser;
+use super::select::NotChosen;
 use crate::audit::{Audit, Entry, Outcome, Verb};
 use crate::chain::chain;
 use crate::incident::Refusal;
@@ -72,6 +74,8 @@ pub struct Parts {
     pub api: Api,
     /// The incidents.
     pub incidents: Incidents,
+    /// Knows which nodes and logs the cluster's words mean.
+    pub chooser: Chooser,
     /// Is told what is done.
     pub audit: Arc<Audit>,
     /// The collector's clocks.
@@ -227,6 +231,14 @@ impl Controller {
             tracing::error!(error = chain(&error), "the audit log cannot be written");
             return again("the collector's audit log cannot be written".to_owned());
         }
+        let ask = match self.parts.chooser.chosen(ask).await {
+            Ok(ask) => ask,
+            // The record of the cluster may know it in a moment.
+            Err(error @ (NotChosen::Unknown(_) | NotChosen::Unread(_))) => return again(chain(&error)),
+            Err(error @ (NotChosen::Malformed(_) | NotChosen::Nothing(_))) => {
+                return Err(Known::Refused { why: chain(&error), again: false });
+            }
+        };
         match self.parts.incidents.open(ask).await {
             Ok(summary) => Ok(summary),
             Err(OpenError::Refused(refusal)) => {

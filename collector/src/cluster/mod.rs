@@ -7,7 +7,7 @@
 //!
 //! [`recorder`] follows every kind of [`kinds`] as [`follow`] decides, and keeps what it sees, made clean by [`sanitise`], in the
 //! log of [`record`]. [`archive`] takes of it what belongs into an incident, and [`select`] finds in it which
-//! nodes and logs somebody means.
+//! nodes and logs somebody means, for [`chooser`].
 
 pub mod agents;
 pub mod api;
@@ -15,6 +15,7 @@ pub mod archive;
 pub mod asking;
 pub mod authority;
 pub mod changes;
+pub mod chooser;
 pub mod collections;
 pub mod config;
 mod failures;

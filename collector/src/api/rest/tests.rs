@@ -21,6 +21,7 @@ use tokio_stream::StreamExt as _;
 
 use super::*;
 use crate::audit::Audit;
+use crate::cluster::chooser::Chooser;
 use crate::identity::caller::{Caller, Who};
 use crate::identity::routes::Need;
 use crate::incident::test_nodes::window;
@@ -85,9 +86,10 @@ impl Served {
         let identity = Arc::new(identity);
         let owner = casefile_identity::token::Token::load(&rig.data.keys().join("owner.token")).unwrap().reveal();
         let connectivity = rig.connectivity();
-        let fleet = Arc::clone(&rig.fleet) as _;
+        let fleet = Arc::clone(&rig.fleet) as Arc<dyn crate::incident::fleet::Fleet>;
+        let chooser = Chooser::new(Arc::clone(&fleet), None);
         let verbs =
-            Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()), connectivity, None);
+            Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()), connectivity, chooser);
         let site = Site {
             verbs: Arc::new(verbs),
             identity: Arc::clone(&identity),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use casefile_proto::ids::NodeName;
 use casefile_proto::incident::{IncidentAsk, OpenAsk, Resource, Severity, Trigger};
-use casefile_proto::scope::{Scope, Selection};
+use casefile_proto::scope::{Chosen, ClusterSelection, Scope, Selection};
 use casefile_proto::time::{WallTime, Window};
 use casefile_proto::wire::v1;
 use casefile_review::when;
@@ -63,9 +63,17 @@ pub struct Spec {
     pub window: WindowSpec,
     /// Names of nodes.
     pub nodes: Vec<String>,
-    /// Namespaces of pod logs.
+    /// Labels of nodes.
+    pub node_selector: BTreeMap<String, String>,
+    /// Namespaces of pods.
     pub namespaces: Vec<String>,
-    /// Pods of pod logs.
+    /// Labels of pods.
+    pub selector: BTreeMap<String, String>,
+    /// Services that pods are behind.
+    pub services: Vec<String>,
+    /// What pods belong to, `KIND/NAME`.
+    pub workloads: Vec<String>,
+    /// Names of pods.
     pub pods: Vec<String>,
     /// Units of the journal.
     pub units: Vec<String>,
@@ -145,13 +153,24 @@ fn ask(spec: Value, created: Option<WallTime>, resource: &Resource) -> Result<Op
     let deadline = noted("spec.deadline", deadline, &mut problems);
     let nodes = spec.nodes.iter().map(|name| name.parse::<NodeName>());
     let nodes: Vec<_> = nodes.filter_map(|node| noted("spec.nodes", node, &mut problems)).collect();
+    let selector = labels("spec.selector", &spec.selector, &mut problems);
+    let node_selector = labels("spec.nodeSelector", &spec.node_selector, &mut problems);
     let (Some(window), Some(severity), Some(deadline), true) = (window, severity, deadline, problems.is_empty()) else {
         let more = problems.len().saturating_sub(MAX_PROBLEMS);
         problems.truncate(MAX_PROBLEMS);
         problems.extend((more > 0).then(|| format!("and {more} more")));
         return Err(problems);
     };
-    let select = Selection { namespaces: spec.namespaces, pods: spec.pods, units: spec.units };
+    let asked = ClusterSelection {
+        namespaces: spec.namespaces,
+        selector,
+        services: spec.services,
+        workloads: spec.workloads,
+        pods: spec.pods,
+        node_selector,
+    };
+    let chosen = (!asked.is_empty()).then(|| Box::new(Chosen { asked, ..Chosen::default() }));
+    let select = Selection { units: spec.units, ..Selection::default() };
     let ask = IncidentAsk {
         title: spec.title,
         reason: spec.reason,
@@ -162,7 +181,7 @@ fn ask(spec: Value, created: Option<WallTime>, resource: &Resource) -> Result<Op
         runbook: spec.runbook,
         window,
         nodes,
-        scope: Scope { sources: spec.sources, select, chosen: None },
+        scope: Scope { sources: spec.sources, select, chosen },
     };
     let slack = if spec.window.since.is_some() { SLACK } else { Duration::ZERO };
     // Through the conversion, which knows every limit; who opens it does not travel.
@@ -170,6 +189,18 @@ fn ask(spec: Value, created: Option<WallTime>, resource: &Resource) -> Result<Op
     let mut asked = asked.map_err(|e| vec![format!("spec: {e}")])?;
     (asked.ask.trigger, asked.ask.resource) = (Trigger::Resource, Some(resource.clone()));
     Ok(asked)
+}
+
+/// Labels that must all be there, as kubectl writes them. Their letters are checked, or one could say two things.
+fn labels(field: &str, labels: &BTreeMap<String, String>, problems: &mut Vec<String>) -> String {
+    let byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let fits = |key: &str, value: &str| {
+        !key.is_empty() && key.bytes().all(|b| byte(b) || b == b'/') && value.bytes().all(byte)
+    };
+    if !labels.iter().all(|(key, value)| fits(key, value)) {
+        problems.push(format!("{field}: a label has letters, digits and - _ ."));
+    }
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
 fn window(spec: &WindowSpec, created: Option<WallTime>, problems: &mut Vec<String>) -> Option<Window> {
@@ -225,14 +256,20 @@ mod tests {
     fn a_specification_is_a_request_of_the_resource() {
         let collection = read(json!({"title": "t", "reason": "r", "severity": "sev2", "runbook": "infra",
             "window": {"since": "30m"}, "nodes": ["n1"], "namespaces": ["shop"], "pods": ["a"], "units": ["kubelet"],
-            "sources": ["pods"], "deadline": "90s"}));
+            "sources": ["pods"], "deadline": "90s", "selector": {"app": "api", "tier": "web"}, "services": ["s"],
+            "workloads": ["deployment/d"], "nodeSelector": {"gpu": "true"}}));
         let open = collection.ask.unwrap();
         assert_eq!(open.ask.window.to_string(), "[2026-11-23T02:44:00Z, 2026-11-23T03:14:00Z)");
         assert_eq!((open.ask.severity, open.ask.trigger), (Severity::Sev2, Trigger::Resource));
         assert_eq!((open.deadline, open.slack), (Some(Duration::from_secs(90)), SLACK));
         assert_eq!(open.ask.requested_by, "collection shop/slow");
         assert_eq!(open.ask.resource, Some(collection.resource));
-        assert_eq!(open.ask.scope.select.namespaces, ["shop"]);
+        assert_eq!(open.ask.scope.select, Selection { units: vec!["kubelet".to_owned()], ..Selection::default() });
+        let asked = &open.ask.scope.chosen.as_ref().unwrap().asked;
+        let text = "namespace shop; service s; workload deployment/d; pod a; labels app=api,tier=web; labels of nodes gpu=true";
+        assert_eq!(asked.to_string(), text);
+        let problems = read(json!({"window": {"since": "1m"}, "selector": {"a,b": "c"}})).ask.unwrap_err();
+        assert!(problems.iter().any(|problem| problem.starts_with("spec.selector: a label")), "{problems:?}");
         let exact = read(json!({"window": {"from": "2026-11-23T02:00:00Z", "until": "2026-11-23T03:00:00+01:00"}}));
         assert_eq!(
             exact.ask.unwrap_err(),
