@@ -109,6 +109,8 @@ def chart_goes_into_any_namespace():
         for namespace in [key[2], *subjects]:
             if namespace not in (None, "elsewhere", "kube-node-lease"):
                 yield f"{key[1]} {key[3]}: names the namespace {namespace}"
+    if 'agents = ["elsewhere/casefile-agent"]' not in text:
+        yield "the collector looks for agents in another namespace"
     if "casefile.svc" in text:
         yield "a host name has the namespace casefile in it"
 
@@ -235,6 +237,12 @@ def every_value_is_documented_and_checked():
         "collector.storage.size=much",
         "networkPolicy.apiServerPorts={}",
         "collector.httpNames={a:1}",
+        "collector.cluster.keepMib=63",
+        "collector.cluster.userAudiences={a b}",
+        "collector.targets[0].name=db,collector.targets[0].url=tcp://db.shop.svc",
+        "collector.targets[0].name=db,collector.targets[0].url=ftp://db.shop.svc:21",
+        "collector.targets[0].url=dns://db.shop.svc",
+        "agent.connectivityCa=/etc/ssl/certs/ca.pem",
     ]:
         if templated(HELMS[0], "--set", wrong, may_fail=True).returncode == 0:
             yield f"values.schema.json: takes {wrong}"

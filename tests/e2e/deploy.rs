@@ -1,6 +1,8 @@
 //! What `deploy/` gives against the programs: configurations are accepted, ports and paths meet, probes are answered, and
-//! every figure that an alert or a panel asks for is there. [`pods`] and [`rights`] hold the list of privileges.
+//! every figure that an alert or a panel asks for is there. [`pods`] and [`rights`] hold the list of privileges; [`cluster`] what
+//! the programs do with them.
 
+mod cluster;
 mod manifests;
 mod pods;
 mod rights;
@@ -8,6 +10,8 @@ mod rights;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use casefile_agent::uplink::identity::Join;
+use casefile_collector::cluster::authority::PIN;
 use casefile_collector::cluster::config::{Access, ClusterConfig};
 use casefile_tests::scrape::{self, Metrics};
 use casefile_tests::{Rig, host::FakeHost, stop};
@@ -20,6 +24,24 @@ use manifests::{ALL, file, items, name, of_kind, one, rendered, text};
 fn configuration(objects: &[Value], program: &str) -> String {
     let key = format!("{}.toml", program.strip_prefix("casefile-").unwrap());
     text(&one(objects, "ConfigMap", program)["data"][&key]).to_owned()
+}
+
+/// The configuration of an agent on a node, with the files beside it as they are mounted.
+fn agent_of(objects: &[Value]) -> casefile_agent::config::Config {
+    let mounted = tempfile::tempdir().unwrap();
+    for (name, content) in one(objects, "ConfigMap", "casefile-agent")["data"].as_object().unwrap() {
+        std::fs::write(mounted.path().join(name), text(content)).unwrap();
+    }
+    let around = casefile_agent::config::Surroundings { node: Some("n1".to_owned()), hostname: None };
+    let here = format!("\"{}/", mounted.path().display());
+    let config = configuration(objects, "casefile-agent").replace("\"/etc/casefile/", &here);
+    casefile_agent::config::Config::parse(&config, &around).unwrap_or_else(|e| panic!("{e:?}"))
+}
+
+/// The configuration of the collector.
+fn collector_of(objects: &[Value]) -> casefile_collector::config::Config {
+    let config = configuration(objects, "casefile-collector");
+    casefile_collector::config::Config::parse(&config).unwrap_or_else(|e| panic!("{e:?}"))
 }
 
 /// Where a program's container has something mounted.
@@ -37,22 +59,33 @@ fn port(container: &Value, name: &str) -> u64 {
 fn the_configurations_are_accepted_by_the_programs_and_what_they_name_is_mounted() {
     for way in ALL {
         let objects = rendered(way);
-        let around = casefile_agent::config::Surroundings { node: Some("n1".to_owned()), hostname: None };
-        let config = configuration(&objects, "casefile-agent");
-        let agent = casefile_agent::config::Config::parse(&config, &around).unwrap_or_else(|e| panic!("{way}: {e:?}"));
+        let agent = agent_of(&objects);
         assert_eq!(agent.host_root, Path::new("/host"), "{way}");
         let of_agent = &one(&objects, "DaemonSet", "casefile-agent")["spec"]["template"]["spec"]["containers"][0];
         assert!(mounted(of_agent).contains(&agent.data_dir.as_path()), "{way}");
+        let Join::Cluster(files) = &agent.collector.as_ref().unwrap().join else { panic!("{way}: asks for a token") };
+        for (file, name) in [(&files.token, "token"), (&files.pin, PIN)] {
+            assert!(mounted(of_agent).contains(&file.parent().unwrap()), "{way}: {}", file.display());
+            assert_eq!(file.file_name().unwrap(), name, "{way}: as the volume has it");
+        }
+        // A file that is mounted by itself stays what it was when the pod began.
+        let mounts = items(&of_agent["volumeMounts"]);
+        assert!(mounts.iter().all(|mount| mount.get("subPath").is_none()), "{way}");
 
-        let config = configuration(&objects, "casefile-collector");
-        let collector = casefile_collector::config::Config::parse(&config).unwrap_or_else(|e| panic!("{way}: {e:?}"));
+        let collector = collector_of(&objects);
         let of_collector =
             &one(&objects, "StatefulSet", "casefile-collector")["spec"]["template"]["spec"]["containers"][0];
         let mounts = mounted(of_collector);
         assert!(mounts.contains(&collector.data_dir.parent().unwrap()), "{way}");
         assert!(mounts.contains(&collector.metrics_token.as_deref().unwrap().parent().unwrap()), "{way}");
         assert!(!collector.http_plain, "{way}: tokens cross the cluster's network");
-        assert_eq!(collector.cluster, Some(ClusterConfig::new(Access::Pod)), "{way}: the account with the rights");
+        let cluster = collector.cluster.as_ref().unwrap();
+        assert_eq!(cluster.access, Access::Pod, "{way}: the account with the rights");
+        let agents: Vec<_> = cluster.agents.iter().map(ToString::to_string).collect();
+        assert_eq!(agents, ["casefile/casefile-agent"], "{way}: see the_collector_alone_has_rights for whose pods");
+        if way != "chart-with-other-values" {
+            assert_eq!(*cluster, ClusterConfig::new(Access::Pod), "{way}: what it is without a word");
+        }
 
         // One number each, from the program's configuration over the container and the Service to the policies.
         let listens = [
@@ -80,14 +113,16 @@ fn the_configurations_are_accepted_by_the_programs_and_what_they_name_is_mounted
 #[test]
 fn what_the_values_of_the_chart_say_stands_in_the_configurations() {
     let objects = rendered("chart-with-other-values");
-    let around = casefile_agent::config::Surroundings { node: Some("n1".to_owned()), hostname: None };
-    let agent = configuration(&objects, "casefile-agent");
-    let agent = casefile_agent::config::Config::parse(&agent, &around).unwrap();
+    let agent = agent_of(&objects);
     assert_eq!(agent.retention.bytes.0 >> 20, 1024);
     assert!(agent.logs.files.iter().any(|family| family.glob == "var/log/app/*.log"), "{:?}", agent.logs);
-    let collector = configuration(&objects, "casefile-collector");
-    let collector = casefile_collector::config::Config::parse(&collector).unwrap();
+    let collector = collector_of(&objects);
     assert_eq!(collector.last_words.age.as_secs(), 12 * 3600);
+    assert_eq!(collector.targets.find("api").unwrap().target.to_string(), "https://api.shop.svc:443/healthz?deep=1");
+    let cluster = collector.cluster.unwrap();
+    assert!(!cluster.collections);
+    assert_eq!(cluster.user_audiences, ["casefile-people", "https://idp.example/"]);
+    assert_eq!((cluster.record.keep.0 >> 20, cluster.record.age.as_secs()), (2048, 72 * 3600));
     assert_eq!(collector.http_names, ["casefile-collector.casefile.svc", "casefile.example"]);
 }
 

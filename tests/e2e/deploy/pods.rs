@@ -361,7 +361,11 @@ fn agents_hear_nobody_and_every_pod_is_under_a_policy_in_both_directions() {
         assert_eq!(of("casefile-collector")["podSelector"], collector, "{way}");
         let other = usize::from(way == "chart-with-other-values");
         let egress = items(&agent["egress"]);
-        assert_eq!(egress.len(), 2 + other, "{way}: the collector, DNS, and what the values add");
+        assert_eq!(
+            egress.len(),
+            2 + 2 * other,
+            "{way}: the collector, DNS, and the targets and what else the values add"
+        );
         assert_eq!(egress[0]["to"], json!([{"podSelector": collector}]), "{way}");
         let ingress = items(&of("casefile-collector")["ingress"]);
         assert_eq!(ingress.len(), 1 + other, "{way}: the agents, and what the values add");

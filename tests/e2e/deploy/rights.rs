@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use casefile_collector::cluster::kinds::{KINDS, Kind, NODE_LEASES, Scope};
+use casefile_collector::identity::rights;
 use casefile_proto::identity::Role;
 use serde_json::{Value, json};
 
@@ -12,64 +14,51 @@ type Right = (&'static str, &'static str, &'static [&'static str], Option<&'stat
 
 const READ: &[&str] = &["list", "watch"];
 
-/// What the collector may do in the whole cluster.
+/// What the collector may do in the whole cluster, besides what it follows.
 const COLLECTOR: &[Right] = &[
     ("authentication.k8s.io", "tokenreviews", &["create"], None),
     ("authorization.k8s.io", "subjectaccessreviews", &["create"], None),
-    ("", "nodes", READ, None),
-    ("", "namespaces", READ, None),
-    ("", "pods", &["get", "list", "watch"], None),
-    ("", "events", READ, None),
-    ("", "services", READ, None),
-    ("", "persistentvolumes", READ, None),
-    ("", "persistentvolumeclaims", READ, None),
-    ("apps", "deployments", READ, None),
-    ("apps", "replicasets", READ, None),
-    ("apps", "statefulsets", READ, None),
-    ("apps", "daemonsets", READ, None),
-    ("batch", "jobs", READ, None),
-    ("discovery.k8s.io", "endpointslices", READ, None),
-    ("networking.k8s.io", "ingresses", READ, None),
-    ("storage.k8s.io", "storageclasses", READ, None),
-    ("autoscaling", "horizontalpodautoscalers", READ, None),
-    ("argoproj.io", "applications", READ, None),
-    ("casefile.dev", "collections", &["get", "list", "watch"], None),
-    ("casefile.dev", "collections/status", &["get", "update", "patch"], None),
 ];
 
-/// What it may do in the namespace of the kubelets' leases.
-const COLLECTOR_AT_LEASES: &[Right] = &[("coordination.k8s.io", "leases", READ, None)];
+/// And where resources of the kind `Collection` open incidents.
+const WITH_COLLECTIONS: &[Right] = &[
+    ("casefile.dev", "collections", &["get", "list", "watch"], None),
+    ("casefile.dev", "collections/status", &["patch"], None),
+];
 
 /// What it may do in its own namespace.
-const COLLECTOR_AT_HOME: &[Right] = &[("", "configmaps", &["get", "update", "patch"], Some("casefile-authority"))];
+const COLLECTOR_AT_HOME: &[Right] =
+    &[("", "configmaps", &["get", "patch"], Some("casefile-authority")), ("", "pods", &["get"], None)];
 
-/// What every role of people has.
-const SEE: &[&str] = &["get", "list", "watch"];
-
-/// What people may be given.
-fn people(role: Role) -> Vec<Right> {
-    let group = "casefile.dev";
-    let (nodes, collections): (&[&str], &[&str]) = match role {
-        Role::Viewer | Role::Exporter => (SEE, SEE),
-        Role::Requester => (SEE, &["create", "get", "list", "watch"]),
-        Role::Admin => {
-            (&["delete", "get", "list", "watch"], &["create", "delete", "get", "list", "patch", "update", "watch"])
-        }
+/// What it follows, which is what `kinds.rs` lists: in the whole cluster, or within one namespace.
+fn followed(within: Option<&str>) -> Vec<Right> {
+    let is_there = |kind: &&Kind| match kind.scope {
+        Scope::Cluster | Scope::Namespaces => within.is_none(),
+        Scope::Within(namespace) => within == Some(namespace),
     };
-    let mut rights =
-        vec![(group, "nodes", nodes, None), (group, "incidents", SEE, None), (group, "collections", collections, None)];
-    if role.includes(Role::Exporter) {
-        rights.push((group, "archives", &["get"], None));
+    let group = |kind: &'static Kind| if kind.version.contains('/') { kind.group() } else { "" };
+    KINDS.iter().filter(is_there).map(|kind| (group(kind), kind.plural, READ, None)).collect()
+}
+
+/// What people may do with resources of the kind `Collection`, which the API server keeps: the collector asks nothing about it.
+const fn kept(role: Role) -> &'static [&'static str] {
+    match role {
+        Role::Viewer | Role::Requester | Role::Exporter => &["get", "list", "watch"],
+        Role::Admin => &["get", "list", "watch", "update", "patch", "delete"],
     }
-    if role == Role::Admin {
-        rights.push((group, "audit", &["get"], None));
-        rights.push((group, "tokens", &["create", "delete", "list"], None));
-    }
-    rights
+}
+
+/// What people may be given: what the role of the same name has with a token of ours, each by what `rights.rs` calls it in a
+/// cluster.
+fn people(role: Role) -> Single {
+    let named = |resource: &str, verb: &str| ("casefile.dev".to_owned(), resource.to_owned(), None, verb.to_owned());
+    let asked = rights::Right::ALL.into_iter().filter(|right| role.includes(right.role()));
+    let asked = asked.map(|right| named(right.resource(), right.verb()));
+    asked.chain(kept(role).iter().map(|verb| named("collections", verb))).collect()
 }
 
 /// Every single right: group, resource, name, verb.
-type Single = BTreeSet<(String, String, Option<String>, String)>;
+pub(super) type Single = BTreeSet<(String, String, Option<String>, String)>;
 
 fn singles(rights: &[Right]) -> Single {
     let one = |(group, resource, verbs, name): &Right| {
@@ -80,7 +69,7 @@ fn singles(rights: &[Right]) -> Single {
 }
 
 /// What a role's rules say.
-fn ruled(role: &Value) -> Single {
+pub(super) fn ruled(role: &Value) -> Single {
     let mut all = Single::new();
     for rule in items(&role["rules"]) {
         let known: BTreeSet<_> = ["apiGroups", "resources", "resourceNames", "verbs"].into();
@@ -108,12 +97,20 @@ fn roles_hold_exactly_the_rights_that_are_listed() {
     for way in ALL {
         let objects = rendered(way);
         let mut expected: BTreeMap<(&str, &str, String), Single> = BTreeMap::new();
-        expected.insert(("ClusterRole", "", "casefile-collector".to_owned()), singles(COLLECTOR));
-        expected.insert(("Role", "kube-node-lease", "casefile-collector".to_owned()), singles(COLLECTOR_AT_LEASES));
+        let mut everywhere = [COLLECTOR, &followed(None)].concat();
+        if way != "chart-with-other-values" {
+            everywhere.extend_from_slice(WITH_COLLECTIONS);
+        }
+        expected.insert(("ClusterRole", "", "casefile-collector".to_owned()), singles(&everywhere));
+        let leases = singles(&followed(Some(NODE_LEASES)));
+        expected.insert(("Role", NODE_LEASES, "casefile-collector".to_owned()), leases);
         expected.insert(("Role", "casefile", "casefile-collector".to_owned()), singles(COLLECTOR_AT_HOME));
         for role in Role::ALL {
-            expected.insert(("ClusterRole", "", format!("casefile-{role}")), singles(&people(role)));
+            expected.insert(("ClusterRole", "", format!("casefile-{role}")), people(role));
         }
+        let figures = singles(&[("casefile.dev", "metrics", &["get"], None)]);
+        assert_eq!(rights::Right::ReadMetrics.to_string(), "get metrics.casefile.dev");
+        expected.insert(("ClusterRole", "", "casefile-scraper".to_owned()), figures);
         let mut found = BTreeMap::new();
         for kind in ["ClusterRole", "Role"] {
             for role in of_kind(&objects, kind) {
@@ -126,6 +123,19 @@ fn roles_hold_exactly_the_rights_that_are_listed() {
             }
         }
         assert_eq!(found, expected, "{way}");
+    }
+}
+
+#[test]
+fn every_right_that_the_collector_asks_about_is_in_a_role_for_people_and_the_admin_has_all() {
+    let all = people(Role::Admin);
+    for right in rights::Right::ALL {
+        let (resource, verb) = (right.resource().to_owned(), right.verb().to_owned());
+        assert!(all.contains(&("casefile.dev".to_owned(), resource, None, verb)), "{right}");
+        let document = file("README.md");
+        let row = document.lines().find(|line| line.starts_with(&format!("| `casefile-{}` |", right.role())));
+        let words = format!("`{} {}`", right.verb(), right.resource());
+        assert!(row.is_some_and(|row| row.contains(&words)), "the document does not say who has {right}");
     }
 }
 
@@ -199,7 +209,8 @@ fn the_one_config_map_that_the_collector_writes_is_made_by_the_install_and_left_
 fn the_document_says_what_every_right_is_for() {
     let document = file("README.md");
     let rows: Vec<_> = document.lines().filter(|line| line.starts_with('|')).collect();
-    let rights = [COLLECTOR, COLLECTOR_AT_LEASES, COLLECTOR_AT_HOME].concat();
+    let followed = [followed(None), followed(Some(NODE_LEASES))].concat();
+    let rights = [COLLECTOR, &followed, WITH_COLLECTIONS, COLLECTOR_AT_HOME].concat();
     for (group, resource, verbs, _) in rights {
         let row = rows.iter().any(|row| {
             row.contains(&format!("`{resource}`")) && verbs.iter().all(|verb| row.contains(&format!("`{verb}`")))

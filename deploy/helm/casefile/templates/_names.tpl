@@ -15,3 +15,16 @@
 {{- define "casefile.monitoringLabels" -}}
 {{- merge (dict "app.kubernetes.io/name" "casefile" "app.kubernetes.io/component" "monitoring") .Values.monitoring.labels | toJson -}}
 {{- end }}
+
+{{/* The TCP ports of the targets, each once, as a list. */}}
+{{- define "casefile.targetPorts" -}}
+{{- $ports := list -}}
+{{- range .Values.collector.targets -}}
+{{- $url := urlParse .url -}}
+{{- if ne $url.scheme "dns" -}}
+{{- $said := regexFind ":[0-9]+$" $url.host | trimPrefix ":" -}}
+{{- $ports = append $ports ($said | default (ternary "80" "443" (eq $url.scheme "http")) | int) -}}
+{{- end -}}
+{{- end -}}
+{{- $ports | uniq | toJson -}}
+{{- end }}
