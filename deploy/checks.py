@@ -24,7 +24,7 @@ KUBECTL = TOOLS / "layer-v37/kubectl"
 HELMS = [TOOLS / "layer-v37/helm", TOOLS / "layer-v32/helm"]
 PROMTOOL = TOOLS / "prometheus/usr/bin/promtool"
 # The oldest that knows every field that we use, and the newest that there are schemas for.
-KUBERNETES = ["1.33", kubernetes_validate.latest_version()]
+KUBERNETES = ["1.30", kubernetes_validate.latest_version()]
 
 # Every kustomization, and the values with which the chart gives the same.
 SAME = {
