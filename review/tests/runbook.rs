@@ -177,6 +177,50 @@ fn a_node_that_gave_nothing_was_not_looked_at() {
 }
 
 #[test]
+fn health_endpoints_are_as_the_newest_test_of_each_found_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |seconds| cluster::window().from().after(std::time::Duration::from_secs(seconds)).to_string();
+    let line = |name: &str, seconds: u64, outcome: Value| {
+        let target = format!("tcp://{name}.shop.svc:5432");
+        let mut line = serde_json::json!({"at": at(seconds), "name": name, "target": target, "asked_by": "kim", "of": 1, "node": "node1"});
+        line.as_object_mut().unwrap().extend(outcome.as_object().unwrap().clone());
+        line
+    };
+    let connect = |went: Value| {
+        let resolve = serde_json::json!({"went": "ok", "took_nanos": 1_000_000, "addresses": ["10.0.0.1"]});
+        serde_json::json!({"tested": {"resolve": resolve, "connect": went}})
+    };
+    let ok = || connect(serde_json::json!({"went": "ok", "took_nanos": 1_000_000, "address": "10.0.0.1:5432"}));
+    let refused = || {
+        let failed = serde_json::json!({"went": "failed", "failure": "refused", "took_nanos": 1_000_000, "address": "10.0.0.1:5432"});
+        connect(failed)
+    };
+    let untested = || serde_json::json!({"untested": {"reason": "switched-off"}});
+    let health = |lines: &[Value]| {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let path = casefile_evidence::archive::layout::path(casefile_evidence::archive::layout::CONNECTIVITY);
+        let entries = cluster::entries().into_iter().chain([(path, text.into_bytes())]).collect();
+        let file = seal_with(dir.path(), &[node()], cluster::window(), entries);
+        let done = casefile(&["health-check", file.to_str().unwrap(), "-o", "json"]);
+        serde_json::from_slice::<Value>(&done.stdout).unwrap()
+    };
+    let of = |health: &Value| -> Vec<String> {
+        let wrong = health["wrong"].as_array().unwrap().iter().filter(|one| one["kind"] == "test-connectivity");
+        wrong.map(|one| one["subject"].as_str().unwrap().to_owned()).collect()
+    };
+    let told = |health: &Value, part: &str| health[part].to_string();
+    let mended = health(&[line("db", 10, refused()), line("db", 20, ok()), line("api", 30, ok())]);
+    assert!(of(&mended).is_empty(), "{mended:#}");
+    assert!(told(&mended, "looked_at").contains("2 health endpoints: 2 reached"), "{mended:#}");
+    let broken = health(&[line("db", 10, ok()), line("db", 20, refused())]);
+    assert_eq!(of(&broken), ["target db"], "{broken:#}");
+    let unsure = health(&[line("db", 10, untested())]);
+    assert!(of(&unsure).is_empty() && told(&unsure, "not_looked_at").contains("target db"), "{unsure:#}");
+    assert!(!told(&unsure, "not_asked").contains("health endpoints"), "{unsure:#}");
+    assert!(told(&health(&[]), "not_asked").contains("health endpoints"));
+}
+
+#[test]
 fn logs_are_merged_by_time_with_where_they_are_from() {
     let dir = tempfile::tempdir().unwrap();
     let file = file(dir.path());

@@ -11,6 +11,7 @@ use casefile_proto::ids::NodeName;
 use casefile_proto::time::{WallTime, Window};
 use serde::Serialize;
 
+use super::endpoints::Endpoints;
 use super::{counted, cut, wrapped};
 use crate::casefile::CaseFile;
 use crate::checks::kubernetes::{self, ClusterFacts};
@@ -109,6 +110,7 @@ impl Health {
     /// Of a case file.
     pub fn of(casefile: &mut CaseFile, signatures: &Signatures) -> Self {
         let cluster = Cluster::read(casefile);
+        let endpoints = Endpoints::of(casefile);
         let nodes = casefile.coverage.nodes.iter().map(|row| row.node.clone()).collect();
         let window = casefile.incident.window;
         let facts = ClusterFacts::new(&cluster, window, signatures, nodes);
@@ -122,13 +124,14 @@ impl Health {
                 lacking.entry(why).or_default().push(check.title);
             }
         }
-        let mut wrong: Vec<Wrong> = findings.into_iter().filter_map(wrong).collect();
+        let mut wrong: Vec<Wrong> = findings.into_iter().filter_map(wrong).chain(endpoints.wrong).collect();
         wrong.sort_by(|a, b| (a.level, a.first, &a.kind, &a.subject).cmp(&(b.level, b.first, &b.kind, &b.subject)));
         let mut not_looked_at: Vec<String> = lacking
             .into_iter()
             .map(|(why, titles)| if titles.len() > 3 { why } else { format!("{}: {why}", titles.join(", ")) })
             .collect();
         not_looked_at.extend(cluster.unread.iter().map(|(what, why)| format!("{what}: {why}")));
+        not_looked_at.extend(endpoints.not_looked_at);
         not_looked_at.extend(silent(casefile));
         if casefile.entries.truncated() || !casefile.entries.indexed() {
             not_looked_at.push("the case file is damaged: what lies behind the damage".to_owned());
@@ -138,9 +141,9 @@ impl Health {
             window,
             wrong,
             warnings: warned(&facts),
-            looked_at: looked_at(&cluster),
+            not_asked: not_asked(&cluster, endpoints.looked_at.is_some()),
+            looked_at: looked_at(&cluster).into_iter().chain(endpoints.looked_at).collect(),
             not_looked_at,
-            not_asked: not_asked(&cluster),
         }
     }
 
@@ -315,13 +318,13 @@ fn looked_at(cluster: &Cluster) -> Vec<String> {
 }
 
 /// What a case file of this kind may not have.
-fn not_asked(cluster: &Cluster) -> Vec<String> {
+fn not_asked(cluster: &Cluster, endpoints: bool) -> Vec<String> {
     let mut all = Vec::new();
     if cluster.present && !cluster.kinds.contains(&Kind::Application) {
         all.push("Argo CD: there are no applications in this archive".to_owned());
     }
-    all.push(
-        "health endpoints and certificates: there are no results of connectivity tests in this archive".to_owned(),
-    );
+    if !endpoints {
+        all.push("health endpoints and certificates: no test of connectivity was made in the window".to_owned());
+    }
     all
 }

@@ -2,6 +2,7 @@
 //!
 //! The same code over an archive of last year and over one that was sealed a moment ago for the purpose.
 
+mod endpoints;
 pub mod health;
 pub mod pods;
 pub mod resources;

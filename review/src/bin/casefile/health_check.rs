@@ -1,16 +1,22 @@
 //! `casefile health-check`: what is wrong in the cluster, and what could not be looked at.
 
 use anyhow::Result;
+use casefile_proto::connectivity::TestAsk;
 use casefile_proto::scope::Scope;
 use casefile_review::runbook::health::{Health, Level};
 use casefile_review::signatures::catalogue::catalogue;
 
 use crate::args::runbook::HealthArgs;
 use crate::live::{self, Wanted};
-use crate::{Ended, output, source};
+use crate::{Ended, output, source, test_connectivity};
 
 /// Looks, and says what is wrong.
 pub(crate) fn run(args: &HealthArgs) -> Result<Ended> {
+    // Before the incident is opened: what they find is evidence of its window.
+    for target in &args.targets {
+        let ask = TestAsk { target: target.clone(), nodes: Vec::new(), deadline: None };
+        test_connectivity::judged(ask, &args.look.collector)?;
+    }
     let wanted = Wanted {
         since: &args.since,
         until: None,

@@ -10,9 +10,9 @@ use casefile_proto::wire::v1::TestConnectivityRequest;
 use casefile_review::connectivity::matrix::matrix;
 use casefile_review::connectivity::{self, Outcome, judge, outcome};
 
-use crate::args::Format;
 use crate::args::source::Place;
 use crate::args::test_connectivity::TestConnectivityArgs;
+use crate::args::{CollectorArgs, Format};
 use crate::output::talk;
 use crate::{Ended, client, output, source};
 
@@ -40,15 +40,20 @@ fn live(args: &TestConnectivityArgs) -> Result<Ended> {
         nodes: args.nodes.clone(),
         deadline: args.deadline.map(Duration::from_secs),
     };
-    let judged = client::block_on(async {
-        let mut service = client::connectivity(&args.collector).await?;
-        let request = client::request(TestConnectivityRequest::from(ask));
-        let answer = service.test_connectivity(request).await.map_err(|status| client::said(&status))?;
-        Ok(Judged::try_from(answer.into_inner())?)
-    })?;
+    let judged = judged(ask, &args.collector)?;
     let kept = KeptTest { test: judged.test.clone(), missing: 0, line: 0 };
     output::one(args.output.format, &judged, || matrix(&kept, &judged.verdict))?;
     Ok(outcome(&kept).into())
+}
+
+/// Has a target tested.
+pub(crate) fn judged(ask: TestAsk, collector: &CollectorArgs) -> Result<Judged> {
+    client::block_on(async {
+        let mut service = client::connectivity(collector).await?;
+        let request = client::request(TestConnectivityRequest::from(ask));
+        let answer = service.test_connectivity(request).await.map_err(|status| client::said(&status))?;
+        Ok(Judged::try_from(answer.into_inner())?)
+    })
 }
 
 fn over(place: &Place, args: &TestConnectivityArgs) -> Result<Ended> {
