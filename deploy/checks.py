@@ -115,13 +115,35 @@ def chart_goes_into_any_namespace():
         yield "a host name has the namespace casefile in it"
 
 
+def documents(text):
+    return [document.strip("\n") for document in re.split(r"(?m)^---$", text) if document.strip()]
+
+
+def beside(base, text):
+    """What an overlay's file holds: the objects that are not as in the base. None may take one away: nothing would show that."""
+    missing = objects(base).keys() - objects(text).keys()
+    if missing:
+        sys.exit(f"an overlay takes {sorted(missing, key=str)} away, which its rendered file could not say")
+    same = set(documents(base))
+    return "\n---\n".join(document for document in documents(text) if document not in same) + "\n"
+
+
+def rendered(name):
+    """The objects of a rendered file, with those of the base that an overlay leaves as they are."""
+    own = objects((RENDERED / f"{name}.yaml").read_text())
+    if f"overlays/{name}" in SAME:
+        return objects((RENDERED / "base.yaml").read_text()) | own
+    return own
+
+
 def rendered_files_are_as_rendered():
-    texts = {pathlib.PurePath(name).name: kustomized(name) for name in SAME}
-    texts["chart-with-other-values"] = templated(HELMS[0], "--values", OTHER).stdout
-    head = "# Written by `deploy/check --write` out of deploy/{}; not to be edited.\n"
-    for name, text in texts.items():
-        source = "helm/casefile" if name.startswith("chart") else f"kustomize/{next(n for n in SAME if n.endswith(name))}"
-        path, text = RENDERED / f"{name}.yaml", head.format(source) + text
+    base = kustomized("base")
+    texts = {"base": ("kustomize/base", base)}
+    for overlay in SAME.keys() - {"base"}:
+        texts[pathlib.PurePath(overlay).name] = (f"kustomize/{overlay}, without what is as in base.yaml", beside(base, kustomized(overlay)))
+    texts["chart-with-other-values"] = ("helm/casefile", templated(HELMS[0], "--values", OTHER).stdout)
+    for name, (source, text) in texts.items():
+        path, text = RENDERED / f"{name}.yaml", f"# Written by `deploy/check --write` out of deploy/{source}; not to be edited.\n{text}"
         if "--write" in sys.argv:
             RENDERED.mkdir(exist_ok=True)
             path.write_text(text)
@@ -169,7 +191,7 @@ def every_object_fits_its_schema():
 
 def schemas_can_fail():
     """A check of the checks: each of these mistakes must be found."""
-    base = objects((RENDERED / "monitoring.yaml").read_text())
+    base = rendered("monitoring")
     for kind, path, value in [
         ("DaemonSet", ["spec", "template", "spec", "securitiContext"], {}),
         ("ServiceMonitor", ["spec", "endpoints", 0, "authorisation"], {}),

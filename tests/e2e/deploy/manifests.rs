@@ -22,9 +22,19 @@ pub(super) fn objects(text: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(text).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// All objects of one of [`ALL`].
+/// All objects of one of [`ALL`]. The file of an overlay has only those that are not as in the base.
 pub(super) fn rendered(name: &str) -> Vec<Value> {
-    objects(&file(&format!("rendered/{name}.yaml")))
+    let mut own = objects(&file(&format!("rendered/{name}.yaml")));
+    if !["base", "chart-with-other-values"].contains(&name) {
+        let which = |object: &Value| {
+            let metadata = &object["metadata"];
+            (object["kind"].clone(), metadata["namespace"].clone(), metadata["name"].clone())
+        };
+        let mut base = rendered("base");
+        base.retain(|object| own.iter().all(|changed| which(changed) != which(object)));
+        own.extend(base);
+    }
+    own
 }
 
 /// Those of a kind.
