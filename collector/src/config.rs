@@ -70,9 +70,9 @@ certificate_hours = 24               how long an agent's certificate counts; 1 t
 observe          = \"127.0.0.1:7444\"  where /metrics, /healthz and /readyz answer over HTTP;
                                      nowhere when it is not said. /metrics answers this machine,
                                      whoever shows the token of a viewer, and the next
-metrics_token_file = \"FILE\"        the token of a scraper, which opens /metrics and nothing else: 32 to
-                                     4096 characters; read anew for each request, and nobody's
-                                     where the file is not there
+metrics_token_file = \"FILE\"        the token of a scraper, which opens /metrics and nothing
+                                     else: 32 to 4096 characters; read anew for each request, and
+                                     nobody's where the file is not there
 http             = \"127.0.0.1:7070\"  where the API (/api/v1) and the page answer over HTTP; nowhere
                                      when it is not said. On an address that others reach it is
                                      TLS with the collector's own certificate, unless the next is
@@ -80,24 +80,26 @@ http_plain       = false             true: without TLS there too, because a prox
 http_names       = []                host names that they are reached by, beside addresses
 reserve_mib      = 256               space kept back to seal and to note who did what on a full
                                      disk; 0: none [the less of 256 and 2 % of the disk]
-targets          = []                what nodes may be tested against, and nothing else is, such as
-                                     [{name = \"api\", url = \"https://api.shop.svc/healthz\"}]: dns://HOST,
-                                     tcp://HOST:PORT, tls://HOST:PORT, http:// and https://. Agents
-                                     test only with test_connectivity = true in their own
-[cluster]                            the Kubernetes cluster that the nodes belong to; none when the table
-                                     is not there
-api              = \"pod\"             with the service account of this pod, or the absolute path of a
-                                     kubeconfig that runs no program
-audience         = \"casefile-collector\"  what the projected tokens of agents are issued for
-agents           = [\"casefile/casefile-agent\"]  the service accounts, as NAMESPACE/NAME, whose pods are
-                                     agents; of which node, the cluster says
-user_audiences   = []                what tokens of people are issued for; empty: for the API server,
-                                     as kubectl create token makes them. What each may do, Roles say
-                                     over the group casefile.dev in the collector's namespace
-authority        = \"NAMESPACE/NAME\"  the config map in which the collector writes its pin, for agents
-                                     and people to know it by [casefile-authority, in our namespace]
-collections      = true              whether resources of the kind Collection open incidents; where it
-                                     is not installed, it is looked for every few minutes
+targets          = []                what nodes may be tested against, and nothing else is:
+                                     [{name = \"api\", url = \"https://api.shop.svc/healthz\"}];
+                                     also dns://HOST, tcp://HOST:PORT, tls://HOST:PORT, http://.
+                                     Agents test only with test_connectivity = true in their own
+[cluster]                            the Kubernetes cluster that the nodes belong to; none when
+                                     the table is not there
+api              = \"pod\"             with the service account of this pod, or the absolute path
+                                     of a kubeconfig that runs no program
+audience         = \"NAME\"            what the projected tokens of agents are issued for
+                                     [casefile-collector]
+agents           = [\"NS/NAME\"]       the service accounts whose pods are agents; of which node,
+                                     the cluster says [casefile/casefile-agent]
+user_audiences   = []                what tokens of people are issued for; empty: for the API
+                                     server, as kubectl create token makes them. What each may
+                                     do, Roles say over casefile.dev in the collector's namespace
+authority        = \"NS/NAME\"         the config map in which the collector writes its pin, for
+                                     agents and people to know it by [casefile-authority, in
+                                     our namespace]
+collections      = true              whether resources of the kind Collection open incidents;
+                                     where it is not installed, it is looked for again
 keep_mib         = 512               the most that is kept of what the cluster showed; at least 64
 keep_hours       = 24                the oldest of it";
 
