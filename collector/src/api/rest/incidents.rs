@@ -19,6 +19,12 @@ use crate::api::refused::{Kind, Refused};
 use crate::api::verbs::malformed;
 use crate::incident::MAX_PATIENCE;
 
+/// The most letters of a line for people.
+const MAX_LINE: usize = 256;
+
+/// The most letters of a text for people.
+const MAX_TEXT: usize = 4_096;
+
 /// Which part of the evidence is asked. A name that is mistyped must not mean everything.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -83,6 +89,18 @@ impl Opening {
             }
             Err(Refused::new(Kind::Malformed, format!("{name}: must be {least} to {}", most.as_secs())))
         };
+        // Limits of letters, as the document has them; those of the conversion are of bytes, and wider.
+        let runbook = self.runbook.as_deref().unwrap_or_default();
+        for (name, text, most) in [
+            ("title", self.title.as_str(), MAX_LINE),
+            ("requested_by", &self.requested_by, MAX_LINE),
+            ("runbook", runbook, MAX_LINE),
+            ("reason", &self.reason, MAX_TEXT),
+        ] {
+            if text.chars().count() > most {
+                return Err(Refused::new(Kind::Malformed, format!("{name}: must have at most {most} characters")));
+            }
+        }
         let ask = OpenAsk {
             ask: IncidentAsk {
                 title: self.title,

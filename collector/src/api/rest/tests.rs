@@ -350,6 +350,8 @@ async fn what_makes_no_sense_is_refused_with_its_reason() {
         (json!({"window": {"from": "now", "until": "then"}}), 400, "malformed", "RFC 3339"),
         (json!({"window": {"from": window["until"], "until": window["from"]}}), 400, "malformed", "reversed"),
         (json!({"window": window, "title": "x".repeat(2_000)}), 400, "malformed", "title"),
+        (json!({"window": window, "runbook": "x".repeat(257)}), 400, "malformed", "runbook"),
+        (json!({"window": window, "reason": "x".repeat(4_097)}), 400, "malformed", "reason"),
         (json!({"window": window, "deadline_secs": 0}), 400, "malformed", "deadline_secs"),
         (json!({"window": window, "slack_secs": 61}), 400, "malformed", "slack_secs"),
         (json!({"window": window, "nodes": ["../b"]}), 400, "malformed", "node name"),
