@@ -189,6 +189,13 @@ impl Api {
     }
 }
 
+/// A text as part of a query (RFC 3986): tokens and versions are opaque, and may hold anything.
+pub(super) fn escaped(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    let each = text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") });
+    each.collect()
+}
+
 /// What a server said that did not do what was asked. What cannot be read of it is not waited for.
 async fn said(answer: Response<Body>) -> ApiError {
     let code = answer.status().as_u16();

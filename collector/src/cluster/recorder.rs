@@ -17,11 +17,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::api::{Api, ApiError, Line, Lines, told};
+use super::api::{Api, ApiError, Line, Lines, escaped, told};
 use super::config::Record;
 use super::follow::{Action, Failure, Follow, Message};
 use super::kinds::{KINDS, Kind};
-use super::record::intake::{NotTaken, Told};
+use super::record::intake::{NotTaken, Page, Told};
 use super::record::log::{Limits, Log};
 use super::record::snapshot::{Snapshot, Wanted};
 use super::sanitise::Sanitiser;
@@ -385,15 +385,7 @@ impl Follower {
             Ok(bytes) => bytes,
             Err(error) => return Message::Failed(failure(error)),
         };
-        let taken = self.recorder.with(move |log, now| match log.page(kind, &bytes, is_first, now) {
-            Err(NotTaken::Unwritten(error)) => Err(error),
-            other => Ok(other),
-        });
-        match taken.await {
-            Ok(Ok(page)) => Message::Page { version: page.version, next: page.next },
-            Ok(Err(error)) => Message::Failed(Failure::Malformed(chain(&error))),
-            Err(error) => Message::Unwritten(chain(&error)),
-        }
+        self.taken(move |log, now| log.page(kind, &bytes, is_first, now)).await
     }
 
     /// Asks for no more than the metadata of one object: what is too large then cannot be passed.
@@ -407,7 +399,12 @@ impl Follower {
             }
             Err(error) => return Message::Failed(failure(error)),
         };
-        let taken = self.recorder.with(move |log, now| match log.passed(kind, &bytes, is_first, now) {
+        self.taken(move |log, now| log.passed(kind, &bytes, is_first, now)).await
+    }
+
+    /// What became of a page.
+    async fn taken(&self, take: impl FnOnce(&mut Log, WallTime) -> Result<Page, NotTaken> + Send + 'static) -> Message {
+        let taken = self.recorder.with(move |log, now| match take(log, now) {
             Err(NotTaken::Unwritten(error)) => Err(error),
             other => Ok(other),
         });
@@ -458,13 +455,6 @@ impl Follower {
 fn page_of(kind: &Kind, limit: u32, token: Option<String>) -> String {
     let path = format!("{}?limit={limit}", kind.path());
     token.map_or(path.clone(), |token| format!("{path}&continue={}", escaped(&token)))
-}
-
-/// A text as part of a query (RFC 3986): tokens and versions are opaque, and may hold anything.
-fn escaped(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    let each = text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") });
-    each.collect()
 }
 
 fn failure(error: ApiError) -> Failure {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::book::MAX_RESOURCES;
 use super::resource::{API, Collection, PLURAL};
-use crate::cluster::api::{Api, ApiError, Line, told};
+use crate::cluster::api::{Api, ApiError, Line, escaped, told};
 use crate::stats::figure::Label;
 
 /// Objects on one page, and bytes of it. A page that is larger is asked for in half.
@@ -245,18 +245,6 @@ async fn watch(
             return Ok(Ended::NobodyListens);
         }
     }
-}
-
-/// For a query: tokens and versions are opaque.
-fn escaped(text: &str) -> String {
-    let mut safe = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.') => safe.push(char::from(b)),
-            other => safe.push_str(&format!("%{other:02X}")),
-        }
-    }
-    safe
 }
 
 #[cfg(test)]
