@@ -14,6 +14,7 @@ use casefile_identity::stranger::Strangers;
 use casefile_proto::connectivity::steps::{Failure, Step, Trust};
 use casefile_proto::connectivity::{Blame, ConnectivityTest, Judged, NodeOutcome, UntestedReason};
 use casefile_proto::time::Window;
+use casefile_tests::address::free_address;
 use casefile_tests::host::FakeHost;
 use casefile_tests::program::{Talking, command, run, said, stdout};
 use casefile_tests::{Rig, now, stop, wait};
@@ -63,7 +64,7 @@ async fn a_node_is_told_from_a_target_and_what_was_found_is_in_the_archive() {
     let rig = Rig::new().unwrap();
     let host = FakeHost::new(rig.path("host")).unwrap();
     let (good, odd) = (web(|_| "204 No Content"), web(|n| if n == 0 { "503 Busy" } else { "200 OK" }));
-    let closed = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap();
+    let closed = free_address().unwrap();
     let list = format!(
         "targets = [{{name = \"web\", url = \"http://localhost:{}/healthz\"}}, {{name = \"orders\", url = \"http://{odd}\"}}, \
          {{name = \"db\", url = \"tcp://{closed}\"}}, {{name = \"own\", url = \"tls://{}\"}}]",

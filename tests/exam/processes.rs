@@ -1,7 +1,6 @@
 //! The programs under exam as processes that can be killed at any instant and started again on what they left.
 
 use std::fs::OpenOptions;
-use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -102,11 +101,6 @@ impl Process {
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
-}
-
-/// An address that nobody listens on now.
-pub(crate) fn free_address() -> Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).context("find a free port")
 }
 
 /// What a process has used.

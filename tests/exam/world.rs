@@ -16,6 +16,7 @@ use casefile_proto::ids::{BootId, FrameSeq, NodeName};
 use casefile_proto::node::{Link, NodeStatus};
 use casefile_proto::sample::Frame;
 use casefile_proto::time::{WallTime, Window};
+use casefile_tests::address::free_address;
 use casefile_tests::host::FakeHost;
 use casefile_tests::program::{run, said};
 
@@ -23,7 +24,7 @@ use crate::dial::{self, Door};
 use crate::frames;
 use crate::incidents::Incidents;
 use crate::peer::Peer;
-use crate::processes::{Process, free_address};
+use crate::processes::Process;
 use crate::proxy::{Proxy, Weather};
 use crate::random::Random;
 use crate::recorded::{Held, Recorded};

@@ -5,6 +5,7 @@
 
 #![expect(clippy::expect_used, reason = "in a test everything that fails ends the test")]
 
+pub mod address;
 pub mod apiserver;
 pub mod audit;
 pub mod client;
@@ -19,7 +20,7 @@ pub mod scrape;
 pub mod secrets;
 pub mod wait;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -58,8 +59,7 @@ pub struct Rig {
 impl Rig {
     /// An empty one, with an address that a collector can be restarted on.
     pub fn new() -> Result<Self> {
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).context("find a free port")?;
-        Ok(Self { dir: tempfile::tempdir().context("make a directory")?, listen: free })
+        Ok(Self { dir: tempfile::tempdir().context("make a directory")?, listen: address::free_address()? })
     }
 
     /// A path below it.
