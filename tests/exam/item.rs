@@ -4,7 +4,8 @@ use anyhow::Result;
 
 use crate::report::Findings;
 use crate::{
-    damage, dead_node, fleet, fleet_wide, floods, hostile, kills, power, restart, simulation, system_calls, truncated,
+    collection, damage, dead_node, fleet, fleet_wide, floods, hostile, kills, power, restart, simulation, system_calls,
+    truncated,
 };
 
 /// Every item, in the order in which the exam runs them.
@@ -22,6 +23,7 @@ pub(crate) const ALL: &[Item] = &[
     fleet::ITEM,
     fleet::BENDING,
     fleet_wide::ITEM,
+    collection::ITEM,
     hostile::ITEM,
     floods::ITEM,
 ];

@@ -7,6 +7,7 @@
 mod apart;
 mod archives;
 mod args;
+mod collection;
 mod damage;
 mod dead_node;
 mod dial;
