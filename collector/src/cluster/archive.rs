@@ -229,7 +229,7 @@ impl Taking<'_> {
         } else {
             for (namespace, names) in &taken.objects {
                 let mut list = None;
-                for pick in names.values() {
+                for (_, pick) in names {
                     let Some(body) = self.object(snapshot, kind, pick, &mut left_out, &mut unread) else { continue };
                     if !snapshot.wanted().wants_object(kind, namespace, &body) {
                         continue;
@@ -279,10 +279,10 @@ impl Taking<'_> {
             *unread += 1;
             return None;
         };
-        if !pick.pulse.is_empty()
+        if let Some(pulse) = &pick.pulse
             && let Ok(mut object) = serde_json::from_slice::<Value>(&body)
         {
-            restore(kind, &mut object, &pick.pulse);
+            restore(kind, &mut object, pulse);
             body = serde_json::to_vec(&object).unwrap_or(body);
         }
         let Some(left) = self.left.checked_sub(body.len() as u64) else {

@@ -149,7 +149,7 @@ impl Known {
             let objects = std::mem::take(&mut snapshot.kinds[kind.position()].objects);
             for (space, names) in objects {
                 for (name, pick) in names {
-                    let key = (space.clone(), name);
+                    let key = (space.clone(), Box::from(&*name));
                     if !known.metas.get(kind.plural).is_some_and(|metas| metas.contains_key(&key)) {
                         see(kind, key, &snapshot.read(&pick)?);
                     }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use casefile_proto::time::WallTime;
 
@@ -36,16 +37,16 @@ pub struct Slot {
 /// The heartbeats of one object, as they were seen last.
 #[derive(Debug, Clone)]
 pub struct Beat {
-    /// The times that it says.
-    pub pulse: Vec<String>,
+    /// The times that it says; snapshots share them.
+    pub pulse: Arc<[String]>,
     /// When they changed.
     pub at: WallTime,
     /// Whether it was written down that they do not change any more.
     pub stopped: bool,
 }
 
-/// The objects of one namespace, by name.
-pub type Names = BTreeMap<Box<str>, Slot>;
+/// The objects of one namespace, by name; snapshots share the names.
+pub type Names = BTreeMap<Arc<str>, Slot>;
 
 /// One kind.
 #[derive(Debug, Default)]

@@ -268,7 +268,7 @@ impl Log {
                 if !resumed {
                     return Ok(Applied::New);
                 }
-                raw.pulse = slot.beat.as_ref().map(|beat| beat.pulse.clone()).unwrap_or_default();
+                raw.pulse = slot.beat.as_ref().map(|beat| beat.pulse.to_vec()).unwrap_or_default();
                 change = Change::Modified;
             } else {
                 change = Change::Modified;
@@ -293,7 +293,7 @@ impl Log {
         let tracked = &mut self.kinds[kind.position()];
         tracked.cut += u64::from(!whole);
         let was = tracked.get(&raw.head.namespace, &raw.head.name).map_or(version, |slot| slot.version);
-        let beat = (!raw.pulse.is_empty()).then(|| Box::new(Beat { pulse: raw.pulse, at, stopped: false }));
+        let beat = (!raw.pulse.is_empty()).then(|| Box::new(Beat { pulse: raw.pulse.into(), at, stopped: false }));
         let slot = Slot { place, at, mark, uid, version, was, digest: raw.digest, meta, beat };
         tracked.insert(&raw.head.namespace, &raw.head.name, slot);
         Ok(Applied::New)
@@ -572,13 +572,13 @@ fn beaten(beat: &mut Option<Box<Beat>>, pulse: Vec<String>, at: WallTime) -> boo
         return false;
     }
     let Some(known) = beat else {
-        *beat = Some(Box::new(Beat { pulse, at, stopped: false }));
+        *beat = Some(Box::new(Beat { pulse: pulse.into(), at, stopped: false }));
         return false;
     };
-    if known.pulse == pulse {
+    if *known.pulse == *pulse {
         return false;
     }
     let had_stopped = std::mem::take(&mut known.stopped);
-    (known.pulse, known.at) = (pulse, at);
+    (known.pulse, known.at) = (pulse.into(), at);
     had_stopped
 }

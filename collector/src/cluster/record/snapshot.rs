@@ -17,12 +17,12 @@ use crate::cluster::kinds::{KINDS, Kind};
 #[derive(Debug, Clone)]
 pub struct Pick {
     place: Place,
-    /// Heartbeats that came after the version was written; empty: none did.
-    pub pulse: Vec<String>,
+    /// Heartbeats that came after the version was written; `None`: none did.
+    pub pulse: Option<Arc<[String]>>,
 }
 
-/// Objects by namespace (empty: none) and name.
-pub type Picks = BTreeMap<Box<str>, BTreeMap<Box<str>, Pick>>;
+/// Objects by namespace (empty: none), in order of name. There may be hundreds of thousands: names are the log's own.
+pub type Picks = BTreeMap<Box<str>, Vec<(Arc<str>, Pick)>>;
 
 /// One kind.
 #[derive(Debug)]
@@ -127,8 +127,8 @@ impl Log {
             for (namespace, names) in spaces {
                 let then = names.iter().filter(|(_, slot)| slot.at < window.until());
                 let picks = then.map(|(name, slot)| {
-                    let pulse = slot.beat.as_ref().map(|beat| beat.pulse.clone()).unwrap_or_default();
-                    (name.clone(), Pick { place: slot.place, pulse })
+                    let pulse = slot.beat.as_ref().map(|beat| Arc::clone(&beat.pulse));
+                    (Arc::clone(name), Pick { place: slot.place, pulse })
                 });
                 objects.insert(namespace.clone(), picks.collect());
             }
@@ -168,7 +168,18 @@ impl Snapshot {
             }
         }
         let (here, tail) = (self.tail.0, Arc::clone(&self.tail.1));
-        self.scan_block(here, &tail, &mut after, &mut each)
+        self.scan_block(here, &tail, &mut after, &mut each)?;
+        for names in self.kinds.iter_mut().flat_map(|taken| taken.objects.values_mut()) {
+            // What was kept last of a name counts.
+            names.sort_by(|(a, _), (b, _)| a.cmp(b));
+            names.dedup_by(|later, kept| {
+                later.0 == kept.0 && {
+                    std::mem::swap(later, kept);
+                    true
+                }
+            });
+        }
+        Ok(())
     }
 
     fn scan_block(
@@ -193,13 +204,13 @@ impl Snapshot {
                 if after.insert(key)
                     && let Some(place) = before
                 {
-                    keep(objects, &head, Pick { place, pulse: Vec::new() });
+                    keep(objects, &head, Pick { place, pulse: None });
                 }
                 continue;
             }
             if head.change == Change::Deleted && kind.plural == "events" {
                 // That the cluster forgets events after an hour is no reason for us to.
-                keep(objects, &head, Pick { place, pulse: Vec::new() });
+                keep(objects, &head, Pick { place, pulse: None });
                 continue;
             }
             if head.change == Change::Found || !self.wanted.wants_object(kind, &head.namespace, body) {
@@ -249,5 +260,5 @@ fn version(block: &[u8], at: u32) -> Option<&[u8]> {
 }
 
 fn keep(objects: &mut Picks, head: &VersionHead<'_>, pick: Pick) {
-    objects.entry(head.namespace.as_ref().into()).or_default().insert(head.name.as_ref().into(), pick);
+    objects.entry(head.namespace.as_ref().into()).or_default().push((head.name.as_ref().into(), pick));
 }
