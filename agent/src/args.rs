@@ -62,6 +62,13 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Say whether this machine is being recorded: whether the newest frame of the ring is as young as it should be.
+    #[command(after_help = READY_HELP)]
+    Ready {
+        /// The agent's configuration, for its data directory and host root; every default where there is none.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Cut a window of this machine into an unsigned archive, with no collector in reach.
     Extract(Box<Extract>),
     /// Enter the sandbox as `run` does, try what it forbids, and print how each try ended.
@@ -80,6 +87,12 @@ pub enum Verb {
         dir: PathBuf,
     },
 }
+
+const READY_HELP: &str = "\
+Meant to be asked every few seconds, beside an agent that runs: it reads the end of the ring, writes nothing and talks to nobody.
+That the agent has a collector, and that the collector has what it sent, is another question: see `casefile nodes`.
+
+Exit codes: 0 it is; 1 the ring cannot be read; 2 usage; 3 it is not: the line says why";
 
 const CHECK_HELP: &str = "\
 Nothing is harmed, whatever is allowed: tries are made on files of their own, or with arguments that the kernel turns down.

@@ -220,6 +220,47 @@ impl Surroundings {
     }
 }
 
+/// Where an agent has its own things and its machine's: what a look at it takes of its configuration, without the rules and
+/// patterns that recording takes, which cost more to make than to look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// The ring and the spool are below it.
+    pub data_dir: PathBuf,
+    /// Where the machine's `proc`, `sys` and `var` are.
+    pub host_root: PathBuf,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { data_dir: PathBuf::from(DEFAULT_DATA_DIR), host_root: PathBuf::from("/") }
+    }
+}
+
+impl Places {
+    /// Reads them out of a configuration, whatever else is wrong in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let broken = |problem: String| ConfigError { path: path.to_owned(), problems: vec![problem] };
+        Ok(Self::of(&mut written(&read(path).map_err(broken)?).map_err(broken)?))
+    }
+
+    fn of(file: &mut File) -> Self {
+        let default = Self::default();
+        Self {
+            data_dir: file.data_dir.take().unwrap_or(default.data_dir),
+            host_root: file.host_root.take().unwrap_or(default.host_root),
+        }
+    }
+}
+
+/// The file as written, or what is no such file.
+fn written(text: &str) -> Result<File, String> {
+    // Not the parser's own rendering: that quotes the line, and the file may be one that the caller may not read.
+    toml::from_str(text).map_err(|e| {
+        let line = e.span().map_or(0, |s| text.get(..s.start).map_or(0, |t| t.matches('\n').count()) + 1);
+        format!("line {line}: {}", e.message())
+    })
+}
+
 impl Config {
     /// Reads and checks a file.
     pub fn load(path: &Path, around: &Surroundings) -> Result<Self, ConfigError> {
@@ -230,18 +271,13 @@ impl Config {
 
     /// Checks a text: the configuration, or everything that is wrong with it. The rule files that it names are read.
     pub fn parse(text: &str, around: &Surroundings) -> Result<Self, Vec<String>> {
-        // Not the parser's own rendering: that quotes the line, and the file may be one that the caller may not read.
-        let file: File = toml::from_str(text).map_err(|e| {
-            let line = e.span().map_or(0, |s| text.get(..s.start).map_or(0, |t| t.matches('\n').count()) + 1);
-            vec![format!("line {line}: {}", e.message())]
-        })?;
+        let mut file = written(text).map_err(|problem| vec![problem])?;
+        let Places { data_dir, host_root } = Places::of(&mut file);
         let mut problems = Vec::new();
         let connectivity = connectivity(&file).map_err(|p| problems.push(p)).ok().flatten();
         let node = node_name(file.node, around).map_err(|p| problems.push(p)).ok();
         let address = file.collector.as_deref().map(str::parse::<Address>).transpose();
         let address = address.map_err(|why| problems.push(format!("collector: {why}"))).ok().flatten();
-        let data_dir = file.data_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR));
-        let host_root = file.host_root.unwrap_or_else(|| PathBuf::from("/"));
         let join = join(&file.join_token_file, file.service_account_token, file.collector_pin_file, &mut problems)
             .unwrap_or_else(|| Join::File(file.join_token_file.unwrap_or_else(|| data_dir.join(JOIN_TOKEN))));
         for (key, dir) in [("data_dir", &data_dir), ("host_root", &host_root)] {

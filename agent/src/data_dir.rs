@@ -44,6 +44,9 @@ pub enum DataDirError {
     },
 }
 
+/// The directory of the recording.
+pub const RING: &str = "ring";
+
 /// The file of the key with which secrets are masked.
 pub const REDACTION_KEY: &str = "redaction.key";
 
@@ -100,7 +103,7 @@ impl DataDir {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed("close"))?;
         }
         Ok(Self {
-            ring: path.join("ring"),
+            ring: path.join(RING),
             spool: path.join("spool"),
             redaction_key: path.join(REDACTION_KEY),
             identity: path.join(IDENTITY),

@@ -18,6 +18,7 @@ pub mod logs;
 pub mod lossy;
 pub mod pci;
 pub mod pid;
+pub mod ready;
 pub mod redaction;
 pub mod refusals;
 mod ring;

@@ -1,23 +1,27 @@
 //! `casefile-agent`: records one machine, or cuts a window of it by hand.
 
 use std::io::{BufWriter, IsTerminal, Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use casefile_agent::args::{self, Extract, LogFormat, Verb};
-use casefile_agent::config::{Config, Surroundings};
-use casefile_agent::details;
+use casefile_agent::config::{Config, Places, Surroundings};
 use casefile_agent::extract::console::{self, Form};
 use casefile_agent::extract::{self, ExtractError, Plan};
+use casefile_agent::ready::{self, Readiness};
 use casefile_agent::sandbox::{self, check};
 use casefile_agent::sources::gpu;
 use casefile_agent::uplink::identity::Join;
-use casefile_agent::{Agent, Setup};
+use casefile_agent::{Agent, Setup, clock, details};
 use casefile_identity::token::{self, Kind, Token};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// It is not recorded.
+const NOT_READY: u8 = 3;
 
 /// What was asked for cannot be.
 const USAGE: u8 = 2;
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         Verb::Join { config } => {
             Config::load(&config, &Surroundings::of_process()).map_err(Into::into).and_then(|config| join(&config))
         }
+        Verb::Ready { config } => is_ready(config.as_deref()),
         Verb::Extract(args) => extract_by_hand(&args),
         Verb::SandboxCheck(args) => check::run(&args).map_err(Into::into),
         Verb::Completions { shell } => completions(shell),
@@ -128,6 +133,14 @@ fn run(config: Config) -> anyhow::Result<ExitCode> {
         agent.stop().await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// One line: this is asked by machines, every few seconds.
+fn is_ready(config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let places = config.map(Places::load).transpose()?.unwrap_or_default();
+    let found = ready::look(&places, clock::system()())?;
+    writeln!(std::io::stdout(), "{found}").context("say it")?;
+    Ok(if found == Readiness::Ready { ExitCode::SUCCESS } else { ExitCode::from(NOT_READY) })
 }
 
 /// Puts the token on standard input where the agent, which may be running, looks for it.

@@ -35,6 +35,7 @@ mod metrics;
 mod no_privilege;
 mod odd_hosts;
 mod plugin;
+mod readiness;
 mod refusals;
 mod rest;
 mod resume;

@@ -12,6 +12,7 @@ mod encoder;
 mod facts;
 mod listing;
 mod names;
+pub mod newest;
 mod pass;
 pub mod reader;
 mod retention;

@@ -100,12 +100,13 @@ pub(crate) struct Pass<'e> {
     each: &'e mut Each<'e>,
 }
 
-fn read_error(path: &Path) -> impl FnOnce(io::Error) -> ReadError {
+pub(crate) fn read_error(path: &Path) -> impl FnOnce(io::Error) -> ReadError {
     let path = path.to_owned();
     move |source| ReadError::Io { path, source }
 }
 
-fn open(path: &Path) -> Result<Option<File>, ReadError> {
+/// Opens a file of a recording to be read; `None`: there is none.
+pub(crate) fn open(path: &Path) -> Result<Option<File>, ReadError> {
     let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
     match std::fs::OpenOptions::new().read(true).custom_flags(nofollow).open(path) {
         Ok(file) => Ok(Some(file)),

@@ -134,12 +134,18 @@ fn an_agent_has_what_is_listed_and_nothing_else() {
 
             let container = &spec["containers"][0];
             let mut may: BTreeSet<_> =
-                ["args", "env", "image", "name", "resources", "securityContext", "volumeMounts"].into();
+                ["args", "env", "image", "name", "readinessProbe", "resources", "securityContext", "volumeMounts"]
+                    .into();
             if way == "chart-with-other-values" {
                 may.insert("imagePullPolicy");
             }
-            // No ports and no probes: it listens on nothing.
+            // No ports: it listens on nothing. And no probe that kills.
             assert_eq!(keys(container), may, "{way}, {pod}");
+            let probe = json!({
+                "exec": {"command": ["casefile-agent", "ready", "--config", "/etc/casefile/agent.toml"]},
+                "initialDelaySeconds": 2, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3,
+            });
+            assert_eq!(container["readinessProbe"], probe, "{way}, {pod}");
             assert_eq!(container["args"], json!(["run", "--config", "/etc/casefile/agent.toml"]), "{way}, {pod}");
             assert_eq!(keys(&container["resources"]["limits"]), ["memory"].into(), "{way}, {pod}: no CPU limit");
             if way != "chart-with-other-values" {
