@@ -82,7 +82,7 @@ pub struct Parts {
     pub clock: Clock,
     /// Counts.
     pub stats: Arc<Stats>,
-    /// How long before a kind that is not installed is looked for again.
+    /// How long before a kind that is not installed, or may not be read, is looked for again.
     pub missing_kind: Duration,
     /// Whether the collector stops.
     pub run: watch::Receiver<Run>,
@@ -92,7 +92,7 @@ pub struct Parts {
 /// stood.
 pub async fn run(parts: Parts) {
     let (tell, news) = mpsc::channel(NEWS);
-    let (stats, api) = (Arc::clone(&parts.stats), parts.api.clone());
+    let (stats, api, clock) = (Arc::clone(&parts.stats), parts.api.clone(), Arc::clone(&parts.clock));
     let missing = parts.missing_kind;
     // Ends with this, when it is dropped.
     let mut following = JoinSet::new();
@@ -103,7 +103,7 @@ pub async fn run(parts: Parts) {
             tell_standing(&stats, standing, error);
         }
     };
-    following.spawn(follow(api, missing, tell, stands));
+    following.spawn(follow(api, clock, missing, tell, stands));
     Controller { parts, book: Book::default(), left_out: 0, forbidden: false }.run(news).await;
 }
 

@@ -50,7 +50,7 @@ pub struct ClusterConfig {
     pub authority: Option<Account>,
     /// Whether resources of the kind `Collection` open incidents.
     pub collections: bool,
-    /// How long before a kind that the cluster does not have is looked for again.
+    /// How long before the kind `Collection` is looked for again when the cluster does not have it, or does not let us read it.
     pub missing_kind: Duration,
     /// What is kept of what it showed.
     pub record: Record,

@@ -134,13 +134,20 @@ pub struct Follow {
     garbage: u32,
     /// What jitter is made of.
     dice: u64,
+    /// Time before something is asked again that may not be asked, or is not there.
+    rarely: Duration,
 }
 
 impl Follow {
     /// At the beginning. What jitter is made of should differ from kind to kind and from collector to collector.
     pub fn new(seed: u64) -> Self {
         let state = State::Waiting(None);
-        Self { state, failures: 0, garbage: 0, dice: seed | 1 }
+        Self { state, failures: 0, garbage: 0, dice: seed | 1, rarely: RARELY }
+    }
+
+    /// The same, but what may not be asked, or is not there, is asked again after so long.
+    pub fn asking_rarely(self, every: Duration) -> Self {
+        Self { rarely: every, ..self }
     }
 
     /// What to do at first.
@@ -158,6 +165,9 @@ impl Follow {
             }
             (State::Waiting(None), Message::Elapsed) => vec![self.list()],
             (State::Waiting(Some(version)), Message::Elapsed) => vec![self.watch(version)],
+            (State::Listing { token: Some(this), .. }, Message::Page { next: Some(next), .. }) if next == this => {
+                self.failed(Failure::Malformed("a page of the list leads to itself".to_owned()), None)
+            }
             (State::Listing { limit, most, version, .. }, Message::Page { version: of, next }) => {
                 // The version of the first page: from there on nothing is missed, whatever the others say.
                 let version = version.unwrap_or(of);
@@ -237,15 +247,16 @@ impl Follow {
     }
 
     fn failed(&mut self, failure: Failure, version: Option<String>) -> Vec<Action> {
+        let rarely = self.rarely;
         let (reason, detail, then, after) = match failure {
             Failure::Gone => {
                 let detail = "the API server had forgotten what happened since".to_owned();
                 (GapReason::SourceFailed, detail, None, None)
             }
-            Failure::Forbidden(why) => (GapReason::PermissionDenied, why, None, Some(RARELY)),
+            Failure::Forbidden(why) => return self.lost_for(GapReason::PermissionDenied, why, rarely),
             Failure::Absent => {
                 let detail = "this cluster has no such kind".to_owned();
-                (GapReason::SourceAbsent, detail, None, Some(RARELY))
+                return self.lost_for(GapReason::SourceAbsent, detail, rarely);
             }
             Failure::Busy(after) => {
                 let detail = "the API server has too much to do".to_owned();
@@ -260,6 +271,11 @@ impl Follow {
             }
         };
         vec![Action::Lost(reason, detail), self.wait(then, after)]
+    }
+
+    /// It takes somebody to change that: nothing is gained by asking sooner, or later and later.
+    fn lost_for(&mut self, reason: GapReason, detail: String, long: Duration) -> Vec<Action> {
+        vec![Action::Lost(reason, detail), self.wait_from(None, long)]
     }
 
     fn list(&mut self) -> Action {
@@ -283,6 +299,11 @@ impl Follow {
     fn wait(&mut self, then: Option<String>, least: Option<Duration>) -> Action {
         let base =
             FIRST_WAIT.saturating_mul(1 << self.failures.min(6)).min(LONGEST_WAIT).max(least.unwrap_or_default());
+        self.wait_from(then, base)
+    }
+
+    /// Waits for so long and up to half of it more.
+    fn wait_from(&mut self, then: Option<String>, base: Duration) -> Action {
         self.failures = self.failures.saturating_add(1);
         self.state = State::Waiting(then);
         // xorshift: all kinds of all collectors must not come back in one second.

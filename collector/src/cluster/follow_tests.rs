@@ -55,6 +55,31 @@ fn a_list_is_read_in_pages_and_then_watched_from_the_version_of_its_first() {
 }
 
 #[test]
+fn a_page_that_leads_to_itself_is_not_asked_for_for_ever() {
+    let mut follow = Follow::new(1);
+    follow.start();
+    follow.on(page("7", Some("a")), at(0));
+    let actions = follow.on(page("7", Some("a")), at(0));
+    assert!(matches!(&actions[0], Action::Lost(GapReason::ParseFailed, _)), "{actions:?}");
+    assert!(waited(&actions) >= FIRST_WAIT);
+    assert_eq!(follow.on(Message::Elapsed, at(2)), [Action::List { limit: PAGE, token: None }]);
+}
+
+#[test]
+fn what_somebody_may_install_is_asked_for_as_often_as_was_said() {
+    let minute = Duration::from_secs(60);
+    for failure in [Failure::Absent, Failure::Forbidden("no".to_owned())] {
+        let mut follow = Follow::new(1).asking_rarely(minute);
+        follow.start();
+        for n in 0..9 {
+            let waits = waited(&follow.on(Message::Failed(failure.clone()), at(n * 100)));
+            assert!(waits >= minute && waits <= minute * 3 / 2, "{waits:?}");
+            follow.on(Message::Elapsed, at(n * 100 + 90));
+        }
+    }
+}
+
+#[test]
 fn a_page_that_is_too_large_is_halved_down_to_one_object_which_is_passed_over() {
     let mut follow = Follow::new(1);
     follow.start();

@@ -5,7 +5,8 @@
 //! [`people`] are who somebody is and what he may do, by what the cluster knows; [`authority`] tells it who we are.
 //! [`collections`] opens incidents for resources.
 //!
-//! [`recorder`] follows every kind of [`kinds`] as [`follow`] decides, and keeps what it sees, made clean by [`sanitise`], in the
+//! How a kind is followed, [`follow`] decides and [`following`] does: for [`collections`], and for [`recorder`], which follows
+//! every kind of [`kinds`] and keeps what it sees, made clean by [`sanitise`], in the
 //! log of [`record`]. [`archive`] takes of it what belongs into an incident, and [`select`] finds in it which
 //! nodes and logs somebody means, for [`chooser`].
 
@@ -20,6 +21,7 @@ pub mod collections;
 pub mod config;
 mod failures;
 pub mod follow;
+mod following;
 pub mod kinds;
 pub mod labels;
 pub mod meta;

@@ -1,5 +1,5 @@
-//! The recorder of the cluster while it runs: a task for each kind that asks the API server as [`super::follow`] decides, and
-//! one that writes the log from time to time. What may block does so on threads for that.
+//! The recorder of the cluster while it runs: a task for each kind that follows it and keeps in the log what it sees, and one
+//! that writes the log from time to time. What may block does so on threads for that.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,11 +15,11 @@ use casefile_proto::time::{WallTime, Window};
 use casefile_redact::{Key, Pseudonyms, Redactor, RuleSet};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use super::api::{Api, ApiError, Line, Lines, escaped, told};
+use super::api::{Api, ApiError, told};
 use super::config::Record;
-use super::follow::{Action, Failure, Follow, Message};
+use super::follow::{Failure, Follow, Message};
+use super::following::{Following, Keeper, failure};
 use super::kinds::{KINDS, Kind};
 use super::record::intake::{NotTaken, Page, Told};
 use super::record::log::{Limits, Log};
@@ -29,26 +29,12 @@ use crate::chain::chain;
 use crate::ingest::Clock;
 use crate::space::{Space, Taking};
 
-/// The most bytes of one page of a list. Five hundred pods have about ten million.
-const PAGE_BYTES: usize = 32 << 20;
-
-/// The most bytes of one line of a watch: the largest object that Kubernetes takes, several times over.
-const LINE_BYTES: usize = 8 << 20;
-
 /// The most bytes of what the server says of itself.
 const VERSION_BYTES: usize = 64 << 10;
 
-/// An API server that does not answer a page within this is late.
-const PAGE_WITHIN: Duration = Duration::from_secs(60);
-
-/// A watch that is not granted within this is not granted.
-const WATCH_WITHIN: Duration = Duration::from_secs(30);
-
-/// How long a watch is asked for; the server ends it then.
-const WATCH_FOR: Duration = Duration::from_secs(300);
-
-/// How long nothing need be heard of a watch before that is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// What the server says of itself must come within this, and is asked again after this at first.
+const VERSION_WITHIN: Duration = Duration::from_secs(30);
+const VERSION_AGAIN: Duration = Duration::from_secs(5);
 
 /// Pages that are asked for at a time, of all kinds: each is held in memory.
 const PAGES_AT_A_TIME: usize = 2;
@@ -78,8 +64,6 @@ struct Shared {
     taking: watch::Receiver<Taking>,
     key: watch::Receiver<RedactionKey>,
     rules: Arc<RuleSet>,
-    /// Turns to ask for a page.
-    pages: Semaphore,
 }
 
 /// What a recorder works with.
@@ -126,9 +110,9 @@ impl Recorder {
     /// Starts: reads back what is there, and then follows every kind. Waits for neither.
     pub fn start(api: &Api, parts: Parts) -> Running {
         let Parts { data, record, clock, space, key } = parts;
-        let (rules, pages) = (Arc::new(RuleSet::builtin()), Semaphore::new(PAGES_AT_A_TIME));
+        let rules = Arc::new(RuleSet::builtin());
         let (log, taking) = (Mutex::new(None), space.taking());
-        let shared = Arc::new(Shared { log, clock, taking, key, rules, pages });
+        let shared = Arc::new(Shared { log, clock, taking, key, rules });
         let recorder = Self { shared };
         let mut tasks = JoinSet::new();
         tasks.spawn(recorder.clone().run(api.clone(), data.join(DIR), record));
@@ -150,10 +134,14 @@ impl Recorder {
             }
         }
         let mut tasks = JoinSet::new();
+        let pages = Arc::new(Semaphore::new(PAGES_AT_A_TIME));
         for (n, kind) in KINDS.iter().enumerate() {
             // What differs from start to start and from kind to kind.
             let seed = (self.shared.clock)().wall.nanos().unsigned_abs().rotate_left(u32::try_from(n).unwrap_or(0));
-            tasks.spawn(Follower { recorder: self.clone(), api: api.clone(), kind }.run(seed));
+            let keeper = Kept { recorder: self.clone(), kind };
+            let (clock, pages) = (Arc::clone(&self.shared.clock), Arc::clone(&pages));
+            let following = Following { api: api.clone(), clock, path: kind.path(), pages, keeper };
+            tasks.spawn(following.run(Follow::new(seed)));
         }
         tasks.spawn(self.clone().ask_version(api));
         self.keep_writing().await;
@@ -248,9 +236,9 @@ impl Recorder {
 
     /// Asks the server what it is, until it says so, and again from time to time: clusters are upgraded.
     async fn ask_version(self, api: Api) {
-        let mut wait = LOOK_EVERY;
+        let mut wait = VERSION_AGAIN;
         loop {
-            if let Ok(answer) = api.get("/version", VERSION_BYTES, WATCH_WITHIN).await
+            if let Ok(answer) = api.get("/version", VERSION_BYTES, VERSION_WITHIN).await
                 && serde_json::from_slice::<serde_json::Value>(&answer).is_ok_and(|info| info.is_object())
             {
                 let text = String::from_utf8_lossy(&answer).into_owned();
@@ -277,95 +265,13 @@ fn salt(path: &Path) -> io::Result<[u8; 32]> {
     Ok(salt)
 }
 
-/// A watch that stands.
-struct Open {
-    lines: Lines,
-    /// When the server has ended it, if it is alive.
-    until: Instant,
-}
-
-/// Follows one kind.
-struct Follower {
+/// What is seen of one kind, kept in the log.
+struct Kept {
     recorder: Recorder,
-    api: Api,
     kind: &'static Kind,
 }
 
-impl Follower {
-    async fn run(self, seed: u64) {
-        let mut follow = Follow::new(seed);
-        let (mut actions, mut lines) = (follow.start(), None);
-        loop {
-            let mut message = Message::Elapsed;
-            for action in actions {
-                if !matches!(action, Action::Read | Action::Resumed | Action::TooLarge) {
-                    // Whatever else is done, the watch that stood is over.
-                    lines = None;
-                }
-                match self.act(action, &mut lines).await {
-                    // What could not be written down is what happened, whatever was to come next.
-                    Message::Unwritten(why) => {
-                        message = Message::Unwritten(why);
-                        break;
-                    }
-                    next => message = next,
-                }
-            }
-            actions = follow.on(message, (self.recorder.shared.clock)().boot);
-        }
-    }
-
-    async fn act(&self, action: Action, lines: &mut Option<Open>) -> Message {
-        let kind = self.kind;
-        match action {
-            Action::List { limit, token } => self.list(limit, token).await,
-            Action::PassOver { token } => self.pass_over(token).await,
-            Action::Listed => self.noted(move |log, now| log.end_list(kind, now)).await,
-            Action::Resumed => self.noted(move |log, now| log.resumed(kind, now)).await,
-            Action::TooLarge => {
-                self.noted(move |log, _| {
-                    log.passed_over(kind);
-                    Ok(())
-                })
-                .await
-            }
-            Action::Lost(reason, detail) => {
-                if !matches!(reason, GapReason::SourceAbsent) {
-                    tracing::info!(kind = kind.plural, %reason, detail, "a kind of objects of the cluster is not followed");
-                }
-                let recorder = self.recorder.clone();
-                let note = move || recorder.with_log(|log, now| log.lost(kind, now, reason, &detail));
-                // It is in memory alone, so it can be noted on a full disk.
-                if let Err(error) = tokio::task::spawn_blocking(note).await {
-                    tracing::error!(%error, "what was lost of the cluster was not noted");
-                }
-                Message::Elapsed
-            }
-            Action::Watch(version) => {
-                let (path, secs) = (kind.path(), WATCH_FOR.as_secs());
-                let version = escaped(&version);
-                let path =
-                    format!("{path}?watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={secs}");
-                match self.api.lines(&path, WATCH_WITHIN).await {
-                    Ok(opened) => {
-                        let until = Instant::now() + WATCH_FOR + WATCH_WITHIN;
-                        *lines = Some(Open { lines: opened, until });
-                        Message::Opened
-                    }
-                    Err(error) => Message::Failed(failure(error)),
-                }
-            }
-            Action::Read => match lines {
-                Some(open) => self.read(open).await,
-                None => Message::Ended,
-            },
-            Action::Wait(long) => {
-                tokio::time::sleep(long).await;
-                Message::Elapsed
-            }
-        }
-    }
-
+impl Kept {
     async fn noted(&self, note: impl FnOnce(&mut Log, WallTime) -> io::Result<()> + Send + 'static) -> Message {
         match self.recorder.with(note).await {
             Ok(()) => Message::Elapsed,
@@ -373,114 +279,108 @@ impl Follower {
         }
     }
 
-    async fn list(&self, limit: u32, token: Option<String>) -> Message {
-        // Nothing is asked for that cannot be kept.
-        if let Taking::No(why) = *self.recorder.shared.taking.borrow() {
-            return Message::Unwritten(why.text().to_owned());
-        }
-        // The semaphore is never closed; without a permit it would only need more memory.
-        let _turn = self.recorder.shared.pages.acquire().await;
-        let (kind, is_first) = (self.kind, token.is_none());
-        let bytes = match self.api.get(&page_of(kind, limit, token), PAGE_BYTES, PAGE_WITHIN).await {
-            Ok(bytes) => bytes,
-            Err(error) => return Message::Failed(failure(error)),
-        };
-        self.taken(move |log, now| log.page(kind, &bytes, is_first, now)).await
-    }
-
-    /// Asks for no more than the metadata of one object: what is too large then cannot be passed.
-    async fn pass_over(&self, token: Option<String>) -> Message {
-        let (kind, is_first) = (self.kind, token.is_none());
-        let bytes = match self.api.get_metadata(&page_of(kind, 1, token), PAGE_BYTES, PAGE_WITHIN).await {
-            Ok(bytes) => bytes,
-            // The server has nothing smaller to say.
-            Err(ApiError::TooLarge(_)) => {
-                return Message::Failed(Failure::Malformed("one object is too large".to_owned()));
-            }
-            Err(error) => return Message::Failed(failure(error)),
-        };
-        self.taken(move |log, now| log.passed(kind, &bytes, is_first, now)).await
-    }
-
-    /// What became of a page.
-    async fn taken(&self, take: impl FnOnce(&mut Log, WallTime) -> Result<Page, NotTaken> + Send + 'static) -> Message {
+    /// What became of a page, or of a line.
+    async fn taken<T: Send + 'static>(
+        &self,
+        take: impl FnOnce(&mut Log, WallTime) -> Result<T, NotTaken> + Send + 'static,
+        then: impl FnOnce(T) -> Message,
+    ) -> Message {
         let taken = self.recorder.with(move |log, now| match take(log, now) {
             Err(NotTaken::Unwritten(error)) => Err(error),
             other => Ok(other),
         });
         match taken.await {
-            Ok(Ok(page)) => Message::Page { version: page.version, next: page.next },
+            Ok(Ok(taken)) => then(taken),
             Ok(Err(error)) => Message::Failed(Failure::Malformed(chain(&error))),
             Err(error) => Message::Unwritten(chain(&error)),
         }
     }
+}
 
-    async fn read(&self, open: &mut Open) -> Message {
-        if Instant::now() >= open.until {
-            return Message::Failed(Failure::Late("a watch did not end when it should have".to_owned()));
+fn page(page: Page) -> Message {
+    Message::Page { version: page.version, next: page.next }
+}
+
+impl Keeper for Kept {
+    fn may_ask(&self) -> Result<(), String> {
+        match *self.recorder.shared.taking.borrow() {
+            Taking::No(why) => Err(why.text().to_owned()),
+            _ => Ok(()),
         }
-        let line = match open.lines.next(LINE_BYTES, Instant::now() + LOOK_EVERY).await {
-            Ok(Some(Line::Whole(line))) => line,
-            Ok(Some(Line::TooLong)) => return Message::TooLong,
-            Ok(None) => {
-                let kind = self.kind;
-                let heard = move |log: &mut Log, now| {
-                    log.heard(kind, now);
-                    Ok(())
-                };
-                return match self.noted(heard).await {
-                    Message::Elapsed => Message::Ended,
-                    unwritten => unwritten,
-                };
-            }
-            Err(ApiError::Late(_)) => return Message::Quiet,
-            Err(error) => return Message::Failed(failure(error)),
-        };
+    }
+
+    async fn page(&mut self, bytes: Vec<u8>, is_first: bool) -> Message {
         let kind = self.kind;
-        let taken = self.recorder.with(move |log, now| match log.line(kind, &line, now) {
-            Err(NotTaken::Unwritten(error)) => Err(error),
-            other => Ok(other),
-        });
-        match taken.await {
-            Ok(Ok(Told::Version(version, applied))) => Message::Version(version, applied),
-            Ok(Ok(Told::Bookmark(version))) => Message::Bookmark(version),
-            Ok(Ok(Told::Error(status))) => Message::Failed(failure(told(status))),
-            Ok(Ok(Told::Garbage(what))) => Message::Garbage(what),
-            Ok(Err(error)) => Message::Failed(Failure::Malformed(chain(&error))),
-            Err(error) => Message::Unwritten(chain(&error)),
+        self.taken(move |log, now| log.page(kind, &bytes, is_first, now), page).await
+    }
+
+    async fn passed(&mut self, bytes: Vec<u8>, is_first: bool) -> Message {
+        let kind = self.kind;
+        self.taken(move |log, now| log.passed(kind, &bytes, is_first, now), page).await
+    }
+
+    async fn listed(&mut self) -> Message {
+        let kind = self.kind;
+        self.noted(move |log, now| log.end_list(kind, now)).await
+    }
+
+    async fn resumed(&mut self) -> Message {
+        let kind = self.kind;
+        self.noted(move |log, now| log.resumed(kind, now)).await
+    }
+
+    async fn line(&mut self, bytes: Vec<u8>) -> Message {
+        let kind = self.kind;
+        let heard = |heard| match heard {
+            Told::Version(version, applied) => Message::Version(version, applied),
+            Told::Bookmark(version) => Message::Bookmark(version),
+            Told::Error(status) => Message::Failed(failure(told(status))),
+            Told::Garbage(what) => Message::Garbage(what),
+        };
+        self.taken(move |log, now| log.line(kind, &bytes, now), heard).await
+    }
+
+    async fn too_large(&mut self) -> Message {
+        let kind = self.kind;
+        let passed_over = move |log: &mut Log, _| {
+            log.passed_over(kind);
+            Ok(())
+        };
+        self.noted(passed_over).await
+    }
+
+    async fn ended(&mut self) -> Message {
+        let kind = self.kind;
+        let heard = move |log: &mut Log, now| {
+            log.heard(kind, now);
+            Ok(())
+        };
+        match self.noted(heard).await {
+            Message::Elapsed => Message::Ended,
+            unwritten => unwritten,
         }
     }
-}
 
-fn page_of(kind: &Kind, limit: u32, token: Option<String>) -> String {
-    let path = format!("{}?limit={limit}", kind.path());
-    token.map_or(path.clone(), |token| format!("{path}&continue={}", escaped(&token)))
-}
+    /// That it is lost is noted then.
+    fn failed(&mut self, _: &ApiError) {}
 
-fn failure(error: ApiError) -> Failure {
-    let text = chain(&error);
-    match error {
-        _ if error.is_gone() => Failure::Gone,
-        _ if error.is_forbidden() => Failure::Forbidden(text),
-        _ if error.is_not_found() => Failure::Absent,
-        ApiError::TooLarge(_) => Failure::TooLarge,
-        ApiError::Said { code: 429 | 503, retry_after, .. } => Failure::Busy(retry_after),
-        ApiError::Late(_) => Failure::Late(text),
-        ApiError::Malformed(_) => Failure::Malformed(text),
-        ApiError::Said { .. } | ApiError::Away(_) | ApiError::Access(_) => Failure::Away(text),
+    async fn lost(&mut self, reason: GapReason, detail: String) {
+        let kind = self.kind;
+        if !matches!(reason, GapReason::SourceAbsent) {
+            tracing::info!(kind = kind.plural, %reason, detail, "a kind of objects of the cluster is not followed");
+        }
+        let recorder = self.recorder.clone();
+        let note = move || recorder.with_log(|log, now| log.lost(kind, now, reason, &detail));
+        // It is in memory alone, so it can be noted on a full disk.
+        if let Err(error) = tokio::task::spawn_blocking(note).await {
+            tracing::error!(%error, "what was lost of the cluster was not noted");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn opaque_texts_go_into_a_query_whatever_they_hold() {
-        let pods = Kind::named("pods").unwrap_or(&KINDS[0]);
-        assert_eq!(page_of(pods, 500, None), "/api/v1/pods?limit=500");
-        assert_eq!(page_of(pods, 1, Some("a|b&c=ä".to_owned())), "/api/v1/pods?limit=1&continue=a%7Cb%26c%3D%C3%A4");
-    }
 
     #[test]
     fn the_key_of_hashes_is_made_once() {

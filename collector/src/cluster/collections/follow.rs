@@ -1,43 +1,26 @@
-//! What happens to the resources, as the API server tells it: listed in pages, then watched from that version on.
-//!
-//! A watch that ends goes on where it stood; one whose version is gone begins with a new list. Neither is repeated faster than an
-//! API server bears, whatever it answers. What is told waits for whoever listens.
+//! What happens to the resources, told as it is heard: every one that there is, one that is new or another, one that is gone.
+//! How they are followed is [`crate::cluster::follow`]'s business. What is told waits for whoever listens.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use casefile_proto::gap::GapReason;
 use serde_json::Value;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::book::MAX_RESOURCES;
 use super::resource::{API, Collection, PLURAL};
-use crate::cluster::api::{Api, ApiError, Line, escaped, told};
+use crate::cluster::api::{Api, ApiError, told};
+use crate::cluster::follow::{Follow, Message};
+use crate::cluster::following::{Following, Keeper, failure};
+use crate::cluster::record::intake::Page;
+use crate::cluster::record::log::Applied;
+use crate::ingest::Clock;
 use crate::stats::figure::Label;
-
-/// Objects on one page, and bytes of it. A page that is larger is asked for in half.
-const PAGE: usize = 100;
-const PAGE_BYTES: usize = 16 << 20;
 
 /// Resources of one list; what is more is not looked at.
 const MAX_LISTED: usize = 2 * MAX_RESOURCES;
-
-/// Bytes of one event. An object that is larger cannot be in etcd.
-const EVENT_BYTES: usize = 4 << 20;
-
-/// A page must come within this.
-const PAGE_WITHIN: Duration = Duration::from_secs(30);
-
-/// What a watch is told to last, and how long after that it is given up: a connection may be dead without a word.
-const WATCH: Duration = Duration::from_secs(290);
-const WATCH_LATE: Duration = Duration::from_secs(20);
-
-/// How long before what failed is tried again; it doubles up to the most.
-const AGAIN: Duration = Duration::from_secs(1);
-const AGAIN_MAX: Duration = Duration::from_secs(60);
-
-/// A watch that lasted so long has not failed, however it ended.
-const LASTED: Duration = Duration::from_secs(10);
 
 /// What is told.
 #[derive(Debug)]
@@ -84,189 +67,196 @@ impl fmt::Display for Standing {
 }
 
 impl Standing {
-    fn of(error: &ApiError) -> Self {
+    /// `None`: that a version is gone is in the nature of watches.
+    fn of(error: &ApiError) -> Option<Self> {
         match error {
-            error if error.is_not_found() => Self::Missing,
-            error if error.is_forbidden() => Self::Forbidden,
-            _ => Self::Away,
+            error if error.is_gone() => None,
+            error if error.is_not_found() => Some(Self::Missing),
+            error if error.is_forbidden() => Some(Self::Forbidden),
+            _ => Some(Self::Away),
         }
     }
 }
 
-/// How long to wait after so many failures in a row, by what failed last.
-pub fn pause(failures: u32, error: &ApiError, missing: Duration) -> Duration {
-    if error.is_not_found() {
-        return missing;
-    }
-    let wait = AGAIN.saturating_mul(1 << failures.min(16)).min(AGAIN_MAX);
-    match error {
-        ApiError::Said { retry_after: Some(after), .. } => wait.max(*after),
-        _ => wait,
-    }
-}
-
-/// Tells what happens, until nobody listens. `missing`: how long before a kind that is not installed is looked for again.
+/// Tells what happens, until it is dropped. `missing`: how long before a kind that is not installed, or may not be read, is
+/// looked for again. `stands` is called with how it stands, again and again.
 pub async fn follow(
     api: Api,
+    clock: Clock,
     missing: Duration,
     tell: mpsc::Sender<News>,
     stands: impl Fn(Standing, Option<&ApiError>),
 ) {
-    let mut failures = 0;
-    while !tell.is_closed() {
-        let began = Instant::now();
-        let error = match followed(&api, &tell, &stands).await {
-            Ok(()) => return,
-            Err(error) => error,
-        };
-        failures = if began.elapsed() >= LASTED { 0 } else { failures + 1 };
-        // That a version is gone is in the nature of watches.
-        if !error.is_gone() {
-            stands(Standing::of(&error), Some(&error));
+    // What differs from start to start.
+    let seed = clock().wall.nanos().unsigned_abs();
+    let keeper = Teller { tell, stands, all: Vec::new() };
+    let path = format!("/apis/{API}/{PLURAL}");
+    let following = Following { api, clock, path, pages: Arc::new(Semaphore::new(1)), keeper };
+    following.run(Follow::new(seed).asking_rarely(missing)).await;
+}
+
+/// Keeps nothing but a list that is not whole yet.
+struct Teller<S> {
+    tell: mpsc::Sender<News>,
+    stands: S,
+    all: Vec<Collection>,
+}
+
+impl<S: Fn(Standing, Option<&ApiError>)> Teller<S> {
+    async fn tell(&self, news: News) -> Message {
+        match self.tell.send(news).await {
+            Ok(()) => Message::Elapsed,
+            // The collector stops, and this is about to be dropped.
+            Err(_) => Message::Unwritten("nobody listens".to_owned()),
         }
-        tokio::time::sleep(pause(failures, &error, missing)).await;
+    }
+
+    fn unfit(&mut self, why: String) -> ApiError {
+        let error = ApiError::Malformed(why);
+        self.failed(&error);
+        error
     }
 }
 
-/// Lists, then watches for as long as that goes. `Ok`: nobody listens any more.
-async fn followed(
-    api: &Api,
-    tell: &mpsc::Sender<News>,
-    stands: &impl Fn(Standing, Option<&ApiError>),
-) -> Result<(), ApiError> {
-    let (all, mut version) = list(api).await?;
-    if tell.send(News::All(all)).await.is_err() {
-        return Ok(());
-    }
-    let mut failures = 0u32;
-    loop {
-        let began = Instant::now();
-        let error = match watch(api, &mut version, tell, stands).await {
-            Ok(Ended::ByServer) if began.elapsed() >= LASTED => {
-                failures = 0;
-                continue;
+impl<S: Fn(Standing, Option<&ApiError>)> Keeper for Teller<S> {
+    async fn page(&mut self, bytes: Vec<u8>, is_first: bool) -> Message {
+        if is_first {
+            self.all.clear();
+        }
+        let all = &mut self.all;
+        let page = Page::read(&bytes, |object| {
+            if all.len() < MAX_LISTED {
+                all.extend(Collection::read(object));
             }
-            Ok(Ended::ByServer) => ApiError::Away("it ended a watch at once".to_owned()),
-            Ok(Ended::NobodyListens) => return Ok(()),
-            Err(error) if error.is_gone() || error.is_not_found() || error.is_forbidden() => return Err(error),
+        });
+        match page {
+            Ok(Page { version, next }) => Message::Page { version, next },
+            Err(why) => Message::Failed(failure(self.unfit(why))),
+        }
+    }
+
+    /// Its specification is not in it, and what it asks for is not known: then nothing is known of any.
+    async fn passed(&mut self, _: Vec<u8>, _: bool) -> Message {
+        Message::Failed(failure(self.unfit("one collection is too large".to_owned())))
+    }
+
+    async fn listed(&mut self) -> Message {
+        let all = std::mem::take(&mut self.all);
+        self.tell(News::All(all)).await
+    }
+
+    fn opened(&mut self) {
+        (self.stands)(Standing::Following, None);
+    }
+
+    async fn resumed(&mut self) -> Message {
+        Message::Elapsed
+    }
+
+    async fn line(&mut self, bytes: Vec<u8>) -> Message {
+        let mut event: Value = match serde_json::from_slice(&bytes) {
+            Ok(event) => event,
             Err(error) => {
-                stands(Standing::of(&error), Some(&error));
-                error
+                self.unfit(error.to_string());
+                return Message::Garbage(error.to_string());
             }
         };
-        failures = if began.elapsed() >= LASTED { 0 } else { failures + 1 };
-        tokio::time::sleep(pause(failures.saturating_sub(1), &error, Duration::ZERO)).await;
-    }
-}
-
-/// Every resource, and the version from which on to watch.
-async fn list(api: &Api) -> Result<(Vec<Collection>, String), ApiError> {
-    let mut limit = PAGE;
-    'again: loop {
-        let (mut all, mut from) = (Vec::new(), String::new());
-        loop {
-            let path = format!("/apis/{API}/{PLURAL}?limit={limit}&continue={}", escaped(&from));
-            let page = match api.get(&path, PAGE_BYTES, PAGE_WITHIN).await {
-                Ok(page) => page,
-                Err(ApiError::TooLarge(_)) if limit > 1 => {
-                    limit /= 2;
-                    continue 'again;
-                }
-                Err(error) => return Err(error),
-            };
-            let mut page: Value = serde_json::from_slice(&page).map_err(|e| ApiError::Malformed(e.to_string()))?;
-            if let Value::Array(items) = page["items"].take() {
-                let room = MAX_LISTED.saturating_sub(all.len());
-                all.extend(items.into_iter().filter_map(Collection::read).take(room));
-            }
-            let word = |name: &str| page["metadata"][name].as_str().unwrap_or_default().to_owned();
-            let (version, next) = (word("resourceVersion"), word("continue"));
-            if next.is_empty() {
-                return Ok((all, version));
-            }
-            if next == from {
-                return Err(ApiError::Malformed("a page leads to itself".to_owned()));
-            }
-            from = next;
-        }
-    }
-}
-
-/// How a watch ended that did not fail.
-enum Ended {
-    ByServer,
-    NobodyListens,
-}
-
-async fn watch(
-    api: &Api,
-    version: &mut String,
-    tell: &mpsc::Sender<News>,
-    stands: &impl Fn(Standing, Option<&ApiError>),
-) -> Result<Ended, ApiError> {
-    let path = format!(
-        "/apis/{API}/{PLURAL}?watch=true&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds={}",
-        escaped(version),
-        WATCH.as_secs()
-    );
-    let mut lines = api.lines(&path, PAGE_WITHIN).await?;
-    stands(Standing::Following, None);
-    let deadline = Instant::now() + WATCH + WATCH_LATE;
-    loop {
-        // First arm: an event. Second: nobody listens any more.
-        let line = tokio::select! {
-            line = lines.next(EVENT_BYTES, deadline) => match line {
-                // It is dead: the next one goes on where this one stood.
-                Err(ApiError::Late(_)) => return Ok(Ended::ByServer),
-                line => line?,
-            },
-            () = tell.closed() => return Ok(Ended::NobodyListens),
-        };
-        let Some(line) = line else { return Ok(Ended::ByServer) };
-        let Line::Whole(line) = line else {
-            tracing::warn!(most = EVENT_BYTES, "an event about a collection is too large and was passed over");
-            continue;
-        };
-        let mut event: Value = serde_json::from_slice(&line).map_err(|e| ApiError::Malformed(e.to_string()))?;
         let object = event["object"].take();
         if event["type"] == "ERROR" {
-            return Err(told(object));
+            let error = told(object);
+            self.failed(&error);
+            return Message::Failed(failure(error));
         }
-        if let Some(now) = object["metadata"]["resourceVersion"].as_str() {
-            now.clone_into(version);
+        let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+        if version.is_empty() {
+            return Message::Garbage("an object without a version".to_owned());
         }
         let news = match (event["type"].as_str(), Collection::read(object)) {
             (Some("ADDED" | "MODIFIED"), Some(collection)) => News::Is(Box::new(collection)),
             (Some("DELETED"), Some(collection)) => News::Gone(collection.resource.uid),
-            // Bookmarks bring their version only.
-            _ => continue,
+            // Bookmarks bring their version only, and what is no resource that can be one is not there.
+            _ => return Message::Bookmark(version),
         };
-        if tell.send(news).await.is_err() {
-            return Ok(Ended::NobodyListens);
+        match self.tell(news).await {
+            Message::Elapsed => Message::Version(version, Applied::New),
+            other => other,
         }
     }
+
+    async fn too_large(&mut self) -> Message {
+        tracing::warn!("an object among the collections is too large and was passed over");
+        Message::Elapsed
+    }
+
+    async fn ended(&mut self) -> Message {
+        Message::Ended
+    }
+
+    fn failed(&mut self, error: &ApiError) {
+        if let Some(standing) = Standing::of(error) {
+            (self.stands)(standing, Some(error));
+        }
+    }
+
+    /// How it stands was told already, and what is missed then is listed later.
+    async fn lost(&mut self, _: GapReason, _: String) {}
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
+    use serde_json::json;
+
     use super::*;
 
-    #[test]
-    fn what_fails_again_and_again_is_tried_later_and_later_and_a_kind_that_is_missing_in_minutes() {
-        let said =
-            |code, retry_after| ApiError::Said { code, reason: String::new(), message: String::new(), retry_after };
-        let minutes = Duration::from_secs(180);
-        let waits: Vec<_> = (0..9).map(|n| pause(n, &ApiError::Away(String::new()), minutes).as_secs()).collect();
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(pause(0, &said(404, None), minutes), minutes);
-        assert_eq!(pause(0, &said(429, Some(Duration::from_secs(7))), minutes).as_secs(), 7);
-        assert_eq!(Standing::of(&said(403, None)), Standing::Forbidden);
-        assert_eq!(Standing::of(&said(404, None)), Standing::Missing);
-        assert_eq!(Standing::of(&said(500, None)), Standing::Away);
+    fn object(name: &str, version: u32) -> Value {
+        json!({"metadata": {"name": name, "namespace": "shop", "uid": format!("uid-{name}"),
+            "resourceVersion": version.to_string()}, "spec": {"window": {"since": "30m"}}})
+    }
+
+    fn line(kind: &str, object: &Value) -> Vec<u8> {
+        json!({"type": kind, "object": object}).to_string().into_bytes()
     }
 
     #[test]
-    fn a_token_cannot_leave_its_place_in_a_query() {
-        assert_eq!(escaped("a|b&watch=1 ä"), "a%7Cb%26watch%3D1%20%C3%A4");
+    fn an_error_is_a_standing_unless_it_is_in_the_nature_of_watches() {
+        let said = |code| ApiError::Said { code, reason: String::new(), message: String::new(), retry_after: None };
+        assert_eq!(Standing::of(&said(403)), Some(Standing::Forbidden));
+        assert_eq!(Standing::of(&said(404)), Some(Standing::Missing));
+        assert_eq!(Standing::of(&said(500)), Some(Standing::Away));
+        assert_eq!(Standing::of(&said(410)), None);
+    }
+
+    #[tokio::test]
+    async fn pages_are_told_as_one_list_and_lines_one_by_one() {
+        let (tell, mut news) = mpsc::channel(8);
+        let stood = RefCell::new(Vec::new());
+        let stands = |standing, _: Option<&ApiError>| stood.borrow_mut().push(standing);
+        let mut teller = Teller { tell, stands, all: Vec::new() };
+        let page = |objects: &[Value], next: &str| {
+            json!({"metadata": {"resourceVersion": "7", "continue": next}, "items": objects}).to_string().into_bytes()
+        };
+        let first = teller.page(page(&[object("old", 1)], "x"), true).await;
+        assert_eq!(first, Message::Page { version: "7".to_owned(), next: Some("x".to_owned()) });
+        // It began anew: what was taken of the list before counts no more.
+        teller.page(page(&[object("a", 1)], "y"), true).await;
+        let last = teller.page(page(&[object("b", 2), json!({"metadata": {}})], ""), false).await;
+        assert_eq!(last, Message::Page { version: "7".to_owned(), next: None });
+        assert_eq!(teller.listed().await, Message::Elapsed);
+        let Ok(News::All(all)) = news.try_recv() else { panic!("no list") };
+        assert_eq!(all.iter().map(|c| &*c.resource.name).collect::<Vec<_>>(), ["a", "b"]);
+
+        let new = |version: &str| Message::Version(version.to_owned(), Applied::New);
+        assert_eq!(teller.line(line("MODIFIED", &object("a", 8))).await, new("8"));
+        assert!(matches!(news.try_recv(), Ok(News::Is(one)) if one.resource.name == "a"));
+        assert_eq!(teller.line(line("DELETED", &object("b", 9))).await, new("9"));
+        assert!(matches!(news.try_recv(), Ok(News::Gone(uid)) if uid == "uid-b"));
+        let bookmark = json!({"metadata": {"resourceVersion": "12"}});
+        assert_eq!(teller.line(line("BOOKMARK", &bookmark)).await, Message::Bookmark("12".to_owned()));
+        assert!(matches!(teller.line(b"{".to_vec()).await, Message::Garbage(_)));
+        assert_eq!(*stood.borrow(), [Standing::Away]);
+        drop(news);
+        assert!(matches!(teller.line(line("ADDED", &object("c", 13))).await, Message::Unwritten(_)));
     }
 }

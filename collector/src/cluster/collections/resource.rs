@@ -15,6 +15,8 @@ use casefile_review::when;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cluster::config::is_name;
+
 /// Its group and version.
 pub const API: &str = "casefile.dev/v1alpha1";
 
@@ -129,14 +131,6 @@ impl Collection {
     pub fn condition(&self, kind: &str) -> Option<&Value> {
         self.status["conditions"].as_array()?.iter().find(|c| c["type"] == kind)
     }
-}
-
-/// Whether it can stand in a path: lower case letters, digits, `-` and `.`, as Kubernetes has names.
-fn is_name(text: &str) -> bool {
-    let byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
-    (1..=Resource::MAX_WORD).contains(&text.len())
-        && text.bytes().all(byte)
-        && text.as_bytes()[0].is_ascii_alphanumeric()
 }
 
 /// The request that a specification makes; or everything that is wrong with it.

@@ -61,8 +61,22 @@ struct Line {
     object: Value,
 }
 
+impl Page {
+    /// Reads a page of a list and gives out its objects, one at a time: a page of them at once would be many times its own
+    /// size. An error says what is wrong with it, and objects may have been given out before that was seen.
+    pub fn read(bytes: &[u8], mut each: impl FnMut(Value)) -> Result<Self, String> {
+        let mut from = serde_json::Deserializer::from_slice(bytes);
+        let meta = Envelope { each: &mut each }.deserialize(&mut from).and_then(|meta| from.end().map(|()| meta));
+        let meta = meta.map_err(|e| e.to_string())?;
+        if meta.resource_version.is_empty() {
+            return Err("it has no version".to_owned());
+        }
+        Ok(Self { version: meta.resource_version, next: meta.next.filter(|next| !next.is_empty()) })
+    }
+}
+
 impl Log {
-    /// Takes a page. One object at a time is unpacked: a page of them at once would be many times its own size.
+    /// Takes a page.
     pub fn page(&mut self, kind: &'static Kind, bytes: &[u8], is_first: bool, at: WallTime) -> Result<Page, NotTaken> {
         self.pages(kind, bytes, is_first, at, |_| {})
     }
@@ -94,22 +108,16 @@ impl Log {
             self.begin_list(kind);
         }
         let mut failed = None;
-        let mut each = |mut object: Value| {
+        let page = Page::read(bytes, |mut object| {
             if failed.is_none() {
                 change(&mut object);
                 failed = self.object(kind, object, at).err();
             }
-        };
-        let mut from = serde_json::Deserializer::from_slice(bytes);
-        let meta = Envelope { each: &mut each }.deserialize(&mut from).and_then(|meta| from.end().map(|()| meta));
-        if let Some(error) = failed {
-            return Err(NotTaken::Unwritten(error));
+        });
+        match failed {
+            Some(error) => Err(NotTaken::Unwritten(error)),
+            None => page.map_err(NotTaken::Malformed),
         }
-        let meta = meta.map_err(|e| NotTaken::Malformed(e.to_string()))?;
-        if meta.resource_version.is_empty() {
-            return Err(NotTaken::Malformed("it has no version".to_owned()));
-        }
-        Ok(Page { version: meta.resource_version, next: meta.next.filter(|next| !next.is_empty()) })
     }
 
     fn object(&mut self, kind: &'static Kind, object: Value, at: WallTime) -> io::Result<()> {
