@@ -6,13 +6,14 @@ use std::io;
 
 use casefile_proto::ids::NodeName;
 use casefile_proto::scope::{Chosen, ClusterSelection, Selection};
-use casefile_proto::time::Window;
+use casefile_proto::time::{WallTime, Window};
 use serde_json::Value;
 
 use super::kinds::Kind;
 use super::labels::Selector;
 use super::meta::{Behind, Labels, Meta, Shared};
-use super::record::snapshot::Wanted;
+use super::record::log::Log;
+use super::record::snapshot::{Snapshot, Wanted};
 use super::recorder::Recorder;
 
 /// Kinds that choosing looks at.
@@ -61,15 +62,13 @@ pub struct Became {
 
 /// Finds out what was asked for. Blocks: it reads the window out of the log. `recorder` is `None` where there is no cluster.
 pub fn choose(recorder: Option<&Recorder>, asked: &ClusterSelection, window: Window) -> Result<Became, NotChosen> {
-    let pods = Selector::parse(&asked.selector).map_err(NotChosen::Malformed)?;
-    let nodes = Selector::parse(&asked.node_selector).map_err(NotChosen::Malformed)?;
-    let workloads = asked.workloads.iter().map(|text| workload(text)).collect::<Result<Vec<_>, _>>()?;
+    let words = Words::of(asked)?;
     let known = match recorder {
         None => Err("this collector belongs to no cluster (its configuration has no [cluster])"),
         Some(recorder) => Known::of(recorder, window)?.ok_or("what the cluster has was not listed yet"),
     };
     match known {
-        Ok(known) => Choice { known: &known, asked, pods, nodes, workloads }.made(),
+        Ok(known) => words.among(&known).made(),
         // Names alone are in the paths of logs, on every node.
         Err(why) if asked.is_names() => Ok(by_names(asked, why)),
         Err(why) => Err(NotChosen::Unknown(why)),
@@ -108,23 +107,31 @@ struct Known {
 impl Known {
     /// `None`: pods were never listed.
     fn of(recorder: &Recorder, window: Window) -> Result<Option<Self>, NotChosen> {
+        let taken = recorder.with_log(|log, now| Self::now(log, window, now));
+        let Some((mut known, snapshot)) = taken.flatten() else { return Ok(None) };
+        known.then(snapshot)?;
+        Ok(Some(known))
+    }
+
+    /// What the log has in memory: what there is now and was there before the window's end; and what it takes to know the rest.
+    fn now(log: &Log, window: Window, now: WallTime) -> Option<(Self, Snapshot)> {
         let mut known = Self { metas: BTreeMap::new(), behind: BTreeSet::new(), workloads: BTreeMap::new() };
-        let kinds: Vec<_> = LOOKED_AT.iter().filter_map(|plural| Kind::named(plural)).collect();
-        let taken = recorder.with_log(|log, now| {
-            for kind in &kinds {
-                let all = log.tracked(kind).iter().filter(|(.., slot)| slot.at < window.until());
-                let metas =
-                    all.filter_map(|(space, name, slot)| Some((key(space, name), slot.meta.as_deref()?.clone())));
-                known.metas.insert(kind.plural, metas.collect());
-            }
-            for kind in WORKLOADS.iter().filter_map(|(.., plural)| Kind::named((*plural)?)) {
-                let all = log.tracked(kind).iter().map(|(space, name, _)| key(space, name));
-                known.workloads.insert(kind.plural, all.collect());
-            }
-            let listed = Kind::named("pods").is_some_and(|pods| log.tracked(pods).contact.followed().is_some());
-            listed.then(|| log.snapshot(window, Wanted::default(), now))
-        });
-        let Some(mut snapshot) = taken.flatten() else { return Ok(None) };
+        for kind in looked_at() {
+            let all = log.tracked(kind).iter().filter(|(.., slot)| slot.at < window.until());
+            let metas = all.filter_map(|(space, name, slot)| Some((key(space, name), slot.meta.as_deref()?.clone())));
+            known.metas.insert(kind.plural, metas.collect());
+        }
+        for kind in WORKLOADS.iter().filter_map(|(.., plural)| Kind::named((*plural)?)) {
+            let all = log.tracked(kind).iter().map(|(space, name, _)| key(space, name));
+            known.workloads.insert(kind.plural, all.collect());
+        }
+        let listed = Kind::named("pods").is_some_and(|pods| log.tracked(pods).contact.followed().is_some());
+        listed.then(|| (known, log.snapshot(window, Wanted::default(), now)))
+    }
+
+    /// Adds what there was in the window and is gone or another one by now. Blocks: it reads the window.
+    fn then(&mut self, mut snapshot: Snapshot) -> Result<(), NotChosen> {
+        let known = self;
         let mut shared = Shared::default();
         let mut seen: Vec<(&'static Kind, Key, Meta)> = Vec::new();
         let mut see = |kind: &'static Kind, key: Key, body: &[u8]| {
@@ -145,7 +152,7 @@ impl Known {
             Ok(())
         })?;
         // What changed after the window is what it was before that.
-        for kind in &kinds {
+        for kind in looked_at() {
             let objects = std::mem::take(&mut snapshot.kinds[kind.position()].objects);
             for (space, names) in objects {
                 for (name, pick) in names {
@@ -170,7 +177,7 @@ impl Known {
             // The newest of one name was seen last; what is known of now counts more.
             known.metas.entry(kind.plural).or_default().entry(key).or_insert(meta);
         }
-        Ok(Some(known))
+        Ok(())
     }
 
     fn all(&self, plural: &str) -> impl Iterator<Item = (&Key, &Meta)> {
@@ -200,6 +207,34 @@ impl Known {
 
 fn key(space: &str, name: &str) -> Key {
     (space.into(), name.into())
+}
+
+fn looked_at() -> impl Iterator<Item = &'static Kind> {
+    LOOKED_AT.iter().filter_map(|plural| Kind::named(plural))
+}
+
+/// What was asked, understood.
+struct Words<'c> {
+    asked: &'c ClusterSelection,
+    pods: Selector,
+    nodes: Selector,
+    workloads: Vec<(&'static str, Option<&'static str>, &'c str)>,
+}
+
+impl<'c> Words<'c> {
+    fn of(asked: &'c ClusterSelection) -> Result<Self, NotChosen> {
+        Ok(Self {
+            asked,
+            pods: Selector::parse(&asked.selector).map_err(NotChosen::Malformed)?,
+            nodes: Selector::parse(&asked.node_selector).map_err(NotChosen::Malformed)?,
+            workloads: asked.workloads.iter().map(|text| workload(text)).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn among(self, known: &'c Known) -> Choice<'c> {
+        let Self { asked, pods, nodes, workloads } = self;
+        Choice { known, asked, pods, nodes, workloads }
+    }
 }
 
 struct Choice<'c> {
@@ -375,3 +410,7 @@ fn several<'s>(what: &str, name: &str, spaces: impl Iterator<Item = &'s str>) ->
     let spaces = spaces.collect::<Vec<_>>().join(", ");
     NotChosen::Malformed(format!("there is a {what} {name} in several namespaces ({spaces}): say which one with -n"))
 }
+
+#[cfg(test)]
+#[path = "select_tests.rs"]
+mod tests;
