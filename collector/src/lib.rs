@@ -198,15 +198,16 @@ impl Collector {
     /// Starts everything, and takes up the incidents that an earlier collector left unfinished.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         open_as_many_files_as_allowed();
+        let stats = Arc::new(Stats::default());
         let cluster = match &config.cluster {
             Some(config) => Some(Cluster::open(config).await?),
             None => None,
         };
-        let reviews = cluster.as_ref().zip(config.cluster.as_ref()).map(|(c, says)| c.reviews(says, &config.clock));
+        let reviews =
+            cluster.as_ref().zip(config.cluster.as_ref()).map(|(c, says)| c.reviews(says, &config.clock, &stats));
         let (agents_by, people_by) = reviews.map(|r| (r.agents, r.people)).unzip();
         let dir = config.data_dir.clone();
         let data = Arc::new(tokio::task::spawn_blocking(move || DataDir::open(&dir)).await??);
-        let stats = Arc::new(Stats::default());
         let (opened, counted) = (Arc::clone(&data), Arc::clone(&stats));
         let (retention, reserve) = (config.last_words, config.reserve);
         let (clock, life) = (Arc::clone(&config.clock), config.certificate_life);
@@ -244,6 +245,7 @@ impl Collector {
                 clock: Arc::clone(&config.clock),
                 space: space.clone(),
                 key: redaction_key.subscribe(),
+                stats: Arc::clone(&stats),
             };
             Recorder::start(cluster.api(), parts)
         });
@@ -280,6 +282,7 @@ impl Collector {
                 agents.last_words.clone(),
                 space.clone(),
                 data.spools(),
+                recording.as_ref().map(|running| running.recorder().clone()),
                 &config.clock,
             ),
             authorise: Authorise::new(Arc::clone(&identity)).with_cluster(people_by.clone()),

@@ -11,7 +11,10 @@ use std::sync::Arc;
 
 use casefile_proto::gap::GapReason;
 
+use crate::cluster::asking::Question;
+use crate::cluster::collections::decide::Phase;
 use crate::cluster::collections::follow::Standing;
+use crate::cluster::kinds::Kind;
 use crate::ingest::{Ended, RefusedConnection};
 use crate::space::Why;
 use figure::{By, Counter, Figure, Gauge, Histogram, Label, Quick, Slow};
@@ -67,7 +70,14 @@ figures! {
     paused: By<Why, Gauge> = "casefile_ingest_paused", "1 while no evidence is taken for this reason, else 0.";
     pauses: By<Why, Counter> = "casefile_ingest_pauses_total", "Times that taking evidence was paused, by reason.";
     collections: By<Standing, Gauge> = "casefile_collections_watch", "1 for how the resources of the kind Collection are followed now, else 0; all 0 where they are not.";
+    collections_held: By<Phase, Gauge> = "casefile_collections", "Such resources that are known, by how far they are; as it was at most five seconds ago.";
     collection_writes: Counter = "casefile_collection_status_writes_total", "Statuses of such resources that were written.";
+    cluster_lists: By<&'static Kind, Counter> = "casefile_cluster_lists_total", "Lists of objects that the API server began to give, by kind; each comes in pages.";
+    cluster_watches: By<&'static Kind, Counter> = "casefile_cluster_watches_total", "Watches that the API server granted, by kind; each lasts for five minutes at most.";
+    cluster_losses: By<&'static Kind, Counter> = "casefile_cluster_losses_total", "Times that a kind of objects could not be followed any further, or not be followed again, by kind.";
+    reviews_asked: By<Question, Counter> = "casefile_reviews_asked_total", "Questions to the API server about whoever showed a token: whose it is, and whether he may.";
+    reviews_failed: By<Question, Counter> = "casefile_reviews_failed_total", "Of these, those that were not answered, or not in time: nobody was let in for them.";
+    reviews_remembered: By<Question, Counter> = "casefile_reviews_remembered_total", "Such questions that were not asked, because the answer of a moment ago counted still.";
     reserve_uses: Counter = "casefile_reserve_uses_total", "Times that the reserved space was given up, so that something could be finished on a full disk.";
 }
 

@@ -16,7 +16,7 @@ use casefile_review::casefile::CaseFile;
 use casefile_review::summary;
 use casefile_tests::apiserver::ApiServer;
 use casefile_tests::host::FakeHost;
-use casefile_tests::{Rig, SOON, now, stop, wait};
+use casefile_tests::{Rig, SOON, now, scrape, stop, wait};
 use serde_json::{Value, json};
 
 /// A secret in the objects, which must be in no archive.
@@ -96,6 +96,12 @@ impl Cluster {
             (seen == there).then_some(())
         })
         .await;
+    }
+
+    /// A figure of pods.
+    fn figure(&self, name: &str) -> f64 {
+        let all = tokio::task::block_in_place(|| scrape::metrics(self.collector.observed_at().unwrap()));
+        all.of(&format!("casefile_cluster_{name}{{kind=\"pods\"}}"))
     }
 
     async fn sealed(&self, from: WallTime) -> (CaseFile, Coverage) {
@@ -193,9 +199,16 @@ async fn an_incident_has_the_objects_as_of_its_end_and_what_changed_in_it_and_no
 async fn an_api_server_that_is_down_costs_no_node_anything_and_the_coverage_says_so() {
     let cluster = cluster().await;
     let from = now();
+    assert_eq!((cluster.figure("objects"), cluster.figure("followed")), (4.0, 1.0));
+    assert_eq!((cluster.figure("lists_total"), cluster.figure("losses_total")), (1.0, 0.0));
+    assert!(cluster.figure("watches_total") >= 1.0);
+    let heard = cluster.figure("heard_timestamp_seconds");
+    assert!((heard - now().nanos() as f64 / 1e9).abs() < 60.0, "{heard}");
     cluster.server.set_mood(|mood| mood.down = true);
     let (recorder, pods) = (cluster.collector.recorder().unwrap(), Kind::named("pods").unwrap());
     wait::until("the loss noticed", async || recorder.with_log(|log, _| log.tracked(pods).contact.lost_since())?).await;
+    assert!(cluster.figure("losses_total") >= 1.0);
+    assert_eq!((cluster.figure("objects"), cluster.figure("followed")), (4.0, 0.0), "what is known is not forgotten");
     let (mut file, coverage) = cluster.sealed(from).await;
     assert_eq!(coverage.nodes[0].state, NodeState::Answered);
     let told = coverage.cluster.as_ref().unwrap();

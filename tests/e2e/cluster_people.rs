@@ -15,7 +15,7 @@ use casefile_proto::wire::v1::ListNodesRequest;
 use casefile_proto::wire::v1::node_service_client::NodeServiceClient;
 use casefile_tests::apiserver::ApiServer;
 use casefile_tests::program::{run, said, stdout};
-use casefile_tests::{Rig, SOON, stop};
+use casefile_tests::{Rig, SOON, scrape, stop};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -106,6 +106,12 @@ impl Cluster {
         (of("tokenreviews"), of("subjectaccessreviews"))
     }
 
+    /// How many questions were asked, failed, or remembered.
+    fn figure(&self, what: &str, question: &str) -> f64 {
+        let all = tokio::task::block_in_place(|| scrape::metrics(self.collector.observed_at().unwrap()));
+        all.of(&format!("casefile_reviews_{what}_total{{question=\"{question}\"}}"))
+    }
+
     fn audit(&self) -> String {
         let log = run("casefile-collector", &["audit", "--data", self.rig.path("collector").to_str().unwrap()]);
         assert!(log.status.success(), "{}", said(&log));
@@ -122,6 +128,15 @@ async fn whoever_the_roles_of_the_cluster_let_may_and_nobody_else_and_two_questi
     assert_eq!(cluster.asked(), (1, 1), "of many at once one asks");
     assert_eq!(cluster.http("GET /api/v1/nodes", "token-of-kim").await.0, 200);
     assert_eq!(cluster.asked(), (0, 0), "over HTTP it is the same answer");
+    for question in ["token", "access"] {
+        assert_eq!(cluster.figure("asked", question), 1.0);
+        assert_eq!(
+            cluster.figure("remembered", question),
+            30.0,
+            "{question}: those that waited, and the one over HTTP"
+        );
+        assert_eq!(cluster.figure("failed", question), 0.0);
+    }
 
     let denied = cluster.nodes("token-of-lee").await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);
@@ -218,6 +233,7 @@ async fn when_the_api_server_is_away_nothing_is_allowed_and_nobody_is_told_that_
         let (status, body) = cluster.http("GET /api/v1/nodes", token).await;
         assert!(status == 503 && body.contains("API server does not say"), "{status} {body}");
     }
+    assert_eq!((cluster.figure("failed", "token"), cluster.figure("failed", "access")), (6.0, 0.0));
     cluster.server.set_mood(|mood| mood.down = false);
     cluster.nodes("token-of-kim").await.unwrap();
     // It knows him, and does not say what he may.

@@ -109,6 +109,11 @@ async fn a_collection_that_is_applied_becomes_a_case_file_whose_digest_it_tells(
     let incidents = scene.incidents().await;
     let [incident] = &incidents[..] else { panic!("{incidents:#?}") };
     assert_eq!(status["incident"], incident.id.to_string());
+    wait::until("the figure of it", async || {
+        let all = tokio::task::block_in_place(|| scrape::metrics(collector.observed_at().unwrap()));
+        (all.of("casefile_collections{phase=\"sealed\"}") == 1.0).then_some(())
+    })
+    .await;
     let casefile = CaseFile::open(&file).unwrap();
     let resource = casefile.incident.resource.clone().unwrap();
     assert_eq!(resource.uid, object["metadata"]["uid"].as_str().unwrap());

@@ -13,8 +13,9 @@ use std::path::Path;
 use casefile_agent::uplink::identity::Join;
 use casefile_collector::cluster::authority::PIN;
 use casefile_collector::cluster::config::{Access, ClusterConfig};
+use casefile_tests::apiserver::ApiServer;
 use casefile_tests::scrape::{self, Metrics};
-use casefile_tests::{Rig, host::FakeHost, stop};
+use casefile_tests::{Rig, host::FakeHost, stop, wait};
 use regex::Regex;
 use serde_json::{Value, json};
 
@@ -185,10 +186,18 @@ fn is_there(all: &Metrics, series: &str, labels: &[String]) -> bool {
 async fn every_figure_that_an_alert_or_a_panel_asks_for_is_exported() {
     let rig = Rig::new().unwrap();
     let host = FakeHost::new(rig.path("host")).unwrap();
-    let collector = rig.collector().await.unwrap();
+    let server = ApiServer::start().await.unwrap();
+    server.kubeconfig(&rig.path("kubeconfig")).unwrap();
+    let said = ClusterConfig::new(Access::Kubeconfig(rig.path("kubeconfig")));
+    let collector = rig.collector_with(|config| config.cluster = Some(said)).await.unwrap();
     let agent = rig.agent("n1", host.root()).unwrap();
     rig.client().await.unwrap().recorded("n1", std::time::Duration::from_secs(1)).await;
-    let all = scrape::metrics(collector.observed_at().unwrap());
+    let at = collector.observed_at().unwrap();
+    let all = wait::until("figures of the cluster", async || {
+        let all = tokio::task::block_in_place(|| scrape::metrics(at));
+        all.get("casefile_cluster_record_bytes").is_some().then_some(all)
+    })
+    .await;
     let mut names = BTreeSet::new();
     for (place, expression) in expressions() {
         let asked = asked(&expression);

@@ -13,12 +13,11 @@ use casefile_proto::item::Digest;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::asking::{Asking, Unknown, WITHIN};
+use super::ApiError;
+use super::asking::{Asking, Question, Unknown, WITHIN};
 use super::config::{Account, is_name};
 use super::remembered::Remembered;
 use super::review::{self, Reviewed, User};
-use super::{Api, ApiError};
-use crate::ingest::Clock;
 
 /// How long a token that is none is not asked about again.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
@@ -140,8 +139,8 @@ enum Whose {
 
 impl Agents {
     /// Of these service accounts, with tokens for this audience.
-    pub(super) fn new(api: Api, clock: Clock, audience: String, accounts: Vec<Account>) -> Self {
-        Self { asking: Asking::new(api, clock), audience, accounts, refused: Remembered::new(REFUSED) }
+    pub(super) fn new(asking: Asking, audience: String, accounts: Vec<Account>) -> Self {
+        Self { asking, audience, accounts, refused: Remembered::new(REFUSED) }
     }
 
     /// The node that a token is of, which somebody shows from there.
@@ -152,10 +151,11 @@ impl Agents {
         }
         let digest = Digest(Sha256::digest(token).into());
         if self.refused.known(&digest, self.asking.now()).is_some() {
+            self.asking.remembered(Question::Token);
             return no(NoAgent::Again);
         }
         let paid = self.asking.pay(from).map_err(NotClaimed::Unknown)?;
-        let claimed = self.asking.ask(self.claimed(token)).await;
+        let claimed = self.asking.ask(Question::Token, self.claimed(token)).await;
         match &claimed {
             // Whose token it is was not in doubt: he may come again.
             Ok(Ok(_)) | Err(_) => self.asking.pay_back(paid),

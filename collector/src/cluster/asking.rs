@@ -1,7 +1,7 @@
 //! What every question about a token passes: so many at a time, so many bad ones an address, and an answer within a deadline.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use casefile_proto::time::BootTime;
@@ -11,6 +11,8 @@ use tokio::time::timeout;
 use super::failures::{Failures, Paid};
 use super::{Api, ApiError};
 use crate::ingest::Clock;
+use crate::stats::Stats;
+use crate::stats::figure::Label;
 
 /// An answer comes within this, all that it takes together, or there is none.
 pub(super) const WITHIN: Duration = Duration::from_secs(5);
@@ -34,18 +36,57 @@ pub enum Unknown {
     TooMany,
 }
 
+/// What is asked about somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Whose a token is, and of which node.
+    Token,
+    /// Whether its owner may do something.
+    Access,
+}
+
+impl Label for Question {
+    const NAME: &'static str = "question";
+    const ALL: &'static [Self] = &[Self::Token, Self::Access];
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Access => "access",
+        }
+    }
+}
+
+/// Counts a question as failed, unless it was answered: also when whoever asked could wait no longer.
+struct Unanswered<'a>(Option<(&'a Stats, Question)>);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some((stats, question)) = self.0 {
+            stats.reviews_failed.of(question).one();
+        }
+    }
+}
+
 /// Asks one API server.
 pub(super) struct Asking {
     pub(super) api: Api,
     pub(super) clock: Clock,
+    stats: Arc<Stats>,
     turns: Semaphore,
     failures: Mutex<Failures>,
     told: Mutex<Option<BootTime>>,
 }
 
 impl Asking {
-    pub(super) fn new(api: Api, clock: Clock) -> Self {
-        Self { api, clock, turns: Semaphore::new(AT_A_TIME), failures: Mutex::default(), told: Mutex::default() }
+    pub(super) fn new(api: Api, clock: Clock, stats: Arc<Stats>) -> Self {
+        let turns = Semaphore::new(AT_A_TIME);
+        Self { api, clock, stats, turns, failures: Mutex::default(), told: Mutex::default() }
+    }
+
+    /// A question was answered out of memory.
+    pub(super) fn remembered(&self, question: Question) {
+        self.stats.reviews_remembered.of(question).one();
     }
 
     pub(super) fn now(&self) -> BootTime {
@@ -64,14 +105,23 @@ impl Asking {
     }
 
     /// Asks when it is its turn. That nobody answers is told our log.
-    pub(super) async fn ask<T>(&self, asked: impl Future<Output = Result<T, ApiError>>) -> Result<T, Unknown> {
+    pub(super) async fn ask<T>(
+        &self,
+        question: Question,
+        asked: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, Unknown> {
+        self.stats.reviews_asked.of(question).one();
+        let mut unanswered = Unanswered(Some((&self.stats, question)));
         let turn = async {
             // Never closed.
             let _turn = self.turns.acquire().await;
             asked.await
         };
         match timeout(WITHIN, turn).await.unwrap_or(Err(ApiError::Late(WITHIN))) {
-            Ok(answer) => Ok(answer),
+            Ok(answer) => {
+                unanswered.0 = None;
+                Ok(answer)
+            }
             Err(error) => {
                 self.tell(&error);
                 Err(Unknown::Away)

@@ -42,8 +42,9 @@ use crate::incident::handle::{Incidents, OpenError};
 use crate::ingest::Clock;
 use crate::observe::health::Run;
 use crate::stats::Stats;
+use crate::stats::figure::Label;
 use book::{Action, Book, Wrote};
-use decide::{Known, Seen};
+use decide::{Known, Phase, Seen};
 use follow::{News, Standing, follow};
 use resource::{API, Collection, PLURAL};
 
@@ -108,7 +109,7 @@ pub async fn run(parts: Parts) {
 }
 
 fn tell_standing(stats: &Stats, standing: Standing, error: Option<&ApiError>) {
-    for one in <Standing as crate::stats::figure::Label>::ALL {
+    for one in Standing::ALL {
         stats.collections.of(*one).set(i64::from(*one == standing));
     }
     let error = error.map(|e| chain(e)).unwrap_or_default();
@@ -135,6 +136,7 @@ impl Controller {
         while !self.is_stopping() {
             if index_at <= Instant::now() {
                 self.ask_index().await;
+                self.count();
                 index_at = Instant::now() + INDEX_EVERY;
             }
             let now = (self.parts.clock)();
@@ -186,6 +188,14 @@ impl Controller {
         match self.parts.incidents.bound().await {
             Ok(all) => self.book.bound(all, (self.parts.clock)().boot),
             Err(error) => tracing::warn!(error = chain(&error), "the index does not say which collections it has"),
+        }
+    }
+
+    fn count(&self) {
+        let phases: Vec<_> = self.book.phases().collect();
+        for one in Phase::ALL {
+            let count = phases.iter().filter(|phase| *phase == one).count();
+            self.parts.stats.collections_held.of(*one).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 

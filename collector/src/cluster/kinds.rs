@@ -3,6 +3,8 @@
 //!
 //! The order is that in which an archive takes them when its budget does not suffice for all: what explains most comes first.
 
+use crate::stats::figure::Label;
+
 /// One kind of object.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
@@ -111,6 +113,25 @@ pub const KINDS: &[Kind] = &[
     kind("apps/v1", "replicasets", "ReplicaSet", Scope::Namespaces, "replicasets"),
     kind("discovery.k8s.io/v1", "endpointslices", "EndpointSlice", Scope::Namespaces, "endpointslices"),
 ];
+
+/// Each of them.
+const EACH: [&Kind; KINDS.len()] = {
+    let (mut each, mut n) = ([&KINDS[0]; KINDS.len()], 0);
+    while n < KINDS.len() {
+        each[n] = &KINDS[n];
+        n += 1;
+    }
+    each
+};
+
+impl Label for &'static Kind {
+    const NAME: &'static str = "kind";
+    const ALL: &'static [Self] = &EACH;
+
+    fn value(self) -> &'static str {
+        self.plural
+    }
+}
 
 #[cfg(test)]
 mod tests {

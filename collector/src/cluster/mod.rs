@@ -38,9 +38,11 @@ use std::sync::Arc;
 use casefile_identity::token::Pin;
 
 pub use api::{Api, ApiError};
+use asking::Asking;
 use config::{Account, ClusterConfig, DEFAULT_AUTHORITY};
 
 use crate::ingest::Clock;
+use crate::stats::Stats;
 
 /// What the cluster says about whoever shows one of its tokens.
 #[derive(Clone)]
@@ -69,12 +71,13 @@ impl Cluster {
     }
 
     /// Who somebody is, as this cluster says.
-    pub fn reviews(&self, config: &ClusterConfig, clock: &Clock) -> Reviews {
+    pub fn reviews(&self, config: &ClusterConfig, clock: &Clock, stats: &Arc<Stats>) -> Reviews {
         let ClusterConfig { audience, agents, user_audiences, .. } = config.clone();
         let (api, namespace) = (self.api.clone(), self.api.namespace().to_owned());
+        let asking = || Asking::new(api.clone(), Arc::clone(clock), Arc::clone(stats));
         Reviews {
-            agents: Arc::new(agents::Agents::new(api.clone(), Arc::clone(clock), audience, agents)),
-            people: Arc::new(people::People::new(api, Arc::clone(clock), user_audiences, namespace)),
+            agents: Arc::new(agents::Agents::new(asking(), audience, agents)),
+            people: Arc::new(people::People::new(asking(), user_audiences, namespace)),
         }
     }
 

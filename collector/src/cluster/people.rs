@@ -2,8 +2,10 @@
 //!
 //! Each answer counts for a moment, so that a page that asks a hundred things costs two questions; what was taken away ends with it.
 
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use casefile_proto::identity::MAX_FOREIGN_TOKEN;
@@ -11,13 +13,11 @@ use casefile_proto::item::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
-use super::Api;
-use super::asking::{Asking, Unknown, WITHIN};
+use super::asking::{Asking, Question, Unknown, WITHIN};
 use super::remembered::Remembered;
 use super::review::{self, Reviewed, User};
 use crate::identity::rights::Right;
 use crate::identity::user::UserName;
-use crate::ingest::Clock;
 
 /// How long it counts that somebody is who he is, or may do something.
 const YES_FOR: Duration = Duration::from_secs(30);
@@ -58,9 +58,9 @@ pub struct People {
 
 impl People {
     /// With tokens for these audiences (none: the API server's own), and rights in this namespace.
-    pub(super) fn new(api: Api, clock: Clock, audiences: Vec<String>, namespace: String) -> Self {
+    pub(super) fn new(asking: Asking, audiences: Vec<String>, namespace: String) -> Self {
         let (users, rights) = (Remembered::new(USERS), Remembered::new(RIGHTS));
-        Self { asking: Asking::new(api, clock), audiences, namespace, users, rights }
+        Self { asking, audiences, namespace, users, rights }
     }
 
     /// Whether whoever shows this token from there may do this; `None`: who he is.
@@ -74,19 +74,40 @@ impl People {
 
     async fn said(&self, token: &str, right: Option<Right>, from: IpAddr) -> Result<Said, Unknown> {
         let digest = Digest(Sha256::digest(token).into());
-        let now = || self.asking.now();
-        let Some(user) = self.users.get(&digest, now, || self.user(token, from)).await? else {
+        let Some(user) = self.known(Question::Token, &self.users, &digest, || self.user(token, from)).await? else {
             return Ok(Said::Nobody);
         };
         let Ok(name) = user.username.parse::<UserName>() else { return Ok(Said::Unshowable) };
         let Some(right) = right else { return Ok(Said::Allowed(name)) };
-        let may = self.rights.get(&(digest, right), now, || self.has(&user, right)).await?;
+        let key = (digest, right);
+        let may = self.known(Question::Access, &self.rights, &key, || self.has(&user, right)).await?;
         Ok(if may { Said::Allowed(name) } else { Said::Denied(name) })
+    }
+
+    /// What is remembered, or what is answered now.
+    async fn known<K: Hash + Eq + Clone, V: Clone, F: Future<Output = Result<(V, Duration), Unknown>>>(
+        &self,
+        question: Question,
+        answers: &Remembered<K, V, Unknown>,
+        key: &K,
+        ask: impl Fn() -> F,
+    ) -> Result<V, Unknown> {
+        let asked = AtomicBool::new(false);
+        let asking = || {
+            asked.store(true, Ordering::Relaxed);
+            ask()
+        };
+        let answer = answers.get(key, || self.asking.now(), asking).await;
+        if answer.is_ok() && !asked.load(Ordering::Relaxed) {
+            self.asking.remembered(question);
+        }
+        answer
     }
 
     async fn user(&self, token: &str, from: IpAddr) -> Result<(Known, Duration), Unknown> {
         let paid = self.asking.pay(from)?;
-        let asked = self.asking.ask(review::token(&self.asking.api, token, &self.audiences, WITHIN)).await;
+        let asked = review::token(&self.asking.api, token, &self.audiences, WITHIN);
+        let asked = self.asking.ask(Question::Token, asked).await;
         match asked {
             Ok(Reviewed::Of(user)) => {
                 self.asking.pay_back(paid);
@@ -105,7 +126,7 @@ impl People {
 
     async fn has(&self, user: &User, right: Right) -> Result<(bool, Duration), Unknown> {
         let asked = review::access(&self.asking.api, user, right, &self.namespace, WITHIN);
-        let may = self.asking.ask(asked).await?;
+        let may = self.asking.ask(Question::Access, asked).await?;
         Ok((may, if may { YES_FOR } else { NO_FOR }))
     }
 }

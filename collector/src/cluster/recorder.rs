@@ -28,6 +28,7 @@ use super::sanitise::Sanitiser;
 use crate::chain::chain;
 use crate::ingest::Clock;
 use crate::space::{Space, Taking};
+use crate::stats::Stats;
 
 /// The most bytes of what the server says of itself.
 const VERSION_BYTES: usize = 64 << 10;
@@ -64,6 +65,27 @@ struct Shared {
     taking: watch::Receiver<Taking>,
     key: watch::Receiver<RedactionKey>,
     rules: Arc<RuleSet>,
+    stats: Arc<Stats>,
+}
+
+/// What is held at one moment.
+pub struct Held {
+    /// Bytes of the log on disk.
+    pub bytes: u64,
+    /// For each kind.
+    pub kinds: Vec<OfKind>,
+}
+
+/// What is held of one kind.
+pub struct OfKind {
+    /// Which.
+    pub kind: &'static Kind,
+    /// Objects that there are now, as far as is known.
+    pub objects: usize,
+    /// Whether what happens to them is heard.
+    pub is_followed: bool,
+    /// When something was heard last; `None`: it was never listed.
+    pub heard: Option<WallTime>,
 }
 
 /// What a recorder works with.
@@ -78,6 +100,8 @@ pub struct Parts {
     pub space: Space,
     /// The key with which secrets become tokens.
     pub key: watch::Receiver<RedactionKey>,
+    /// Counts.
+    pub stats: Arc<Stats>,
 }
 
 /// Its tasks, for whoever stops it.
@@ -109,10 +133,10 @@ impl Running {
 impl Recorder {
     /// Starts: reads back what is there, and then follows every kind. Waits for neither.
     pub fn start(api: &Api, parts: Parts) -> Running {
-        let Parts { data, record, clock, space, key } = parts;
+        let Parts { data, record, clock, space, key, stats } = parts;
         let rules = Arc::new(RuleSet::builtin());
         let (log, taking) = (Mutex::new(None), space.taking());
-        let shared = Arc::new(Shared { log, clock, taking, key, rules });
+        let shared = Arc::new(Shared { log, clock, taking, key, rules, stats });
         let recorder = Self { shared };
         let mut tasks = JoinSet::new();
         tasks.spawn(recorder.clone().run(api.clone(), data.join(DIR), record));
@@ -183,6 +207,20 @@ impl Recorder {
                 namespaces = log.namespaces_of_pods(&select.pods);
             }
             log.snapshot(window, Wanted { namespaces }, now)
+        })
+    }
+
+    /// What is held now. `None`: it is not open. Blocks, for a moment.
+    pub fn held(&self) -> Option<Held> {
+        self.with_log(|log, _| {
+            let kinds = KINDS.iter().map(|kind| {
+                let tracked = log.tracked(kind);
+                let contact = &tracked.contact;
+                let is_followed = !contact.is_new() && contact.lost_since().is_none();
+                let heard = contact.followed().map(|(_, heard)| heard);
+                OfKind { kind, objects: tracked.len(), is_followed, heard }
+            });
+            Held { bytes: log.bytes(), kinds: kinds.collect() }
         })
     }
 
@@ -279,6 +317,12 @@ impl Kept {
         }
     }
 
+    fn counted(&self, is_first: bool) {
+        if is_first {
+            self.recorder.shared.stats.cluster_lists.of(self.kind).one();
+        }
+    }
+
     /// What became of a page, or of a line.
     async fn taken<T: Send + 'static>(
         &self,
@@ -311,17 +355,23 @@ impl Keeper for Kept {
 
     async fn page(&mut self, bytes: Vec<u8>, is_first: bool) -> Message {
         let kind = self.kind;
+        self.counted(is_first);
         self.taken(move |log, now| log.page(kind, &bytes, is_first, now), page).await
     }
 
     async fn passed(&mut self, bytes: Vec<u8>, is_first: bool) -> Message {
         let kind = self.kind;
+        self.counted(is_first);
         self.taken(move |log, now| log.passed(kind, &bytes, is_first, now), page).await
     }
 
     async fn listed(&mut self) -> Message {
         let kind = self.kind;
         self.noted(move |log, now| log.end_list(kind, now)).await
+    }
+
+    fn opened(&mut self) {
+        self.recorder.shared.stats.cluster_watches.of(self.kind).one();
     }
 
     async fn resumed(&mut self) -> Message {
@@ -366,6 +416,7 @@ impl Keeper for Kept {
 
     async fn lost(&mut self, reason: GapReason, detail: String) {
         let kind = self.kind;
+        self.recorder.shared.stats.cluster_losses.of(kind).one();
         if !matches!(reason, GapReason::SourceAbsent) {
             tracing::info!(kind = kind.plural, %reason, detail, "a kind of objects of the cluster is not followed");
         }

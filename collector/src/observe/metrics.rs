@@ -12,6 +12,7 @@ use casefile_proto::incident::IncidentState;
 use super::health::{ANSWER_WITHIN, Health};
 use super::once::Once;
 use super::process;
+use crate::cluster::recorder::{Held, OfKind, Recorder};
 use crate::ingest::{Clock, Ingest};
 use crate::last_words::LastWords;
 use crate::space::Space;
@@ -40,6 +41,9 @@ pub struct Metrics {
     spools: PathBuf,
     spooled: Arc<Mutex<Option<Spooled>>>,
     adding_up: Once,
+    /// `None`: the configuration names no cluster.
+    cluster: Option<Recorder>,
+    asking_cluster: Once,
     started: Option<f64>,
 }
 
@@ -51,15 +55,27 @@ impl Metrics {
         last_words: LastWords,
         space: Space,
         spools: PathBuf,
+        cluster: Option<Recorder>,
         clock: &Clock,
     ) -> Self {
-        let started = process::started(clock);
-        Self { stats, ingest, last_words, space, spools, spooled: Arc::default(), adding_up: Once::new(), started }
+        Self {
+            stats,
+            ingest,
+            last_words,
+            space,
+            spools,
+            spooled: Arc::default(),
+            adding_up: Once::new(),
+            cluster,
+            asking_cluster: Once::new(),
+            started: process::started(clock),
+        }
     }
 
     /// All of them as text.
     pub async fn text(&self, health: &Health) -> String {
-        let (states, spooled) = tokio::join!(health.ask_index(|store| store.count_by_state()), self.spooled());
+        let states = health.ask_index(|store| store.count_by_state());
+        let (states, spooled, held) = tokio::join!(states, self.spooled(), self.held_of_cluster());
         let mut to = Exposition::default();
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         to.family("casefile_build_info", Kind::Gauge, "1, with the version as a label.").sample("", &version, 1);
@@ -72,8 +88,11 @@ impl Metrics {
                 family.sample("", &[("state", state.name())], count);
             }
         }
-        let held = Some(self.last_words.bytes().0);
-        to.gauge("casefile_last_words_bytes", "Bytes of the last words of all nodes on disk.", held);
+        if let Some(held) = held {
+            cluster(&held, &mut to);
+        }
+        let last_words = Some(self.last_words.bytes().0);
+        to.gauge("casefile_last_words_bytes", "Bytes of the last words of all nodes on disk.", last_words);
         to.gauge(
             "casefile_spool_bytes",
             "Bytes of evidence that waits to be sealed; at most ten seconds old.",
@@ -115,6 +134,12 @@ impl Metrics {
         to.gauge("casefile_reserve_bytes", help, look.map(|look| look.reserved.0));
     }
 
+    /// What is held of the cluster; `None`: there is none, or it does not answer.
+    async fn held_of_cluster(&self) -> Option<Held> {
+        let recorder = self.cluster.clone()?;
+        self.asking_cluster.ask(ANSWER_WITHIN, move || recorder.held()).await.flatten()
+    }
+
     /// What lies in the spools, as it was at most ten seconds ago.
     async fn spooled(&self) -> Option<u64> {
         let (spools, kept) = (self.spools.clone(), Arc::clone(&self.spooled));
@@ -131,6 +156,27 @@ impl Metrics {
         });
         added_up.await.flatten()
     }
+}
+
+fn cluster(held: &Held, to: &mut Exposition) {
+    let bytes = Some(held.bytes);
+    to.gauge("casefile_cluster_record_bytes", "Bytes of what is recorded of the cluster, on disk.", bytes);
+    let mut gauge = |name: &str, help: &str, of: fn(&OfKind) -> Option<f64>| {
+        let mut known = held.kinds.iter().filter_map(|kind| Some((kind.kind.plural, of(kind)?))).peekable();
+        if known.peek().is_some() {
+            let mut family = to.family(name, Kind::Gauge, help);
+            known.for_each(|(kind, value)| family.sample("", &[("kind", kind)], value));
+        }
+    };
+    let help = "Objects of the cluster that are known, by kind; of a kind that was never listed there is none.";
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    gauge("casefile_cluster_objects", help, |kind| kind.heard.map(|_| kind.objects as f64));
+    let help = "1 while what happens to objects of a kind is heard, else 0: also where the cluster has no such kind.";
+    gauge("casefile_cluster_followed", help, |kind| Some(f64::from(u8::from(kind.is_followed))));
+    let help =
+        "When something was heard of a kind last, in seconds since 1970; a quiet watch is heard of when it ends.";
+    #[expect(clippy::cast_precision_loss, reason = "a time of day to some hundred nanoseconds")]
+    gauge("casefile_cluster_heard_timestamp_seconds", help, |kind| kind.heard.map(|at| at.nanos() as f64 / 1e9));
 }
 
 /// The bytes of all files below a directory; `None`: it could not be listed, or there are too many.

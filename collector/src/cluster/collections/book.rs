@@ -13,7 +13,7 @@ use casefile_proto::time::{BootTime, Stamp};
 use casefile_review::verdict::Counts;
 use serde_json::Value;
 
-use super::decide::{Decision, Known, Seen, decide};
+use super::decide::{Decision, Known, Phase, Seen, decide, phase};
 use super::resource::Collection;
 use super::status::{SUCCEEDED, Status};
 use crate::store::Bound;
@@ -258,6 +258,11 @@ impl Book {
             self.due.extend(self.entries.keys().map(|uid| (uid.clone(), now)));
             self.sweep();
         }
+    }
+
+    /// How far each resource is.
+    pub fn phases(&self) -> impl Iterator<Item = Phase> {
+        self.entries.values().map(|entry| phase(&entry.collection, &entry.known))
     }
 
     /// How many resources there was no room for.

@@ -13,6 +13,8 @@ use super::status::{
     ACCEPTED, ArchiveStatus, Condition, FOLLOWED, NodesStatus, SUCCEEDED, Status, Truth, WindowStatus,
 };
 
+use crate::stats::figure::Label;
+
 /// Names of nodes in a message.
 const MAX_NAMED: usize = 8;
 
@@ -106,6 +108,55 @@ pub fn decide(collection: &Collection, known: &Known) -> Decision {
             }
             (None, Ok(ask)) => Decision::Open(ask.clone()),
             (None, Err(problems)) => said(collection, NO, "Invalid", &problems.join("; ")),
+        },
+    }
+}
+
+/// How far a resource is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing was done for it yet.
+    New,
+    /// It was asked for and could not be opened; that is tried again.
+    Waiting,
+    /// It makes no sense, or was refused: only another specification changes that.
+    Refused,
+    /// An incident gathers for it.
+    Gathering,
+    /// There is a case file.
+    Sealed,
+}
+
+impl Label for Phase {
+    const NAME: &'static str = "phase";
+    const ALL: &'static [Self] = &[Self::New, Self::Waiting, Self::Refused, Self::Gathering, Self::Sealed];
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Waiting => "waiting",
+            Self::Refused => "refused",
+            Self::Gathering => "gathering",
+            Self::Sealed => "sealed",
+        }
+    }
+}
+
+/// How far this one is.
+pub fn phase(collection: &Collection, known: &Known) -> Phase {
+    match known {
+        Known::Incident(seen) if seen.archive.is_some() => Phase::Sealed,
+        Known::Incident(_) => Phase::Gathering,
+        Known::Refused { again: true, .. } => Phase::Waiting,
+        Known::Refused { again: false, .. } => Phase::Refused,
+        // What an earlier collector made of it.
+        Known::Nothing if is_over(collection) => match collection.condition(SUCCEEDED) {
+            Some(condition) if condition["status"] == "True" => Phase::Sealed,
+            _ => Phase::Refused,
+        },
+        Known::Nothing => match &collection.ask {
+            Ok(_) => Phase::New,
+            Err(_) => Phase::Refused,
         },
     }
 }

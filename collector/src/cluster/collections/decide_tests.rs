@@ -140,3 +140,26 @@ fn a_window_is_short_enough_for_a_column() {
     assert_eq!(shown("2026-11-23T02:00:00Z", "2026-11-25T02:00:00Z"), "02:00Z+2d");
     assert_eq!(shown("2026-11-23T02:00:00Z", "2026-11-23T02:00:00.5Z"), "02:00Z+500ms");
 }
+
+#[test]
+fn how_far_a_resource_is_follows_from_its_incident_and_without_one_from_what_was_made_of_it() {
+    let fresh = collection(1, Value::Null);
+    let refused = |again| Known::Refused { why: String::new(), again };
+    for (known, far) in [
+        (Known::Nothing, Phase::New),
+        (refused(true), Phase::Waiting),
+        (refused(false), Phase::Refused),
+        (Known::Incident(Box::new(seen(IncidentState::Gathering))), Phase::Gathering),
+        (Known::Incident(Box::new(seen(IncidentState::Failed))), Phase::Gathering),
+        (Known::Incident(Box::new(sealed(true))), Phase::Sealed),
+        (Known::Incident(Box::new(Seen { state: IncidentState::Amending, ..sealed(false) })), Phase::Sealed),
+    ] {
+        assert_eq!(phase(&fresh, &known), far, "{known:?}");
+    }
+    let over = |status: &str, generation: u64| {
+        let condition = json!({"type": "Succeeded", "status": status, "observedGeneration": generation});
+        phase(&collection(2, json!({"conditions": [condition]})), &Known::Nothing)
+    };
+    assert_eq!((over("True", 2), over("False", 2), over("Unknown", 2)), (Phase::Sealed, Phase::Refused, Phase::New));
+    assert_eq!(over("True", 1), Phase::New, "of the specification before");
+}
