@@ -5,7 +5,7 @@
 
 mod values;
 
-use casefile_proto::connectivity::{Judged, TestAsk};
+use casefile_proto::connectivity::{Judged, TargetList, TestAsk};
 use casefile_proto::convert::{ConvertError, Problem};
 use casefile_proto::coverage::Coverage;
 use casefile_proto::identity::{EnrolAsk, Enrolled, NewToken, TokenAsk, TokenId, TokenInfo};
@@ -100,6 +100,7 @@ round_trips! {
     a_piece_of_an_archive_comes_back: values::archive_piece(), ArchivePiece, v1::DownloadArchiveResponse;
     nodes_come_back: values::nodes(), NodeList, v1::ListNodesResponse;
     what_is_asked_of_connectivity_comes_back: values::connectivity::test_ask(), TestAsk, v1::TestConnectivityRequest;
+    what_may_be_tested_comes_back: values::connectivity::target_list(), TargetList, v1::ListTargetsResponse;
     a_judged_test_comes_back: values::connectivity::judged(), Judged, v1::TestConnectivityResponse;
     who_wants_a_certificate_comes_back: values::identity::enrol_ask(), EnrolAsk, v1::EnrolRequest;
     a_certificate_comes_back: values::identity::enrolled(), Enrolled, v1::EnrolResponse;

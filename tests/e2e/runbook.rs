@@ -1,8 +1,12 @@
 //! The runbook's commands live: each asks a real collector, and what it saw is an incident like every other one.
 
+use std::net::TcpListener;
 use std::process::Output;
 use std::time::Duration;
 
+use casefile_agent::connectivity::{Allowed, Reach};
+use casefile_collector::config::Config;
+use casefile_identity::stranger::Strangers;
 use casefile_tests::host::FakeHost;
 use casefile_tests::program::{command, said, stdout};
 use casefile_tests::{Rig, now, stop};
@@ -55,6 +59,48 @@ async fn a_question_asked_live_has_the_answer_that_its_case_file_has_later() {
     assert_eq!(reasons, ["resources", "health check", "logs"], "{kept:#}");
     agent.stop().await;
     stop(collector).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_health_check_tests_what_the_configuration_lists_without_being_told_of_it() {
+    let rig = Rig::new().unwrap();
+    let host = FakeHost::new(rig.path("host")).unwrap();
+    let (open, closed) = (listener(), listener());
+    let (there, gone) = (open.local_addr().unwrap(), closed.local_addr().unwrap());
+    drop(closed);
+    let list = format!(
+        "targets = [{{name = \"there\", url = \"tcp://{there}\"}}, {{name = \"gone\", url = \"tcp://{gone}\"}}]"
+    );
+    let targets = Config::parse(&list).unwrap_or_else(|problems| panic!("{problems:?}")).targets;
+    let collector = rig.collector_with(|config| config.targets = targets).await.unwrap();
+    let allowed = Allowed { reach: Reach::LoopbackToo, strangers: Strangers::unknown() };
+    let agent = rig.agent_with("n1", host.root(), |config| config.connectivity = Some(allowed)).unwrap();
+    rig.client().await.unwrap().recorded("n1", Duration::from_secs(1)).await;
+    let data = rig.path("collector");
+    let data = data.to_str().unwrap();
+
+    let all = casefile(&rig, &["health-check", "--data", data, "--since", "5m"]).await;
+    let told = String::from_utf8_lossy(&all.stderr).into_owned();
+    assert!(told.contains("testing there from every node (1 of 2)") && told.contains("testing gone"), "{told}");
+    assert!(stdout(&all).contains("2 health endpoints: 1 reached from every node"), "{}", said(&all));
+    assert!(stdout(&all).contains("gone"), "{}", said(&all));
+    assert_eq!(all.status.code(), Some(3), "{}", said(&all));
+
+    // Over an incident nothing is tested: it shows what was.
+    let later = casefile(&rig, &["health-check", "INC-000001", "--data", data]).await;
+    assert_eq!(stdout(&later), stdout(&all), "{}", said(&later));
+    assert!(!String::from_utf8_lossy(&later.stderr).contains("testing"), "{}", said(&later));
+
+    // What is named is tested and nothing else.
+    let one = casefile(&rig, &["health-check", "--data", data, "--target", "there", "--since", "5m"]).await;
+    let told = String::from_utf8_lossy(&one.stderr).into_owned();
+    assert!(told.contains("(1 of 1)") && !told.contains("testing gone"), "{told}");
+    agent.stop().await;
+    stop(collector).await;
+}
+
+fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

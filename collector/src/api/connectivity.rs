@@ -32,4 +32,11 @@ impl ConnectivityService for Api {
         let ask = TestAsk::try_from(request.into_inner()).map_err(|e| malformed(&e))?;
         Ok(Response::new(self.verbs.test_connectivity(&caller, ask).await?.into()))
     }
+
+    async fn list_targets(
+        &self,
+        _request: Request<v1::ListTargetsRequest>,
+    ) -> Result<Response<v1::ListTargetsResponse>, Status> {
+        Ok(Response::new(self.verbs.targets().into()))
+    }
 }

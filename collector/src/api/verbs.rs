@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use casefile_proto::connectivity::{Judged, MAX_REMARKS, TestAsk};
+use casefile_proto::connectivity::{Judged, MAX_REMARKS, TargetList, TestAsk};
 use casefile_proto::convert::ConvertError;
 use casefile_proto::ids::IncidentId;
 use casefile_proto::incident::{
@@ -112,6 +112,11 @@ impl Verbs {
     /// Every node, with the collector's clock.
     pub fn nodes(&self) -> NodeList {
         NodeList { nodes: self.fleet.nodes(), now: (self.clock)().wall }
+    }
+
+    /// What may be tested.
+    pub fn targets(&self) -> TargetList {
+        self.connectivity.listed()
     }
 
     /// Has nodes test whether they reach a target of the list.

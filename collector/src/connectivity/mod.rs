@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use casefile_proto::connectivity::{
-    ConnectivityAsk, ConnectivityTest, DEFAULT_DEADLINE, NodeOutcome, NodeResult, TestAsk, TestId, Untested,
-    UntestedReason, detail,
+    ConnectivityAsk, ConnectivityTest, DEFAULT_DEADLINE, ListedTarget, NodeOutcome, NodeResult, TargetList, TestAsk,
+    TestId, Untested, UntestedReason, detail,
 };
 use casefile_proto::ids::NodeName;
 use casefile_proto::time::WallTime;
@@ -24,7 +24,7 @@ use crate::chain::chain;
 use crate::incident::fleet::Fleet;
 use crate::ingest::Clock;
 use kept::Kept;
-use targets::{Listed, Targets};
+use targets::Targets;
 
 /// Tests at a time: an agent takes on no more.
 const AT_A_TIME: usize = 4;
@@ -67,7 +67,7 @@ pub struct Made {
 /// A test that may be begun.
 #[derive(Debug, Clone)]
 pub struct Planned {
-    listed: Listed,
+    listed: ListedTarget,
     nodes: Vec<NodeName>,
     ask: TestAsk,
 }
@@ -104,6 +104,11 @@ impl Connectivity {
             last: Mutex::new(WallTime::MIN),
             refused: Sums::default(),
         }
+    }
+
+    /// Everything that may be tested.
+    pub fn listed(&self) -> TargetList {
+        TargetList { targets: self.targets.all().to_vec() }
     }
 
     /// What would be tested; or why it is not.
@@ -178,7 +183,7 @@ impl Connectivity {
 /// Asks every node, and waits for all of them until one moment.
 async fn asked(
     fleet: &dyn Fleet,
-    listed: &Listed,
+    listed: &ListedTarget,
     nodes: Vec<NodeName>,
     ask: &TestAsk,
     at: WallTime,
@@ -217,7 +222,7 @@ async fn asked(
 }
 
 /// What an agent said, if it is of the target that was asked: one that leaves out a step has not tested it.
-fn sound(listed: &Listed, outcome: NodeOutcome) -> NodeOutcome {
+fn sound(listed: &ListedTarget, outcome: NodeOutcome) -> NodeOutcome {
     use casefile_proto::connectivity::steps::Step;
     if let NodeOutcome::Tested(steps) = &outcome {
         let has = |step: &Step| steps.of(*step).is_some();

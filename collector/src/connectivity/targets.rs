@@ -2,12 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use casefile_proto::connectivity::MAX_TARGET_NAME;
 use casefile_proto::connectivity::target::Target;
+use casefile_proto::connectivity::{ListedTarget, MAX_TARGET_NAME, MAX_TARGETS};
 use serde::Deserialize;
-
-/// The most targets of a list.
-const MAX_TARGETS: usize = 256;
 
 /// Targets that a refusal names.
 const MAX_NAMED: usize = 20;
@@ -23,18 +20,9 @@ pub struct Written {
     url: String,
 }
 
-/// One target of the list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// Its name.
-    pub name: String,
-    /// What it is.
-    pub target: Target,
-}
-
 /// The list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Targets(Vec<Listed>);
+pub struct Targets(Vec<ListedTarget>);
 
 impl Targets {
     /// Checks what was written; or everything that is wrong with it.
@@ -59,14 +47,19 @@ impl Targets {
             match url.parse::<Target>() {
                 Err(why) => wrong(&format!("url: {why}")),
                 Ok(target) if !urls.insert(target.clone()) => wrong("url: is there twice"),
-                Ok(target) => all.push(Listed { name, target }),
+                Ok(target) => all.push(ListedTarget { name, target }),
             }
         }
         if problems.is_empty() { Ok(Self(all)) } else { Err(problems) }
     }
 
+    /// All of them, in the order of the configuration.
+    pub fn all(&self) -> &[ListedTarget] {
+        &self.0
+    }
+
     /// The target of this name or, to the letter of what it means, of this URL.
-    pub fn find(&self, asked: &str) -> Option<&Listed> {
+    pub fn find(&self, asked: &str) -> Option<&ListedTarget> {
         let target = asked.parse::<Target>().ok();
         self.0.iter().find(|listed| listed.name == asked || target.as_ref() == Some(&listed.target))
     }

@@ -31,6 +31,7 @@ pub const ALL: &[(&str, Need)] = &[
     ("/casefile.v1.IncidentService/WatchIncident", Need::Right(Right::See)),
     ("/casefile.v1.IncidentService/DownloadArchive", Need::Right(Right::Export)),
     ("/casefile.v1.ConnectivityService/TestConnectivity", Need::Right(Right::Collect)),
+    ("/casefile.v1.ConnectivityService/ListTargets", Need::Right(Right::See)),
     ("/casefile.v1.NodeService/ListNodes", Need::Right(Right::See)),
     // Says whether evidence is taken, and nothing of anybody.
     ("/grpc.health.v1.Health/Check", Need::Anybody),

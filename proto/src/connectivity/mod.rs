@@ -28,6 +28,9 @@ pub const MAX_DETAIL: usize = 256;
 /// The most bytes of the name of a target in the configuration.
 pub const MAX_TARGET_NAME: usize = 63;
 
+/// The most targets of a collector's configuration.
+pub const MAX_TARGETS: usize = 256;
+
 /// The most remarks of a verdict.
 pub const MAX_REMARKS: usize = 16;
 
@@ -121,6 +124,22 @@ impl UntestedReason {
             Self::Disconnected => "its agent's session ended meanwhile",
         }
     }
+}
+
+/// A target that a collector's configuration lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedTarget {
+    /// Its name; 1 to [`MAX_TARGET_NAME`] bytes.
+    pub name: String,
+    /// What it is.
+    pub target: Target,
+}
+
+/// Everything that may be tested.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetList {
+    /// In the order of the configuration; at most [`MAX_TARGETS`].
+    pub targets: Vec<ListedTarget>,
 }
 
 /// What is asked of a collector.

@@ -9,8 +9,9 @@ use crate::connectivity::steps::{
 };
 use crate::connectivity::target::{Scheme, Target};
 use crate::connectivity::{
-    Ability, Blame, ConnectivityAnswer, ConnectivityAsk, ConnectivityTest, Judged, MAX_DEADLINE, MAX_DETAIL,
-    MAX_REMARKS, MAX_TARGET_NAME, NodeOutcome, NodeResult, TestAsk, TestId, Untested, UntestedReason, Verdict,
+    Ability, Blame, ConnectivityAnswer, ConnectivityAsk, ConnectivityTest, Judged, ListedTarget, MAX_DEADLINE,
+    MAX_DETAIL, MAX_REMARKS, MAX_TARGET_NAME, MAX_TARGETS, NodeOutcome, NodeResult, TargetList, TestAsk, TestId,
+    Untested, UntestedReason, Verdict,
 };
 use crate::ids::NodeName;
 use crate::item::Digest;
@@ -338,6 +339,33 @@ impl From<Answered> for v1::HttpAnswered {
             server_unix_nanos: a.server_time.map(WallTime::nanos),
             node_unix_nanos: a.node_time.nanos(),
         }
+    }
+}
+
+impl TryFrom<v1::ListTargetsResponse> for TargetList {
+    type Error = ConvertError;
+    fn try_from(r: v1::ListTargetsResponse) -> Result<Self, ConvertError> {
+        Ok(Self { targets: Fields("ListTargetsResponse").list("targets", r.targets, MAX_TARGETS)? })
+    }
+}
+
+impl From<TargetList> for v1::ListTargetsResponse {
+    fn from(l: TargetList) -> Self {
+        Self { targets: into_list(l.targets) }
+    }
+}
+
+impl TryFrom<v1::ListedTarget> for ListedTarget {
+    type Error = ConvertError;
+    fn try_from(t: v1::ListedTarget) -> Result<Self, ConvertError> {
+        let f = Fields("ListedTarget");
+        Ok(Self { name: f.name("name", t.name, MAX_TARGET_NAME)?, target: f.inner("target", t.target)? })
+    }
+}
+
+impl From<ListedTarget> for v1::ListedTarget {
+    fn from(t: ListedTarget) -> Self {
+        Self { name: t.name, target: Some(t.target.into()) }
     }
 }
 

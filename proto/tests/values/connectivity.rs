@@ -8,8 +8,8 @@ use casefile_proto::connectivity::steps::{
 };
 use casefile_proto::connectivity::target::Target;
 use casefile_proto::connectivity::{
-    Ability, Blame, ConnectivityAnswer, ConnectivityAsk, ConnectivityTest, Judged, NodeOutcome, NodeResult, TestAsk,
-    TestId, Untested, UntestedReason, Verdict,
+    Ability, Blame, ConnectivityAnswer, ConnectivityAsk, ConnectivityTest, Judged, ListedTarget, NodeOutcome,
+    NodeResult, TargetList, TestAsk, TestId, Untested, UntestedReason, Verdict,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -29,6 +29,11 @@ fn target() -> impl Strategy<Value = Target> {
         "(http|https)://\\[::[1-9]\\]:[1-9][0-9]{0,3}/[a-z?=%]{0,9}",
     ];
     url.prop_map(|url| url.parse().unwrap())
+}
+
+pub(crate) fn target_list() -> impl Strategy<Value = TargetList> {
+    let listed = ("[a-z0-9._-]{1,63}", target()).prop_map(|(name, target)| ListedTarget { name, target });
+    vec(listed, 0..4).prop_map(|targets| TargetList { targets })
 }
 
 fn deadline() -> impl Strategy<Value = Duration> {

@@ -28,6 +28,12 @@ struct Wanted {
     deadline_secs: Option<u64>,
 }
 
+/// What may be tested.
+pub(super) async fn targets(site: Arc<Site>, asked: Asked) -> Result<Response, Refused> {
+    let [] = asked.query([])?;
+    json(StatusCode::OK, &site.verbs.targets())
+}
+
 /// Has nodes test a target.
 pub(super) async fn test(site: Arc<Site>, mut asked: Asked) -> Result<Response, Refused> {
     let [] = asked.query([])?;

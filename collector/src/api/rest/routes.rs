@@ -84,6 +84,7 @@ pub const ALL: &[Operation] = &[
     operation!("listEntries", Get, "/api/v1/incidents/{incident}/entries", EXPORT, entries::list),
     operation!("readEntry", Get, "/api/v1/incidents/{incident}/entries/{*path}", EXPORT, entries::content),
     operation!("testConnectivity", Post, "/api/v1/connectivity", COLLECT, connectivity::test),
+    operation!("listTargets", Get, "/api/v1/connectivity/targets", SEE, connectivity::targets),
     operation!("listNodes", Get, "/api/v1/nodes", SEE, nodes::list),
     operation!("revokeNode", Post, "/api/v1/nodes/{node}/revoke", REVOKE_NODES, nodes::revoke),
     operation!("listTokens", Get, "/api/v1/tokens", LIST_TOKENS, tokens::list),

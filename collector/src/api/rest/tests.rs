@@ -288,6 +288,8 @@ async fn a_target_that_is_not_listed_is_refused_and_recorded_and_one_that_is_has
     ] {
         assert_eq!(test(body.clone()).await.code(), code, "{body}");
     }
+    let listed = served.get("/api/v1/connectivity/targets", &[]).await.json();
+    assert_eq!(listed, json!({"targets": [{"name": "api", "target": "https://api.shop.svc:443/healthz"}]}));
     let answer = test(json!({"target": "https://api.shop.svc:443/healthz"})).await;
     assert_eq!(answer.status, 200, "{:?}", answer.json());
     let judged: casefile_proto::connectivity::Judged = serde_json::from_value(answer.json()).unwrap();

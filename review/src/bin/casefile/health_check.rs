@@ -8,12 +8,15 @@ use casefile_review::signatures::catalogue::catalogue;
 
 use crate::args::runbook::HealthArgs;
 use crate::live::{self, Wanted};
+use crate::output::talk;
 use crate::{Ended, output, source, test_connectivity};
 
 /// Looks, and says what is wrong.
 pub(crate) fn run(args: &HealthArgs) -> Result<Ended> {
     // Before the incident is opened: what they find is evidence of its window.
-    for target in &args.targets {
+    let targets = targets(args)?;
+    for (n, target) in targets.iter().enumerate() {
+        talk!("testing {target} from every node ({} of {})", n + 1, targets.len());
         let ask = TestAsk { target: target.clone(), nodes: Vec::new(), deadline: None };
         test_connectivity::judged(ask, &args.look.collector)?;
     }
@@ -34,4 +37,16 @@ pub(crate) fn run(args: &HealthArgs) -> Result<Ended> {
         None if health.not_looked_at.is_empty() => Ended::Done,
         None => Ended::Partial,
     })
+}
+
+/// What is tested first: what was named, else everything that the collector's configuration lists. Of a case file nothing.
+fn targets(args: &HealthArgs) -> Result<Vec<String>> {
+    if args.look.file.is_some() || !args.targets.is_empty() {
+        return Ok(args.targets.clone());
+    }
+    let Some(list) = test_connectivity::listed(&args.look.collector)? else {
+        talk!("no health endpoint is tested: this collector does not say which it has; name them with --target");
+        return Ok(Vec::new());
+    };
+    Ok(list.targets.into_iter().map(|listed| listed.name).collect())
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::Result;
 use casefile_evidence::archive::connectivity::KeptTest;
 use casefile_proto::connectivity::target::Target;
-use casefile_proto::connectivity::{Judged, TestAsk};
-use casefile_proto::wire::v1::TestConnectivityRequest;
+use casefile_proto::connectivity::{Judged, TargetList, TestAsk};
+use casefile_proto::wire::v1::{ListTargetsRequest, TestConnectivityRequest};
 use casefile_review::connectivity::matrix::matrix;
 use casefile_review::connectivity::{self, Outcome, judge, outcome};
+use tonic::Code;
 
 use crate::args::source::Place;
 use crate::args::test_connectivity::TestConnectivityArgs;
@@ -44,6 +45,18 @@ fn live(args: &TestConnectivityArgs) -> Result<Ended> {
     let kept = KeptTest { test: judged.test.clone(), missing: 0, line: 0 };
     output::one(args.output.format, &judged, || matrix(&kept, &judged.verdict))?;
     Ok(outcome(&kept).into())
+}
+
+/// What may be tested; `None`: the collector is of a version that does not say.
+pub(crate) fn listed(collector: &CollectorArgs) -> Result<Option<TargetList>> {
+    client::block_on(async {
+        let mut service = client::connectivity(collector).await?;
+        match service.list_targets(client::request(ListTargetsRequest {})).await {
+            Ok(answer) => Ok(Some(TargetList::try_from(answer.into_inner())?)),
+            Err(status) if status.code() == Code::Unimplemented => Ok(None),
+            Err(status) => Err(client::said(&status)),
+        }
+    })
 }
 
 /// Has a target tested.

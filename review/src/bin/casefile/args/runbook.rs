@@ -42,7 +42,8 @@ pub(crate) struct HealthArgs {
     /// How far back warnings and restarts are looked at when the collector is asked: 15m (ago), 03:12Z. Of a case file it is its window.
     #[arg(long, value_name = "TIME", default_value = "15m", conflicts_with = "file")]
     pub(crate) since: String,
-    /// Tests a target of the collector's configuration first, by its name or URL, from every node; may be given several times.
+    /// Before that, test only this target of the collector's configuration, by its name or URL, from every node; may be given
+    /// several times. Without it: every target that the configuration lists.
     #[arg(long = "target", value_name = "T", conflicts_with = "file")]
     pub(crate) targets: Vec<String>,
     /// How to print.
