@@ -204,7 +204,7 @@ pub fn client(me: &Me) -> ClientConfig {
         Me::Nobody(pin) => (*pin, None),
         Me::Agent(certificate) => (certificate.pin(), Some(certificate.issued())),
     };
-    let verifier = Arc::new(Pinned::new(pin, known, Arc::clone(&provider)));
+    let verifier = Arc::new(Pinned::verifier(pin, known, Arc::clone(&provider)));
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .unwrap_or_else(|_| unreachable!("the provider has TLS 1.3"))

@@ -11,22 +11,21 @@ use casefile_proto::connectivity::detail;
 use casefile_proto::connectivity::steps::{Certificate, MAX_CERTIFICATES, Shown, Trust};
 use casefile_proto::item::Digest;
 use casefile_proto::time::WallTime;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerified;
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, InvalidMessage, RootCertStore,
-    SignatureScheme,
-};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error, InvalidMessage, RootCertStore};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 pub use tokio_rustls::client::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::pinned::{Believes, Signed};
 
 /// The most roots of a file: those of a whole distribution are some hundred and fifty.
 const MAX_ROOTS: usize = 1_000;
@@ -113,7 +112,10 @@ impl Strangers {
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|e| Handshake::Other(e.to_string()))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(Arc::clone(&self.provider))))
+            .with_custom_certificate_verifier(Arc::new(Signed {
+                believes: Anybody,
+                provider: Arc::clone(&self.provider),
+            }))
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         // A resumed session shows no certificate.
@@ -250,40 +252,21 @@ fn alert_words(alert: AlertDescription) -> String {
 
 /// Takes every certificate as it comes: what of it is to be held against its owner is found out afterwards.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct Anybody;
 
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
+impl Believes for Anybody {
+    const TLS_1_2: bool = true;
+
+    fn believes(
         &self,
         _end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
+        _provider: &Arc<CryptoProvider>,
     ) -> Result<ServerCertVerified, Error> {
         Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

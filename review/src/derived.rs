@@ -253,31 +253,15 @@ fn one_strand(values: Vec<Value>) -> Vec<Strand> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use casefile_proto::sample::{MetricDef, MetricKind};
+    use casefile_proto::sample::MetricKind;
     use casefile_proto::time::WallTime;
-    use casefile_proto::units::Scale;
 
     use super::*;
     use crate::seriesset::Tick;
 
     fn series(name: &str, kind: MetricKind, labels: &[(&str, &str)], values: &[(u32, f64)]) -> OneSeries {
-        let metric = MetricDef {
-            name: name.to_owned(),
-            help: String::new(),
-            kind,
-            unit: Unit::Seconds,
-            scale: Scale::ONE,
-            labels: labels.iter().map(|(name, _)| (*name).to_owned()).collect(),
-        };
-        OneSeries {
-            source: "s".into(),
-            every_nanos: 1_000_000_000,
-            metric: Arc::new(metric),
-            labels: labels.iter().map(|(_, value)| (*value).into()).collect(),
-            values: values.iter().map(|(tick, value)| Value { tick: *tick, value: *value }).collect(),
-        }
+        let values = values.iter().map(|(tick, value)| Value { tick: *tick, value: *value }).collect();
+        OneSeries::made(name, (kind, Unit::Seconds), labels, values)
     }
 
     fn set(series: Vec<OneSeries>) -> SeriesSet {

@@ -34,6 +34,31 @@ pub struct Pod {
     pub uid: Option<String>,
 }
 
+impl Finding {
+    /// A finding of which times, evidence and whose it is are still to be said.
+    pub(crate) fn new(kind: &str, severity: Severity, confidence: Confidence, summary: String) -> Self {
+        Self {
+            id: String::new(),
+            kind: kind.to_owned(),
+            check: String::new(),
+            severity,
+            confidence,
+            node: None,
+            subject: None,
+            summary,
+            meaning: None,
+            now: None,
+            not_proof: Vec::new(),
+            first: None,
+            last: None,
+            count: 1,
+            pod: None,
+            part_of: None,
+            evidence: Vec::new(),
+        }
+    }
+}
+
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {

@@ -61,6 +61,33 @@ pub struct OneSeries {
     pub values: Vec<Value>,
 }
 
+#[cfg(test)]
+impl OneSeries {
+    /// One that a test makes up: of a source `s` that is read once a second.
+    pub(crate) fn made(
+        name: &str,
+        (kind, unit): (MetricKind, casefile_proto::units::Unit),
+        labels: &[(&str, &str)],
+        values: Vec<Value>,
+    ) -> Self {
+        let metric = MetricDef {
+            name: name.to_owned(),
+            help: String::new(),
+            kind,
+            unit,
+            scale: casefile_proto::units::Scale::ONE,
+            labels: labels.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        };
+        Self {
+            source: "s".into(),
+            every_nanos: 1_000_000_000,
+            metric: Arc::new(metric),
+            labels: labels.iter().map(|(_, value)| (*value).into()).collect(),
+            values,
+        }
+    }
+}
+
 /// Something that happened, on the collector's clock.
 #[derive(Debug, Clone)]
 pub struct Happened {

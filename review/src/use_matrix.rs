@@ -368,30 +368,15 @@ fn level(value: f64, high: f64, worst: f64) -> Level {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use casefile_proto::sample::{MetricDef, MetricKind};
-    use casefile_proto::units::{Scale, Unit};
+    use casefile_proto::sample::MetricKind;
+    use casefile_proto::units::Unit;
 
     use super::*;
     use crate::seriesset::{OneSeries, Tick, Value};
 
     fn gauge(name: &str, labels: &[(&str, &str)], values: &[f64]) -> OneSeries {
-        let metric = MetricDef {
-            name: name.to_owned(),
-            help: String::new(),
-            kind: MetricKind::Gauge,
-            unit: Unit::Bytes,
-            scale: Scale::ONE,
-            labels: labels.iter().map(|(name, _)| (*name).to_owned()).collect(),
-        };
-        OneSeries {
-            source: "s".into(),
-            every_nanos: 1_000_000_000,
-            metric: Arc::new(metric),
-            labels: labels.iter().map(|(_, value)| (*value).into()).collect(),
-            values: (0..).zip(values).map(|(tick, value)| Value { tick, value: *value }).collect(),
-        }
+        let values = (0..).zip(values).map(|(tick, value)| Value { tick, value: *value }).collect();
+        OneSeries::made(name, (MetricKind::Gauge, Unit::Bytes), labels, values)
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test everything that fails ends the test")]
 
+mod goldens;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -60,22 +62,12 @@ fn explain(args: &[&str], lines: &[u8]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn golden_text(name: &str, text: &[u8]) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, text).unwrap();
-    }
-    let kept = std::fs::read(&path).unwrap_or_default();
-    let (now, kept) = (String::from_utf8_lossy(text), String::from_utf8_lossy(&kept));
-    assert_eq!(now, kept, "{name} changed; UPDATE_GOLDEN=1 takes it over");
-}
-
 #[test]
 fn an_xid_and_an_sxid_are_explained_with_whose_opinion_it_is() {
     for (what, code) in [("xid", "79"), ("xid", "63"), ("xid", "61"), ("sxid", "20034")] {
         let output = explain(&[what, code], b"");
         assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{output:?}");
-        golden_text(&format!("explain-{what}-{code}.txt"), &output.stdout);
+        goldens::golden(&format!("explain-{what}-{code}.txt"), &output.stdout);
     }
     let json: serde_json::Value = serde_json::from_slice(&explain(&["xid", "79", "-o", "json"], b"").stdout).unwrap();
     assert_eq!(
@@ -115,7 +107,7 @@ fn lines_that_are_known_are_explained_once_and_the_others_are_counted() {
     let output = explain(&[], KERNEL_LOG);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{told}");
-    golden_text("explain-lines.txt", &output.stdout);
+    goldens::golden("explain-lines.txt", &output.stdout);
     assert!(!output.stdout.contains(&0x1b), "it would steer a terminal");
     assert!(told.contains("Xid 999 is not in the catalogue") && told.contains("4 line(s) are not among"), "{told}");
 
@@ -147,7 +139,7 @@ fn a_signature_is_explained_by_its_id_by_the_beginning_of_ids_and_by_what_others
     ] {
         let output = explain(&[name], b"");
         assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{output:?}");
-        golden_text(golden, &output.stdout);
+        goldens::golden(golden, &output.stdout);
     }
     let ids = |args: &[&str]| -> Vec<String> {
         let found: serde_json::Value = serde_json::from_slice(&explain(args, b"").stdout).unwrap();
@@ -218,7 +210,7 @@ fn lines_of_the_kernel_and_of_the_journal_are_recognised_in_their_own_logs_only(
         (&found[1]["record"]["pid"], &found[1]["record"]["process"]),
         (&serde_json::json!(11293), &serde_json::json!("sh"))
     );
-    golden_text("explain-node.txt", &explain(&[], NODE_LOG).stdout);
+    goldens::golden("explain-node.txt", &explain(&[], NODE_LOG).stdout);
 }
 
 #[test]

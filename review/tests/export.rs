@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test everything that fails ends the test")]
 
+mod goldens;
 mod sealed;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::time::Window;
 use casefile_review::casefile::CaseFile;
 use casefile_review::export::{self, Ask};
+use goldens::golden;
 use sealed::{Node, at, log, seal};
 
 /// Texts that act somewhere: in a page, a terminal, a spreadsheet, Markdown, SQL.
@@ -110,16 +112,6 @@ fn records(text: &str) -> Vec<Vec<String>> {
     }
     assert!(cell.is_empty() && record.is_empty() && !quoted, "the file ends within a record");
     all
-}
-
-fn golden(name: &str, text: &[u8]) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, text).unwrap();
-    }
-    let kept = std::fs::read(&path).unwrap_or_default();
-    let (now, kept) = (String::from_utf8_lossy(text), String::from_utf8_lossy(&kept));
-    assert_eq!(now, kept, "{name} changed; UPDATE_GOLDEN=1 takes it over");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test everything that fails ends the test")]
 
+mod goldens;
 mod gpus;
 mod sealed;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::sample::Outcome;
 use casefile_proto::time::WallTime;
+use goldens::golden;
 use gpus::{Gpu, Recorder, Said, kernel, of, process, said};
 use sealed::{Node, at, log, seal};
 use serde_json::Value;
@@ -159,16 +161,6 @@ fn json(file: &Path, args: &[&str]) -> (Option<i32>, Value) {
     let output = gpu(file, &[args, &["-o", "json"]].concat());
     let value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
     (output.status.code(), value)
-}
-
-fn golden(name: &str, text: &[u8]) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, text).unwrap();
-    }
-    let kept = std::fs::read(&path).unwrap_or_default();
-    let (now, kept) = (String::from_utf8_lossy(text), String::from_utf8_lossy(&kept));
-    assert_eq!(now, kept, "{name} changed; UPDATE_GOLDEN=1 takes it over");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test everything that fails ends the test")]
 
+mod goldens;
 mod sealed;
 
 use std::io::Read;
@@ -15,6 +16,7 @@ use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::time::Window;
 use casefile_review::casefile::CaseFile;
 use casefile_review::logs::{MEMORY, Selector, merged};
+use goldens::golden;
 use sealed::{Log, Node, at, log, seal};
 
 /// Bytes that a terminal would obey, that are no text, and a line that pretends to be another one.
@@ -79,19 +81,6 @@ fn shown(file: &Path, args: &[&str]) -> Vec<String> {
     let output = logs(file, args);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
-}
-
-fn golden(name: &str, text: &[u8]) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, text).unwrap();
-    }
-    let kept = std::fs::read(&path).unwrap_or_default();
-    assert_eq!(
-        String::from_utf8_lossy(text),
-        String::from_utf8_lossy(&kept),
-        "{name} changed; UPDATE_GOLDEN=1 takes it over"
-    );
 }
 
 #[test]

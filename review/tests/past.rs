@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test everything that fails ends the test")]
 
+mod goldens;
 mod recorded;
 mod sealed;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use casefile_proto::sample::MetricKind::{Counter, Gauge, Info};
 use casefile_proto::units::Unit;
+use goldens::golden;
 use recorded::{Metric, Recorder, Said, kernel, said};
 use sealed::{Node, at, log, seal};
 use serde_json::Value;
@@ -244,15 +246,9 @@ fn casefile(file: &Path, verb: &str, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_casefile")).arg(verb).arg(file).args(args).output().unwrap()
 }
 
-fn golden(name: &str, output: &Output, code: i32) {
+fn ended(name: &str, output: &Output, code: i32) {
     assert_eq!(output.status.code(), Some(code), "{name}: {output:?}");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, &output.stdout).unwrap();
-    }
-    let kept = std::fs::read(&path).unwrap_or_default();
-    let (now, kept) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&kept));
-    assert_eq!(now, kept, "{name} changed; UPDATE_GOLDEN=1 takes it over");
+    golden(name, &output.stdout);
     assert!(!output.stdout.contains(&0x1b), "{name} would steer a terminal");
 }
 
@@ -263,8 +259,8 @@ fn json(output: &Output) -> Value {
 #[test]
 fn processes_and_pods_are_shown_as_they_were() {
     let (_dir, file) = made();
-    golden("past-top.txt", &casefile(&file, "top", &["--node", "n1", "--at", "23:00:50Z"]), 0);
-    golden("past-top-pods.txt", &casefile(&file, "top", &["--node", "n1", "--at", "10s", "--pods"]), 0);
+    ended("past-top.txt", &casefile(&file, "top", &["--node", "n1", "--at", "23:00:50Z"]), 0);
+    ended("past-top-pods.txt", &casefile(&file, "top", &["--node", "n1", "--at", "10s", "--pods"]), 0);
     let calm = json(&casefile(&file, "top", &["--node", "n1", "--at", "30s", "-o", "json"]));
     let first = &calm["processes"][0];
     assert_eq!((first["pid"].as_u64(), first["pod"].as_str()), (Some(4242), Some("shop/api-7d9f8b6c5-x2x9k")));
@@ -279,15 +275,11 @@ fn processes_and_pods_are_shown_as_they_were() {
 fn tables_over_time_are_those_of_the_familiar_tools() {
     let (_dir, file) = made();
     // The agent was away for ten seconds: that is a hole, and not all was there that was asked for.
-    golden("past-vmstat.txt", &casefile(&file, "vmstat", &["--node", "n1", "--every", "5s", "--since", "70s"]), 5);
-    golden("past-iostat.txt", &casefile(&file, "iostat", &["--node", "n1", "--every", "10s", "--since", "30s"]), 0);
-    golden(
-        "past-sar-cpu.txt",
-        &casefile(&file, "sar", &["cpu", "--node", "n1", "--every", "10s", "--since", "30s"]),
-        0,
-    );
-    golden("past-sar-network.txt", &casefile(&file, "sar", &["network", "--node", "n1", "--at", "10s"]), 0);
-    golden("past-ss-summary.txt", &casefile(&file, "ss", &["-s", "--node", "n1", "--at", "10s"]), 0);
+    ended("past-vmstat.txt", &casefile(&file, "vmstat", &["--node", "n1", "--every", "5s", "--since", "70s"]), 5);
+    ended("past-iostat.txt", &casefile(&file, "iostat", &["--node", "n1", "--every", "10s", "--since", "30s"]), 0);
+    ended("past-sar-cpu.txt", &casefile(&file, "sar", &["cpu", "--node", "n1", "--every", "10s", "--since", "30s"]), 0);
+    ended("past-sar-network.txt", &casefile(&file, "sar", &["network", "--node", "n1", "--at", "10s"]), 0);
+    ended("past-ss-summary.txt", &casefile(&file, "ss", &["-s", "--node", "n1", "--at", "10s"]), 0);
 
     let rows = json(&casefile(&file, "iostat", &["--node", "n1", "--at", "5s", "-o", "json"]));
     let (busy, idle) = (&rows[0], &rows[1]);
@@ -302,17 +294,17 @@ fn tables_over_time_are_those_of_the_familiar_tools() {
 #[test]
 fn file_systems_sockets_and_the_kernels_log_are_shown_as_the_familiar_tools_do() {
     let (_dir, file) = made();
-    golden("past-df.txt", &casefile(&file, "df", &["--node", "n1", "-h", "--at", "5s"]), 0);
+    ended("past-df.txt", &casefile(&file, "df", &["--node", "n1", "-h", "--at", "5s"]), 0);
     let sockets = casefile(&file, "ss", &["--node", "n1", "-a"]);
-    golden("past-ss.txt", &sockets, 0);
+    ended("past-ss.txt", &sockets, 0);
     let told = String::from_utf8_lossy(&sockets.stderr);
     assert!(told.contains("at collection time, 2026-12-31T23:01:05Z"), "on the collector's clock: {told}");
     let none = casefile(&file, "ss", &["--node", "n2"]);
     assert_eq!((none.status.code(), none.stdout.len()), (Some(5), 0), "{none:?}");
 
-    golden("past-dmesg.txt", &casefile(&file, "dmesg", &["--node", "n1"]), 0);
+    ended("past-dmesg.txt", &casefile(&file, "dmesg", &["--node", "n1"]), 0);
     let streamed = casefile(&file, "dmesg", &["--node", "n2"]);
-    golden("past-dmesg-streamed.txt", &streamed, 0);
+    ended("past-dmesg-streamed.txt", &streamed, 0);
     assert!(String::from_utf8_lossy(&streamed.stderr).contains("has no kernel log of n2"), "{streamed:?}");
     let errors = json(&casefile(&file, "dmesg", &["--node", "n1", "-l", "err,crit", "-o", "json"]));
     assert_eq!(errors.as_array().unwrap().len(), 1);
@@ -322,8 +314,8 @@ fn file_systems_sockets_and_the_kernels_log_are_shown_as_the_familiar_tools_do()
 #[test]
 fn a_sick_node_is_told_apart_from_a_well_one_and_from_itself_before() {
     let (_dir, file) = made();
-    golden("past-compare.txt", &casefile(&file, "compare", &["n1", "n2", "--since", "15s", "-n", "12"]), 0);
-    golden("past-diff.txt", &casefile(&file, "diff", &["--node", "n1", "--before", "20s", "-n", "8"]), 0);
+    ended("past-compare.txt", &casefile(&file, "compare", &["n1", "n2", "--since", "15s", "-n", "12"]), 0);
+    ended("past-diff.txt", &casefile(&file, "diff", &["--node", "n1", "--before", "20s", "-n", "8"]), 0);
     let found = json(&casefile(&file, "compare", &["n1", "n2", "-o", "json"]));
     let rows = found["rows"].as_array().unwrap();
     let row = |metric: &str| rows.iter().find(|row| row["metric"] == metric);

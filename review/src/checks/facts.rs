@@ -121,25 +121,7 @@ impl<'c> NodeFacts<'c> {
 
     /// A finding about this node, of which times and evidence are still to be said.
     pub fn finding(&self, kind: &str, severity: Severity, confidence: Confidence, summary: String) -> Finding {
-        Finding {
-            id: String::new(),
-            kind: kind.to_owned(),
-            check: String::new(),
-            severity,
-            confidence,
-            node: Some(self.name.clone()),
-            subject: None,
-            summary,
-            meaning: None,
-            now: None,
-            not_proof: Vec::new(),
-            first: None,
-            last: None,
-            count: 1,
-            pod: None,
-            part_of: None,
-            evidence: Vec::new(),
-        }
+        Finding { node: Some(self.name.clone()), ..Finding::new(kind, severity, confidence, summary) }
     }
 
     /// Its clock against the collector's.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{BufWriter, Write};
-use std::ops::ControlFlow;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -20,7 +19,7 @@ use crate::args::runbook::CollectLogsArgs;
 use crate::args::source::{Place, SourceArgs};
 use crate::args::{Colour, Format, LogFormat, LogsArgs};
 use crate::live::{self, Wanted};
-use crate::output::{self, talk};
+use crate::output::{self, Printing, talk};
 use crate::{Ended, logs};
 
 /// How far back is looked where nobody says it.
@@ -100,15 +99,9 @@ struct Written {
 fn into_files(casefile: &mut CaseFile, asked: &LogsArgs, dir: &Path) -> Result<(Ended, review_logs::Told)> {
     let selector: Selector = logs::selector(asked, casefile)?;
     let mut open = Files { dir, current: None, written: BTreeMap::new() };
-    let mut failed = None;
-    let told = review_logs::unsorted(casefile, &selector, &mut |line| match open.line(line) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            failed = Some(error);
-            ControlFlow::Break(())
-        }
-    })?;
-    failed.map_or(Ok(()), Err)?;
+    let mut printing = Printing::default();
+    let told = review_logs::unsorted(casefile, &selector, &mut |line| printing.did(open.line(line)))?;
+    printing.done()?;
     open.close()?;
     let files: Vec<Written> = open.written.into_values().collect();
     let format = match asked.format {

@@ -6,7 +6,6 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::io::{self, IsTerminal, Write};
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -21,7 +20,7 @@ use serde::Serialize;
 
 use crate::args::source::Place;
 use crate::args::{Colour, Format, LogFormat, LogsArgs};
-use crate::output::{self, STDOUT, talk};
+use crate::output::{self, Printing, STDOUT, talk};
 use crate::{Ended, source};
 
 /// Damaged entries that are named; more would not be read.
@@ -54,15 +53,9 @@ pub(crate) fn print(casefile: &mut CaseFile, args: &LogsArgs) -> Result<(Ended, 
             timestamps: args.timestamps,
         }),
     };
-    let mut failed = None;
-    let told = logs::merged(casefile, &selector, logs::MEMORY, &mut |line| match printer.line(line) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            failed = Some(error);
-            ControlFlow::Break(())
-        }
-    })?;
-    failed.map_or(Ok(()), Err)?;
+    let mut printing = Printing::default();
+    let told = logs::merged(casefile, &selector, logs::MEMORY, &mut |line| printing.did(printer.line(line)))?;
+    printing.done()?;
     printer.finish()?;
     let whole = say(&told, &args.source.file, casefile);
     Ok((if whole { Ended::Done } else { Ended::Damage }, told))

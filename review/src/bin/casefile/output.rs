@@ -3,6 +3,7 @@
 //! Data goes here, talk and progress go to standard error. A reader that goes away (`| head`) ends us quietly.
 
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 
 use anyhow::{Context, Result};
 use casefile_review::display::safe_json;
@@ -90,6 +91,30 @@ impl Stream {
             (_, false) => "\n",
         };
         self.out.write_all(end.as_bytes()).and_then(|()| self.out.flush()).context(STDOUT)
+    }
+}
+
+/// Prints what comes one by one until that fails: then whoever gives it out need not go on, and why is kept.
+#[derive(Default)]
+pub(crate) struct Printing {
+    failed: Option<anyhow::Error>,
+}
+
+impl Printing {
+    /// One more was printed, or not: whether to go on.
+    pub(crate) fn did(&mut self, printed: Result<()>) -> ControlFlow<()> {
+        match printed {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// Whether all of it was printed.
+    pub(crate) fn done(self) -> Result<()> {
+        self.failed.map_or(Ok(()), Err)
     }
 }
 

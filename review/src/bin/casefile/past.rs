@@ -23,7 +23,7 @@ use casefile_review::{summary, when};
 use crate::args::Format;
 use crate::args::past::{DfArgs, DmesgArgs, Order, SarArgs, SarReport, SsArgs, TableArgs, TopArgs};
 use crate::args::source::{NodeArg, PartArgs};
-use crate::output::{self, Stream, talk};
+use crate::output::{self, Printing, Stream, talk};
 use crate::{Ended, source};
 
 /// The kernel's name of the machine is told every ten seconds.
@@ -186,7 +186,7 @@ pub(crate) fn dmesg(args: &DmesgArgs) -> Result<Ended> {
     let mut out = Stream::new(args.output.format);
     let mut shown = 0_u64;
     let damaged = if kernel::has_log(&casefile, &node) {
-        let mut failed = None;
+        let mut printing = Printing::default();
         // The window has no bound when all of it is meant: then lines without a time belong to it too.
         let range = (part != whole).then_some(part);
         let told = kernel::of_log(&mut casefile, &node, range, &mut |line| {
@@ -194,15 +194,9 @@ pub(crate) fn dmesg(args: &DmesgArgs) -> Result<Ended> {
                 return ControlFlow::Continue(());
             }
             shown += 1;
-            match out.push(&line, || line.shown()) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    failed = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
+            printing.did(out.push(&line, || line.shown()))
         })?;
-        failed.map_or(Ok(()), Err)?;
+        printing.done()?;
         told.damaged.iter().for_each(|(entry, why)| talk!("damaged: {entry}: {}", safe(why)));
         if told.gaps > 0 {
             talk!("{} gap(s) in this log: what is not here may still have happened", told.gaps);

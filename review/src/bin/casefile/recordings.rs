@@ -1,7 +1,6 @@
 //! `casefile series` and `casefile replay`: what a recording says, out of a case file or a directory of segments.
 
 use std::fmt::Write;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,7 +15,7 @@ use casefile_review::{summary, when};
 
 use crate::args::source::SourceArgs;
 use crate::args::{Format, ReplayWindow};
-use crate::output::Stream;
+use crate::output::{Printing, Stream};
 use crate::{Ended, output, source};
 
 /// One metric out of a case file, or the list of metrics.
@@ -84,36 +83,25 @@ fn write_points(
     selector: &Selector,
     out: &mut Stream,
 ) -> Result<u64> {
-    let mut failed = None;
+    let mut printing = Printing::default();
     let found =
-        series::points(recording, window, selector, &mut |point| match out.push(point, || point_text(point)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        })?;
-    failed.map_or(Ok(found), Err)
+        series::points(recording, window, selector, &mut |point| printing.did(out.push(point, || point_text(point))))?;
+    printing.done()?;
+    Ok(found)
 }
 
 fn write_events(recording: &mut Recording, window: Option<Window>, format: Format) -> Result<Ended> {
     let mut out = Stream::new(format);
-    let mut failed = None;
+    let mut printing = Printing::default();
     replay::events(recording, window, &mut |event| {
         let text = || {
             let kind = serde_json::to_value(&event.kind).ok();
             let kind = kind.as_ref().and_then(|k| k["kind"].as_str()).unwrap_or("event").to_owned();
             format!("{} {kind:<13} {}", event.at.wall, safe(&event.text))
         };
-        match out.push(event, text) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        }
+        printing.did(out.push(event, text))
     })?;
-    failed.map_or(Ok(()), Err)?;
+    printing.done()?;
     out.finish()?;
     Ok(Ended::Done)
 }

@@ -137,26 +137,9 @@ impl ClusterFacts<'_> {
         let (meaning, now, not_proof) = explained.map_or((None, None, Vec::new()), |explained| {
             (Some(explained.meaning), explained.now.map(|advice| advice.text), explained.not_proof)
         });
-        Finding {
-            id: String::new(),
-            kind: kind.to_owned(),
-            check: String::new(),
-            severity,
-            confidence,
-            node: None,
-            subject: Some(subject.to_owned()),
-            // The sentence of the verdict puts summaries behind one another with semicolons.
-            summary: summary.replace(';', ","),
-            meaning,
-            now,
-            not_proof,
-            first: None,
-            last: None,
-            count: 1,
-            pod: None,
-            part_of: None,
-            evidence: Vec::new(),
-        }
+        // The sentence of the verdict puts summaries behind one another with semicolons.
+        let finding = Finding::new(kind, severity, confidence, summary.replace(';', ","));
+        Finding { subject: Some(subject.to_owned()), meaning, now, not_proof, ..finding }
     }
 
     /// Says since when: a time in the window is the finding's, an earlier one is told in words.
