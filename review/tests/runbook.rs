@@ -6,6 +6,7 @@
 
 #[expect(dead_code, reason = "what kubernetes.rs needs besides")]
 mod cluster;
+mod goldens;
 #[expect(dead_code, reason = "what other files of tests need besides")]
 mod recorded;
 #[expect(dead_code, reason = "these case files have a window of their own")]
@@ -17,6 +18,7 @@ use std::process::{Command, Output};
 use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::sample::MetricKind::{Counter, Gauge};
 use casefile_proto::units::Unit;
+use goldens::golden;
 use recorded::{Metric, Recorder, said};
 use sealed::{Node, log, seal_with};
 use serde_json::Value;
@@ -99,12 +101,8 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-fn golden(name: &str, given: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, given).unwrap();
-    }
-    assert_eq!(given, text(&std::fs::read(&path).unwrap()), "{name}: UPDATE_GOLDEN=1 writes it anew");
+fn printed(name: &str, given: &str) {
+    golden(name, given.as_bytes());
     // A record is as long as whoever wrote it made it.
     for line in given.lines().filter(|_| name != "collect-logs.txt") {
         assert!(line.chars().count() <= 100, "{name}: wider than a terminal: {line}");
@@ -116,7 +114,7 @@ fn a_health_check_tells_problems_warnings_and_what_was_looked_at() {
     let dir = tempfile::tempdir().unwrap();
     let file = file(dir.path());
     let done = casefile(&["health-check", file.to_str().unwrap()]);
-    golden("health-check.txt", text(&done.stdout));
+    printed("health-check.txt", text(&done.stdout));
     assert_eq!(done.status.code(), Some(3), "{}", text(&done.stderr));
     let done = casefile(&["health-check", file.to_str().unwrap(), "-o", "json"]);
     let json: Value = serde_json::from_slice(&done.stdout).unwrap();
@@ -225,7 +223,7 @@ fn logs_are_merged_by_time_with_where_they_are_from() {
     let dir = tempfile::tempdir().unwrap();
     let file = file(dir.path());
     let done = casefile(&["collect-logs", file.to_str().unwrap(), "--namespace", "shop"]);
-    golden("collect-logs.txt", text(&done.stdout));
+    printed("collect-logs.txt", text(&done.stdout));
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     let one = casefile(&["collect-logs", file.to_str().unwrap(), "-n", "shop", "--pod", "hungry", "--format", "jsonl"]);
     let rows: Vec<Value> = text(&one.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -281,7 +279,7 @@ fn what_the_pods_behind_a_service_use_is_compared_with_before() {
     let dir = tempfile::tempdir().unwrap();
     let file = file(dir.path());
     let done = casefile(&["analyze-resources", file.to_str().unwrap(), "--service", "api-gateway", "-n", "shop"]);
-    golden("analyze-resources.txt", text(&done.stdout));
+    printed("analyze-resources.txt", text(&done.stdout));
     assert_eq!(done.status.code(), Some(5), "of the second pod nothing was recorded");
     let args = ["analyze-resources", file.to_str().unwrap(), "--pod", "hungry", "-o", "json", "--before", "14:42:30Z"];
     let done = casefile(&args);
@@ -317,7 +315,7 @@ fn without_objects_a_pod_is_known_by_its_logs_and_its_limits_are_not() {
     let dir = tempfile::tempdir().unwrap();
     let file = bare(dir.path());
     let done = casefile(&["analyze-resources", file.to_str().unwrap(), "--pod", "hungry"]);
-    golden("analyze-resources-bare.txt", text(&done.stdout));
+    printed("analyze-resources-bare.txt", text(&done.stdout));
     assert_eq!(done.status.code(), Some(5));
     let done = casefile(&["analyze-resources", file.to_str().unwrap(), "--service", "api-gateway"]);
     assert!(text(&done.stdout).contains("there is no cluster evidence"), "{}", text(&done.stdout));
@@ -351,7 +349,65 @@ fn texts_of_the_cluster_steer_no_terminal() {
     }
 }
 
-/// The README's examples of these commands, run over the demonstration: what stands below each is what it prints.
+/// A case file in whose window five nodes tested a target: three reach it, one lacks the root, one may not test.
+fn tested(dir: &Path) -> PathBuf {
+    use serde_json::json;
+    let at = |seconds| cluster::window().from().after(std::time::Duration::from_secs(seconds)).to_string();
+    let ok = |micros: u64, mut more: Value| {
+        more["went"] = "ok".into();
+        more["took_nanos"] = (micros * 1_000).into();
+        more
+    };
+    let shown = |trust: &str| {
+        let certificate = json!({"subject": "CN=api-gateway", "issuer": "CN=shop authority",
+            "not_before": "2026-06-17T00:00:00Z", "not_after": "2027-06-17T00:00:00Z", "sha256": "ab".repeat(32)});
+        json!({"version": "TLSv1.3", "alpn": "http/1.1", "certificates": [certificate], "name_fits": true, "trust": trust})
+    };
+    let resolve = |micros| ok(micros, json!({"addresses": ["10.96.7.20"]}));
+    let connect = |micros| ok(micros, json!({"address": "10.96.7.20:443"}));
+    let reached = |all: [u64; 4]| {
+        let answered = json!({"status": 200, "server_time": at(62), "node_time": at(62)});
+        let tls = ok(all[2], json!({"shown": shown("trusted")}));
+        let http = ok(all[3], json!({"answered": answered}));
+        json!({"tested": {"resolve": resolve(all[0]), "connect": connect(all[1]), "tls": tls, "http": http}})
+    };
+    let tls = json!({"went": "failed", "failure": "certificate", "took_nanos": 4_600_000, "shown": shown("not-trusted"),
+        "detail": "not trusted: no root that the agent was given has signed it"});
+    let not_trusted = json!({"tested":
+        {"resolve": resolve(280), "connect": connect(80), "tls": tls, "http": {"went": "not-reached"}}});
+    let nodes = [
+        ("node-1", reached([10_700, 100, 3_000, 1_600])),
+        ("node-2", reached([360, 140, 3_200, 7_700])),
+        ("node-3", not_trusted),
+        ("node-4", reached([3_300, 110, 3_000, 4_100])),
+        ("node-5", json!({"untested": {"reason": "switched-off"}})),
+    ];
+    let mut text = String::new();
+    for (node, outcome) in nodes {
+        let mut line = json!({"at": at(60), "name": "api-gateway", "target": "https://api.shop.svc:443/healthz",
+            "asked_by": "kim", "of": 5, "node": node});
+        line.as_object_mut().unwrap().extend(outcome.as_object().unwrap().clone());
+        text.push_str(&format!("{line}\n"));
+    }
+    let path = casefile_evidence::archive::layout::path(casefile_evidence::archive::layout::CONNECTIVITY);
+    seal_with(dir, &[node()], cluster::window(), vec![(path, text.into_bytes())])
+}
+
+#[test]
+fn a_test_that_a_case_file_holds_is_shown_as_it_was_when_it_was_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = tested(dir.path());
+    let shown = |more: &[&str]| casefile(&[&["test-connectivity", file.to_str().unwrap()], more].concat());
+    let all = shown(&[]);
+    assert_eq!(all.status.code(), Some(3), "{}", text(&all.stderr));
+    assert!(text(&all.stdout).contains("The fault is with node-3"), "{}", text(&all.stdout));
+    assert_eq!(shown(&["--target", "https://api.shop.svc/healthz"]).stdout, all.stdout, "by its URL as well");
+    let none = shown(&["--target", "db"]);
+    assert_eq!((none.status.code(), none.stdout.len()), (Some(5), 0), "{}", text(&none.stdout));
+}
+
+/// The README's examples of these commands, run over the demonstration (`FILE`), or the case file with a test of connectivity
+/// (`TESTED`): what stands below each is what it prints.
 #[test]
 fn the_readme_shows_what_the_commands_print() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
@@ -359,6 +415,9 @@ fn the_readme_shows_what_the_commands_print() {
     let dir = tempfile::tempdir().unwrap();
     let demo = casefile_demo::write(dir.path()).unwrap();
     let demo = demo.to_str().unwrap();
+    let others = tempfile::tempdir().unwrap();
+    let tested = tested(others.path());
+    let tested = tested.to_str().unwrap();
     const BEGINS: &str = "```console\n$ casefile ";
     let (mut made, mut rest, mut count) = (String::new(), readme.as_str(), 0);
     while let Some(at) = rest.find(BEGINS) {
@@ -366,20 +425,25 @@ fn the_readme_shows_what_the_commands_print() {
         let block = &rest[at..];
         let end = block[BEGINS.len()..].find("```").unwrap() + BEGINS.len();
         let line = block["```console\n".len()..].lines().next().unwrap();
-        let args: Vec<&str> =
-            line["$ casefile ".len()..].split(' ').map(|arg| if arg == "FILE" { demo } else { arg }).collect();
+        let file = |arg| match arg {
+            "FILE" => demo,
+            "TESTED" => tested,
+            arg => arg,
+        };
+        let args: Vec<&str> = line["$ casefile ".len()..].split(' ').map(file).collect();
         let done = casefile(&args);
         assert!(done.status.code() != Some(1) && done.status.code() != Some(2), "{line}: {}", text(&done.stderr));
         let out = text(&done.stdout);
         assert!(out.lines().count() > 3 && !out.contains(demo), "{line}: {out}");
-        let of_logs = line.contains("collect-logs");
-        assert!(of_logs || out.lines().all(|line| line.chars().count() <= 100), "wider than a terminal: {out}");
+        // A record is as long as whoever wrote it made it, and a sentence about nodes as long as their names.
+        let is_wide = line.contains("collect-logs") || line.contains("test-connectivity");
+        assert!(is_wide || out.lines().all(|line| line.chars().count() <= 100), "wider than a terminal: {out}");
         made.push_str(&format!("```console\n{line}\n{out}"));
         rest = &block[end..];
         count += 1;
     }
     made.push_str(rest);
-    assert_eq!(count, 3);
+    assert_eq!(count, 4);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &made).unwrap();
     }
