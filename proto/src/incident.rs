@@ -176,6 +176,38 @@ pub struct SealedArchive {
     /// Which one of the incident: 1, and one more each time that it was amended.
     #[serde(default = "first_revision")]
     pub revision: u32,
+    /// Where it is kept. `None`: nobody looked, as while the incident is followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Whereabouts>,
+}
+
+/// Where a sealed archive is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Whereabouts {
+    /// With the collector, and nowhere else as far as it knows.
+    Here,
+    /// With the collector, and a copy that it has checked is in the archive store.
+    HereAndStore,
+    /// In the archive store alone.
+    Store,
+    /// It is not with the collector any more, and no copy is known.
+    Missing,
+}
+
+impl Whereabouts {
+    /// Every one; the position plus one is its number on the wire.
+    pub const ALL: [Self; 4] = [Self::Here, Self::HereAndStore, Self::Store, Self::Missing];
+
+    /// The words for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Here => "here",
+            Self::HereAndStore => "here and in the store",
+            Self::Store => "in the store",
+            Self::Missing => "missing",
+        }
+    }
 }
 
 /// Archives that were sealed before there were revisions are first ones.

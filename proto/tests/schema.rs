@@ -167,5 +167,6 @@ fn enums_of_the_wire_and_of_the_domain_name_the_same_things() {
     assert_eq!(values("Severity"), words(&incident::Severity::ALL));
     assert_eq!(values("Trigger"), words(&incident::Trigger::ALL));
     assert_eq!(values("IncidentState"), words(&incident::IncidentState::ALL));
+    assert_eq!(values("ArchiveWhereabouts"), words(&incident::Whereabouts::ALL));
     assert_eq!(values("NodeProgressState"), words(&incident::NodePhase::ALL));
 }

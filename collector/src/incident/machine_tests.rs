@@ -39,6 +39,7 @@ fn archive() -> SealedArchive {
         sealed_at: WallTime::from_secs(START),
         whole: true,
         revision: 1,
+        kept: None,
     }
 }
 

@@ -206,6 +206,7 @@ fn assembled(job: &SealJob) -> Result<SealedIncident, SealError> {
         sealed_at: job.title.sealed_at,
         whole: coverage.is_whole(),
         revision: job.title.revision(),
+        kept: None,
     };
     Ok(SealedIncident { archive, coverage, reread })
 }

@@ -100,6 +100,7 @@ fn a_sealed_incident_has_its_archive_and_coverage_and_is_finished() {
         sealed_at: WallTime::from_secs(300),
         whole: false,
         revision: 1,
+        kept: None,
     });
     record.over = true;
     store.save_sealed(&record, &coverage).unwrap();
@@ -116,6 +117,7 @@ fn archive(revision: u32) -> SealedArchive {
         sealed_at: WallTime::from_secs(300),
         whole: false,
         revision,
+        kept: None,
     }
 }
 

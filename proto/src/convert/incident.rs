@@ -10,6 +10,7 @@ use crate::ids::{IncidentId, NodeName};
 use crate::incident::{
     ArchivePiece, DownloadAsk, IncidentAsk, IncidentDetail, IncidentPage, IncidentState, IncidentSummary, IncidentView,
     ListAsk, MAX_SLACK, NodePhase, NodeProgress, OpenAsk, Resource, SealedArchive, Severity, SourceProgress, Trigger,
+    Whereabouts,
 };
 use crate::item::Digest;
 use crate::scope::{Chosen, Scope};
@@ -175,6 +176,10 @@ impl TryFrom<v1::SealedArchive> for SealedArchive {
             sealed_at: WallTime::from_nanos(a.sealed_unix_nanos),
             whole: a.whole,
             revision: a.revision.max(1),
+            kept: match a.kept {
+                0 => None,
+                kept => Some(f.choice("kept", &Whereabouts::ALL, kept)?),
+            },
         })
     }
 }
@@ -188,6 +193,7 @@ impl From<SealedArchive> for v1::SealedArchive {
             sealed_unix_nanos: a.sealed_at.nanos(),
             whole: a.whole,
             revision: a.revision,
+            kept: a.kept.map_or(0, |kept| number_of(&Whereabouts::ALL, &kept)),
         }
     }
 }

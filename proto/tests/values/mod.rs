@@ -13,7 +13,7 @@ use casefile_proto::gap::{Gap, GapReason};
 use casefile_proto::ids::{BootId, FrameSeq, IncidentId, ItemNumber, NodeName, RequestId};
 use casefile_proto::incident::{
     ArchivePiece, DownloadAsk, IncidentAsk, IncidentDetail, IncidentPage, IncidentState, IncidentSummary, IncidentView,
-    ListAsk, NodePhase, NodeProgress, OpenAsk, Resource, SealedArchive, Severity, SourceProgress, Trigger,
+    ListAsk, NodePhase, NodeProgress, OpenAsk, Resource, SealedArchive, Severity, SourceProgress, Trigger, Whereabouts,
 };
 use casefile_proto::item::{Digest, EntryPath, ItemHead, ItemKind, ItemTail};
 use casefile_proto::node::{Link, NodeList, NodeStatus};
@@ -336,16 +336,24 @@ pub(crate) fn open_ask() -> impl Strategy<Value = OpenAsk> {
 }
 
 fn sealed() -> impl Strategy<Value = SealedArchive> {
-    ("[A-Z]{1,9}[0-9_-]{0,9}", quantity(), digest(), wall(), any::<bool>(), 1..9u32).prop_map(
-        |(file_name, size, sha256, sealed_at, whole, revision)| SealedArchive {
+    (
+        "[A-Z]{1,9}[0-9_-]{0,9}",
+        quantity(),
+        digest(),
+        wall(),
+        any::<bool>(),
+        1..9u32,
+        option::of(select(&Whereabouts::ALL[..])),
+    )
+        .prop_map(|(file_name, size, sha256, sealed_at, whole, revision, kept)| SealedArchive {
             file_name,
             size,
             sha256,
             sealed_at,
             whole,
             revision,
-        },
-    )
+            kept,
+        })
 }
 
 pub(crate) fn incident() -> impl Strategy<Value = IncidentSummary> {

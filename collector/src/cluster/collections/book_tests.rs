@@ -102,6 +102,7 @@ impl World {
             sealed_at: WallTime::from_secs(0),
             whole: false,
             revision,
+            kept: None,
         });
         let ask = IncidentAsk {
             title: String::new(),

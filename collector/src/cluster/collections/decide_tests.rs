@@ -35,6 +35,7 @@ fn sealed(whole: bool) -> Seen {
         sealed_at: WallTime::from_secs(0),
         whole,
         revision: 2,
+        kept: None,
     };
     Seen { archive: Some(archive), ..seen(IncidentState::Sealed) }
 }
