@@ -11,6 +11,7 @@ use casefile_evidence::recording::segment::Retention;
 use casefile_proto::units::Bytes;
 use serde::Deserialize;
 
+use crate::archives::config::{self as archive_store, StoreConfig};
 use crate::cluster::config::{self as cluster, ClusterConfig};
 use crate::connectivity::targets::{Targets, Written};
 use crate::identity::CERTIFICATE_LIFE;
@@ -84,6 +85,19 @@ targets          = []                what nodes may be tested against, and nothi
                                      [{name = \"api\", url = \"https://api.shop.svc/healthz\"}];
                                      also dns://HOST, tcp://HOST:PORT, tls://HOST:PORT, http://.
                                      Agents test only with test_connectivity = true in their own
+[archive_store]                      where each sealed archive is copied to as well; nowhere when
+                                     the table is not there
+url              = \"s3://BUCKET/PREFIX\"  a bucket of S3 or of what speaks its language. Of
+                                     incidents that are over it may have the only copy once room
+                                     is short here; they are fetched back when they are wanted
+endpoint         = \"https://HOST\"    of a store that is not Amazon's
+region           = \"eu-central-1\"    must be said where there is no endpoint
+credentials_file = \"FILE\"            an access key as other S3 clients have it in a file, read
+                                     anew for each request; else it is looked for in the
+                                     environment, by web identity, and from the machine
+ca_file          = \"FILE\"            authorities in PEM that it may be known by, beside those of
+                                     the system; read at the start
+allow_http       = false             true: http:// without TLS is wanted
 [cluster]                            the Kubernetes cluster that the nodes belong to; none when
                                      the table is not there
 api              = \"pod\"             with the service account of this pod, or the absolute path
@@ -155,6 +169,8 @@ pub struct Config {
     pub reserve: Option<Bytes>,
     /// What connectivity may be tested to.
     pub targets: Targets,
+    /// Where archives are copied to; `None`: nowhere.
+    pub archive_store: Option<StoreConfig>,
     /// The cluster that the nodes belong to; `None`: none.
     pub cluster: Option<ClusterConfig>,
     /// Connections at a time.
@@ -199,6 +215,7 @@ struct File {
     http_names: Vec<String>,
     reserve_mib: Option<u64>,
     targets: Vec<Written>,
+    archive_store: Option<archive_store::Table>,
     cluster: Option<cluster::Table>,
 }
 
@@ -226,6 +243,7 @@ impl Config {
             http_names: Vec::new(),
             reserve: None,
             targets: Targets::default(),
+            archive_store: None,
             cluster: None,
             limits: listener::Limits::default(),
             clock: Arc::new(crate::clock::now),
@@ -329,6 +347,7 @@ impl Config {
             Ok(targets) => config.targets = targets,
             Err(more) => problems.extend(more),
         }
+        config.archive_store = file.archive_store.map(|table| StoreConfig::check(table, &mut problems));
         config.cluster = file.cluster.map(|table| ClusterConfig::check(table, &mut problems));
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
@@ -358,6 +377,8 @@ mod tests {
                     observe = \"0.0.0.0:7444\"\nmetrics_token_file = \"/m/token\"\n\
                     http = \"0.0.0.0:7070\"\nhttp_plain = true\nhttp_names = [\"a.example\"]\n\
                     reserve_mib = 3\ntargets = [{name = \"api\", url = \"tcp://api:80\"}]\n\
+                    [archive_store]\nurl = \"s3://evidence/a\"\nendpoint = \"http://s3:9000\"\nregion = \"x\"\n\
+                    credentials_file = \"/c\"\nca_file = \"/ca\"\nallow_http = true\n\
                     [cluster]\napi = \"pod\"\naudience = \"a\"\nagents = [\"a/b\"]\n\
                     user_audiences = [\"https://x\"]\nauthority = \"n/c\"\ncollections = false\n\
                     keep_mib = 64\nkeep_hours = 2\n";
@@ -371,6 +392,16 @@ mod tests {
         assert_eq!(config.metrics_token.as_deref(), Some(Path::new("/m/token")));
         assert_eq!((config.http, config.http_plain), ("0.0.0.0:7070".parse().ok(), true));
         assert_eq!(config.http_names, ["a.example"]);
+        let store = StoreConfig {
+            bucket: "evidence".to_owned(),
+            prefix: "a".to_owned(),
+            endpoint: Some("http://s3:9000".to_owned()),
+            region: "x".to_owned(),
+            credentials: Some(PathBuf::from("/c")),
+            ca: Some(PathBuf::from("/ca")),
+            plain: true,
+        };
+        assert_eq!(config.archive_store, Some(store));
         let cluster = ClusterConfig {
             audience: "a".to_owned(),
             agents: vec!["a/b".parse().unwrap()],
@@ -393,11 +424,13 @@ mod tests {
                     observe = \"here\"\nmetrics_token_file = \"token\"\n\
                     http = \"there\"\nhttp_names = [\"a:1\"]\nreserve_mib = 99999999\n\
                     targets = [{name = \"a b\", url = \"http://x/\"}, {name = \"b\", url = \"gopher://x\"}]\n\
+                    [archive_store]\nurl = \"evidence\"\nendpoint = \"http://s3\"\nregion = \"a b\"\n\
+                    credentials_file = \"c\"\nca_file = \"ca\"\n\
                     [cluster]\napi = \"kubeconfig\"\n\
                     audience = \"\"\nagents = [\"a\"]\nuser_audiences = [\" \"]\nauthority = \"../x\"\n\
                     keep_mib = 1\nkeep_hours = 0\n";
         let Err(problems) = Config::parse(text) else { panic!("it was taken") };
-        assert_eq!(problems.len(), 23, "{problems:#?}");
+        assert_eq!(problems.len(), 28, "{problems:#?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod archives;
 pub mod args;
 pub mod audit;
 mod chain;
@@ -44,6 +45,7 @@ use tonic_health::server::HealthReporter;
 use api::rest;
 use api::rest::host::Names;
 use api::verbs::Verbs;
+use archives::{Archives, BucketError};
 use audit::{Audit, AuditError};
 use cluster::chooser::Chooser;
 use cluster::recorder::{self, Recorder, Running};
@@ -107,6 +109,9 @@ pub enum StartError {
     /// The configuration does not lead to an API server.
     #[error("start with the cluster of the configuration")]
     Cluster(#[from] ApiError),
+    /// The configuration does not lead to an archive store.
+    #[error("start with the archive store of the configuration")]
+    ArchiveStore(#[from] BucketError),
     /// The disk cannot be watched.
     #[error("start a thread that watches the disk")]
     Space(#[source] io::Error),
@@ -274,6 +279,13 @@ impl Collector {
         let incidents = started.map_err(|source| StartError::Index { path: index, source })?;
 
         let run = watch::Sender::new(Run::Go);
+        let mut archives = Archives::local(Arc::clone(&data), Arc::clone(&store));
+        if let Some(says) = config.archive_store {
+            let (space, stats, audit) = (space.clone(), Arc::clone(&stats), Arc::clone(identity.audit()));
+            let parts = archives::Parts { space, stats, audit };
+            archives = tokio::task::spawn_blocking(move || archives.with_store(&says, parts)).await??;
+            tasks.push(Ending::spawn(archives.clone().copy(run.subscribe())));
+        }
         let site = Arc::new(Site {
             health: Health::new(agents.last_words.clone(), space.clone(), store, run.subscribe()),
             metrics: Metrics::new(
@@ -282,6 +294,7 @@ impl Collector {
                 agents.last_words.clone(),
                 space.clone(),
                 data.spools(),
+                archives.clone(),
                 recording.as_ref().map(|running| running.recorder().clone()),
                 &config.clock,
             ),
@@ -311,7 +324,7 @@ impl Collector {
         let opening = move || Kept::open(&results).map_err(|source| StartError::Results { path: results, source });
         let kept = tokio::task::spawn_blocking(opening).await??;
         let connectivity = Connectivity::new(config.targets, Arc::clone(&fleet), kept, Arc::clone(&config.clock));
-        let verbs = Verbs::new(incidents.clone(), fleet, audit, config.clock, connectivity, chooser);
+        let verbs = Verbs::new(incidents.clone(), archives, fleet, audit, config.clock, connectivity, chooser);
         let verbs = Arc::new(verbs);
         let service = identity::service::Api::new(Arc::clone(&identity)).with_cluster(agents_by);
         let routes = api::routes(Arc::clone(&verbs), &agents, service).add_service(health_service);

@@ -98,7 +98,9 @@ fn key(dir: &Path) -> Result<()> {
 }
 
 fn log_to_stderr(level: &str, format: LogFormat) {
-    let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| EnvFilter::new(level));
+    // The client of the archive store tells of each try; we tell when it begins to fail, and when it is well again.
+    let by_default = || EnvFilter::new(format!("{level},object_store=warn"));
+    let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| by_default());
     // In a file or a pipe colours are noise.
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour);

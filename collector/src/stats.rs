@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use casefile_proto::gap::GapReason;
 
+use crate::archives::Failure;
 use crate::cluster::asking::Question;
 use crate::cluster::collections::decide::Phase;
 use crate::cluster::collections::follow::Standing;
@@ -65,6 +66,11 @@ figures! {
     sealed: Counter = "casefile_incidents_sealed_total", "Incidents that were sealed.";
     failed: Counter = "casefile_incident_seal_failures_total", "Times that an incident could not be sealed; what was gathered is kept.";
     archived: Counter = "casefile_archives_sealed_bytes_total", "Bytes of sealed archives.";
+    archives_copied: Counter = "casefile_archives_copied_total", "Archives that were copied to the archive store, read back there and found whole.";
+    archives_copied_bytes: Counter = "casefile_archives_copied_bytes_total", "Bytes of these.";
+    archives_removed: Counter = "casefile_archives_removed_total", "Archives that were removed from the collector's disk to make room, with a copy in the archive store.";
+    archives_fetched: Counter = "casefile_archives_fetched_total", "Archives that were fetched back from the archive store because somebody wanted them.";
+    copy_failures: By<Failure, Counter> = "casefile_archive_store_failures_total", "Times that an archive could not be copied to the archive store, fetched from it, or removed here, by reason.";
     coverage_gaps: By<GapReason, Counter> = "casefile_coverage_gaps_total", "Gaps that sealed incidents declare in their coverage, by reason.";
     stages: By<Stage, Histogram<Slow>> = "casefile_incident_stage_seconds", "Time of each stage of an incident on its way to a sealed archive.";
     paused: By<Why, Gauge> = "casefile_ingest_paused", "1 while no evidence is taken for this reason, else 0.";

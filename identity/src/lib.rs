@@ -29,9 +29,15 @@ pub const COLLECTOR: &str = "casefile-collector";
 /// What HTTP/2 is called in the TLS handshake (RFC 9113 §3.2).
 const H2: &[u8] = b"h2";
 
-/// The one provider of cryptography, named where it is used: no program depends on a global default.
+/// The one provider of cryptography, named where it is used: nothing of ours depends on a global default.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Makes it the default as well, for a client of somebody else's making that takes nothing else: that of the archive store.
+pub fn provide_for_others() {
+    // Taken already: by us, there is no other in this program.
+    let _taken = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Random bytes that nobody can guess; from the kernel itself, so that they are to be had also when no file can be opened.

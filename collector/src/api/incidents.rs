@@ -8,12 +8,14 @@ use casefile_proto::ids::IncidentId;
 use casefile_proto::incident::{ArchivePiece, DownloadAsk, ListAsk, OpenAsk, SealedArchive};
 use casefile_proto::wire::v1;
 use casefile_proto::wire::v1::incident_service_server::IncidentService;
+use tokio::fs::File;
 use tokio::io::AsyncSeekExt;
 use tonic::{Request, Response, Status};
 
 use super::refused::{Kind, Refused};
 use super::streams::{Answers, Outlet};
 use super::verbs::{self, Told, Verbs, malformed};
+use crate::archives::Archives;
 use crate::audit::Verb;
 use crate::identity::authorise::caller;
 
@@ -82,33 +84,56 @@ impl IncidentService for Api {
         let caller = caller(&request)?;
         let DownloadAsk { incident: id, offset, revision } =
             DownloadAsk::try_from(request.into_inner()).map_err(|e| malformed(&e))?;
-        let (archive, path) = self.verbs.archive(id, revision).await?;
+        let archive = self.verbs.archive(id, revision).await?;
         if offset > archive.size {
             let text = format!("offset {offset} is beyond the archive's end: it has {} bytes", archive.size);
             return Err(Refused::new(Kind::BeyondEnd, text).into());
         }
         let what = format!("{id} {} from byte {offset}", archive.file_name);
         self.verbs.record(&caller, Verb::DownloadArchive, what).await?;
-        Ok(Response::new(self.verbs.downloads.open(|outlet| download(path, archive, offset, outlet))?))
+        let archives = self.verbs.archives.clone();
+        Ok(Response::new(self.verbs.downloads.open(|outlet| download(archives, id, archive, offset, outlet))?))
     }
 }
 
-async fn download(path: PathBuf, archive: SealedArchive, offset: u64, outlet: Outlet<v1::DownloadArchiveResponse>) {
-    if let Err(refused) = pieces(&path, &archive, offset, &outlet).await {
+async fn download(
+    archives: Archives,
+    id: IncidentId,
+    archive: SealedArchive,
+    offset: u64,
+    outlet: Outlet<v1::DownloadArchiveResponse>,
+) {
+    // Both may be dropped: what is being fetched goes on being fetched.
+    let opened = tokio::select! {
+        opened = opened(&archives, id, &archive) => opened,
+        // Nobody waits for it any more.
+        () = outlet.closed() => return,
+    };
+    let sent = match opened {
+        Ok((file, path)) => pieces(file, &path, &archive, offset, &outlet).await,
+        Err(refused) => Err(refused),
+    };
+    if let Err(refused) = sent {
         // Whoever has gone does not hear it.
         let _ = outlet.send(Err(refused)).await;
     }
 }
 
+/// Opens the archive, which is fetched for as long as that takes.
+async fn opened(archives: &Archives, id: IncidentId, archive: &SealedArchive) -> Result<(File, PathBuf), Refused> {
+    let here = verbs::here(archives, id, archive, None).await?;
+    Ok((verbs::opened(here.path(), archive).await?, here.path().to_owned()))
+}
+
 /// Sends the file from the offset on, a piece at a time.
 async fn pieces(
+    mut file: File,
     path: &Path,
     archive: &SealedArchive,
     mut offset: u64,
     outlet: &Outlet<v1::DownloadArchiveResponse>,
 ) -> Result<(), Refused> {
     let broken = |error: std::io::Error| verbs::damaged(path, archive, &error);
-    let mut file = verbs::opened(path, archive).await?;
     file.seek(SeekFrom::Start(offset)).await.map_err(broken)?;
     let mut first = Some(archive.clone());
     loop {

@@ -11,6 +11,7 @@ use tonic::Code;
 
 use super::refused::Kind;
 use super::*;
+use crate::archives::Archives;
 use crate::audit::Audit;
 use crate::cluster::chooser::Chooser;
 use crate::identity::Identity;
@@ -46,8 +47,16 @@ impl Served {
         let connectivity = rig.connectivity();
         let fleet = Arc::clone(&rig.fleet) as Arc<dyn crate::incident::fleet::Fleet>;
         let chooser = Chooser::new(Arc::clone(&fleet), None);
-        let verbs =
-            Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()), connectivity, chooser);
+        let archives = Archives::local(Arc::clone(&rig.data), Arc::clone(&rig.store));
+        let verbs = Verbs::new(
+            rig.incidents.clone(),
+            archives,
+            fleet,
+            Arc::clone(&audit),
+            clock(Arc::default()),
+            connectivity,
+            chooser,
+        );
         let routes = people(Arc::new(verbs));
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move {

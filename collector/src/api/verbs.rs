@@ -3,7 +3,7 @@
 //! Who asks has passed the authoriser. What opens and what gives out evidence is written into the audit log before it is done,
 //! here and nowhere else.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::refused::{Kind, Refused};
 use super::streams::{Outlet, Streams};
+use crate::archives::{Archives, Failed, Failure, Here, NotHere};
 use crate::audit::{Audit, AuditError, Entry, Outcome, Verb};
 use crate::cluster::chooser::Chooser;
 use crate::cluster::select::NotChosen;
@@ -46,12 +47,17 @@ const OPENINGS: usize = 8;
 /// The shortest time between two updates of one watcher: nobody reads faster than this.
 const UPDATE_EVERY: Duration = Duration::from_millis(250);
 
+/// How long an answer over HTTP waits for an archive that is fetched from the archive store: less than it may take to begin.
+pub(super) const FETCHED_WITHIN: Duration = Duration::from_secs(20);
+
 /// Bytes of an archive in one message.
 pub(super) const PIECE: usize = 256 << 10;
 
 /// The verbs, over what they are about.
 pub struct Verbs {
     incidents: Incidents,
+    /// Where archives are kept.
+    pub(super) archives: Archives,
     fleet: Arc<dyn Fleet>,
     audit: Arc<Audit>,
     clock: Clock,
@@ -69,6 +75,7 @@ impl Verbs {
     /// Over these incidents and nodes. What is opened and fetched is told this audit log first.
     pub fn new(
         incidents: Incidents,
+        archives: Archives,
         fleet: Arc<dyn Fleet>,
         audit: Arc<Audit>,
         clock: Clock,
@@ -77,7 +84,7 @@ impl Verbs {
     ) -> Self {
         let (watchers, downloads) = (Streams::new("watchers", WATCHERS), Streams::new("downloads", DOWNLOADS));
         let openings = Arc::new(Semaphore::new(OPENINGS));
-        Self { incidents, fleet, audit, clock, connectivity, chooser, watchers, downloads, openings }
+        Self { incidents, archives, fleet, audit, clock, connectivity, chooser, watchers, downloads, openings }
     }
 
     /// Opens an incident.
@@ -96,12 +103,17 @@ impl Verbs {
 
     /// One incident with its coverage.
     pub async fn get(&self, id: IncidentId) -> Result<IncidentDetail, Refused> {
-        self.incidents.detail(id).await.map_err(|e| unanswered(&e))?.ok_or_else(|| none(id))
+        let mut found = self.incidents.detail(id).await.map_err(|e| unanswered(&e))?.ok_or_else(|| none(id))?;
+        let placed = self.archives.place(vec![found.incident]).await.map_err(|e| unanswered(&e))?;
+        found.incident = placed.into_iter().next().ok_or_else(|| none(id))?;
+        Ok(found)
     }
 
     /// A page of incidents, newest first.
     pub async fn list(&self, ask: ListAsk) -> Result<IncidentPage, Refused> {
-        self.incidents.list(ask).await.map_err(|e| unanswered(&e))
+        let IncidentPage { incidents, more } = self.incidents.list(ask).await.map_err(|e| unanswered(&e))?;
+        let incidents = self.archives.place(incidents).await.map_err(|e| unanswered(&e))?;
+        Ok(IncidentPage { incidents, more })
     }
 
     /// An incident as it changes.
@@ -153,17 +165,15 @@ impl Verbs {
         }
     }
 
-    /// An archive of an incident, and where it lies: the one of this revision, or the newest.
-    pub async fn archive(&self, id: IncidentId, revision: Option<u32>) -> Result<(SealedArchive, PathBuf), Refused> {
+    /// An archive of an incident: the one of this revision, or the newest.
+    pub async fn archive(&self, id: IncidentId, revision: Option<u32>) -> Result<SealedArchive, Refused> {
         let incident = self.get(id).await?.incident;
         let state = incident.state;
         let mut archives = incident.earlier.into_iter().chain(incident.archive);
-        let archive = match revision {
-            None => archives.last().ok_or_else(|| unsealed(id, state))?,
-            Some(wanted) => archives.find(|a| a.revision == wanted).ok_or_else(|| no_revision(id, wanted))?,
-        };
-        let path = self.incidents.archive(&archive);
-        Ok((archive, path))
+        match revision {
+            None => archives.last().ok_or_else(|| unsealed(id, state)),
+            Some(wanted) => archives.find(|a| a.revision == wanted).ok_or_else(|| no_revision(id, wanted)),
+        }
     }
 
     /// Writes down what is about to be done. What cannot be recorded is not done.
@@ -223,6 +233,16 @@ pub(super) async fn follow<T>(
     }
 }
 
+/// An archive that can be opened. One that is in the archive store alone is fetched; that takes `patience` at most.
+pub(super) async fn here(
+    archives: &Archives,
+    id: IncidentId,
+    archive: &SealedArchive,
+    patience: Option<Duration>,
+) -> Result<Here, Refused> {
+    archives.here(id, archive, patience).await.map_err(|not| not_here(archive, &not))
+}
+
 /// Opens a sealed archive for reading; refused when it is not as it was sealed.
 pub(super) async fn opened(path: &Path, archive: &SealedArchive) -> Result<File, Refused> {
     let open = async {
@@ -274,6 +294,21 @@ fn none(id: IncidentId) -> Refused {
 fn no_revision(id: IncidentId, wanted: u32) -> Refused {
     let text = format!("{id} has no revision {wanted}: casefile incidents says which is the newest");
     Refused::new(Kind::NoRevision, text)
+}
+
+/// An archive is in the archive store, and that is away or has it no more: no reason to say that there is none.
+fn not_here(archive: &SealedArchive, not: &NotHere) -> Refused {
+    let name = &archive.file_name;
+    let (kind, why) = match not {
+        NotHere::Index(error) => return unanswered(error),
+        NotHere::Failed(Failed { kind: Failure::Differs, .. }) => (Kind::Damaged, not.to_string()),
+        // What is wrong with it names a file of ours; the log has that.
+        NotHere::Failed(Failed { kind: Failure::Credentials, .. }) => {
+            (Kind::Unavailable, "it is in the archive store, to which the collector has no access key".to_owned())
+        }
+        _ => (Kind::Unavailable, not.to_string()),
+    };
+    Refused::new(kind, format!("{name}: {why}"))
 }
 
 fn unsealed(id: IncidentId, state: IncidentState) -> Refused {

@@ -22,6 +22,10 @@ pub enum Verb {
     ReviewArchive,
     /// Had nodes test whether they reach a target; denied: one that the configuration does not list.
     TestConnectivity,
+    /// Copied an archive to the archive store; told before it leaves.
+    CopyArchive,
+    /// Removed an archive from the collector's disk whose copy is in the archive store.
+    RemoveArchive,
     /// Made a token.
     CreateToken,
     /// Revoked a token.
@@ -49,6 +53,8 @@ impl Verb {
             Self::ReadEntry => "read-entry",
             Self::ReviewArchive => "review-archive",
             Self::TestConnectivity => "test-connectivity",
+            Self::CopyArchive => "copy-archive",
+            Self::RemoveArchive => "remove-archive",
             Self::CreateToken => "create-token",
             Self::RevokeToken => "revoke-token",
             Self::RevokeNode => "revoke-node",

@@ -12,6 +12,7 @@ use casefile_proto::incident::IncidentState;
 use super::health::{ANSWER_WITHIN, Health};
 use super::once::Once;
 use super::process;
+use crate::archives::Archives;
 use crate::cluster::recorder::{Held, OfKind, Recorder};
 use crate::ingest::{Clock, Ingest};
 use crate::last_words::LastWords;
@@ -39,6 +40,7 @@ pub struct Metrics {
     last_words: LastWords,
     space: Space,
     spools: PathBuf,
+    archives: Archives,
     spooled: Arc<Mutex<Option<Spooled>>>,
     adding_up: Once,
     /// `None`: the configuration names no cluster.
@@ -55,6 +57,7 @@ impl Metrics {
         last_words: LastWords,
         space: Space,
         spools: PathBuf,
+        archives: Archives,
         cluster: Option<Recorder>,
         clock: &Clock,
     ) -> Self {
@@ -64,6 +67,7 @@ impl Metrics {
             last_words,
             space,
             spools,
+            archives,
             spooled: Arc::default(),
             adding_up: Once::new(),
             cluster,
@@ -98,6 +102,7 @@ impl Metrics {
             "Bytes of evidence that waits to be sealed; at most ten seconds old.",
             spooled,
         );
+        self.uncopied(&mut to);
         self.disk(&mut to);
         process::write(self.started, &mut to);
         to.into_text()
@@ -119,6 +124,18 @@ impl Metrics {
         for (class, nodes) in classes {
             family.sample("", &[("heard_within", class)], nodes);
         }
+    }
+
+    /// Nothing where there is no archive store, or nobody knows yet what it has.
+    fn uncopied(&self, to: &mut Exposition) {
+        let waiting = self.archives.waiting();
+        let help = "Sealed archives that are not in the archive store yet.";
+        to.gauge("casefile_archives_uncopied", help, waiting.map(|waiting| waiting.count));
+        to.gauge("casefile_archives_uncopied_bytes", "Bytes of these.", waiting.map(|waiting| waiting.bytes));
+        let help = "When the oldest of these was sealed, in seconds since 1970; not there when there is none.";
+        let oldest = waiting.and_then(|waiting| waiting.oldest);
+        let seconds = oldest.map(|sealed| sealed.nanos() / 1_000_000_000);
+        to.gauge("casefile_archives_uncopied_oldest_timestamp_seconds", help, seconds);
     }
 
     fn disk(&self, to: &mut Exposition) {

@@ -135,7 +135,8 @@ pub fn can_reserve(now: &FileSystem, reserve: Bytes) -> bool {
     now.access == Access::Writable && after >= least.saturating_add(percent(least, MARGIN_PERCENT))
 }
 
-fn percent(of: u64, percent: u64) -> u64 {
+/// So many percent of something.
+pub(crate) fn percent(of: u64, percent: u64) -> u64 {
     u64::try_from(u128::from(of) * u128::from(percent) / 100).unwrap_or(u64::MAX)
 }
 

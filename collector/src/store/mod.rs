@@ -175,8 +175,42 @@ pub trait Resources: Send + Sync {
     fn resource_gone(&self, uid: &str) -> Result<bool, StoreError>;
 }
 
+/// A sealed archive, and where the index says that a copy of it lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Of which incident.
+    pub incident: IncidentId,
+    /// The archive.
+    pub archive: SealedArchive,
+    /// The archive store that has a checked copy; `None`: none.
+    pub store: Option<String>,
+}
+
+/// A checked copy of one archive of an incident.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copy {
+    /// Which archive of the incident.
+    pub revision: u32,
+    /// The archive store that it lies in.
+    pub store: String,
+}
+
+/// Keeps which archive was copied to which archive store. What a call returned `Ok` for survives a crash of the machine.
+pub trait Copies: Send + Sync {
+    /// Every archive that this store has not, oldest first.
+    fn uncopied(&self, store: &str) -> Result<Vec<Sealed>, StoreError>;
+    /// Every archive that this store has and that no amendment will need again, oldest first.
+    fn spare(&self, store: &str) -> Result<Vec<Sealed>, StoreError>;
+    /// The copies of the archives of an incident.
+    fn copies(&self, incident: IncidentId) -> Result<Vec<Copy>, StoreError>;
+    /// This store has this archive: it was read back there, and is what was sealed.
+    fn copied(&self, incident: IncidentId, revision: u32, store: &str) -> Result<(), StoreError>;
+    /// There is no copy of this archive any more.
+    fn copy_lost(&self, incident: IncidentId, revision: u32) -> Result<(), StoreError>;
+}
+
 /// Keeps the index. What a call returned `Ok` for survives a crash of the machine.
-pub trait Store: NodeNumbers + Resources {
+pub trait Store: NodeNumbers + Resources + Copies {
     /// A new incident in state open, with a number of its own and a request for each node. When a resource asks for it, it is
     /// bound to that in the same instant: an error when another incident answers for that resource already.
     fn open_incident(&self, ask: &IncidentAsk, plan: &Plan, nodes: &[NodeName]) -> Result<Record, StoreError>;

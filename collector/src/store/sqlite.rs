@@ -3,6 +3,8 @@
 //! One connection behind a mutex: calls are rare (an incident changes its state a handful of times) and short. What
 //! needs to be searched is a column, the rest is JSON.
 
+#[path = "sqlite_copies.rs"]
+mod copies;
 #[path = "sqlite_resources.rs"]
 mod resources;
 #[path = "sqlite_tokens.rs"]
@@ -27,7 +29,7 @@ use crate::incident::machine::{Plan, is_missing};
 use crate::last_words::{NoNumber, NodeNumbers};
 
 /// The version of the tables below. A newer collector migrates an older index; the other way is refused.
-const SCHEMA: i64 = 3;
+const SCHEMA: i64 = 4;
 
 /// How long to wait for another process that reads the file (a backup, a person with `sqlite3`).
 const BUSY: Duration = Duration::from_secs(5);
@@ -129,6 +131,7 @@ fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     if tables == 0 {
         tx.execute_batch(TABLES).map_err(database("make"))?;
         tx.execute_batch(resources::TABLE).map_err(database("make"))?;
+        tx.execute_batch(copies::TABLE).map_err(database("make"))?;
         tx.execute("INSERT INTO meta VALUES ('schema', ?1)", [SCHEMA]).map_err(database("make"))?;
         return tx.commit().map_err(database("make"));
     }
@@ -144,6 +147,11 @@ fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
         // Incidents may be opened by resources from then on, which an older collector does not know.
         tx.execute_batch(resources::TABLE).map_err(database("migrate"))?;
         tx.execute("UPDATE meta SET value = 3 WHERE key = 'schema'", []).map_err(database("migrate"))?;
+    }
+    if found < 4 {
+        // An archive may lie in an archive store alone from then on, where an older collector does not look.
+        tx.execute_batch(copies::TABLE).map_err(database("migrate"))?;
+        tx.execute("UPDATE meta SET value = 4 WHERE key = 'schema'", []).map_err(database("migrate"))?;
     }
     tx.commit().map_err(database("make"))
 }
@@ -220,6 +228,8 @@ impl Store for SqliteStore {
         let tx = connection.transaction().map_err(database("write"))?;
         save(&tx, record)?;
         let revision = record.archive.as_ref().map_or(1, |a| a.revision);
+        // Sealed anew, it is another file than the one that was copied.
+        copies::forget(&tx, record.id, revision)?;
         tx.execute(
             "INSERT OR REPLACE INTO archives (incident, revision, archive, coverage) VALUES (?1, ?2, ?3, ?4)",
             params![signed(record.id.0), revision, json(&record.archive)?, json(coverage)?],

@@ -8,7 +8,7 @@ use casefile_proto::time::{ClockOffset, WallTime, Window};
 
 use super::*;
 use crate::incident::machine::Answer;
-use crate::store::{Asked, Bound, Resources};
+use crate::store::{Asked, Bound, Copies, Copy, Resources, Sealed};
 
 fn name(s: &str) -> NodeName {
     s.parse().unwrap()
@@ -199,12 +199,40 @@ fn an_index_of_before_there_were_revisions_is_taken_over() {
         assert_eq!(store.coverage(IncidentId(1)).unwrap().as_ref(), Some(&coverage));
         let unfinished = store.unfinished().unwrap();
         assert_eq!(unfinished.iter().map(|r| (r.id.0, r.plan.return_nanos)).collect::<Vec<_>>(), [(2, 0)]);
+        assert_eq!(store.uncopied("s3://a").unwrap().len(), 1, "what was sealed by then is to be copied too");
         assert_eq!(open(&store, &["a"]).members[&name("a")].phase, NodePhase::Waiting);
         store
             .lock()
             .execute_batch("DELETE FROM requests WHERE incident > 2; DELETE FROM incidents WHERE id > 2")
             .unwrap();
     }
+}
+
+#[test]
+fn an_archive_has_one_copy_and_what_is_sealed_anew_has_none() {
+    let store = SqliteStore::in_memory();
+    let mut record = open(&store, &["a"]);
+    let coverage = Coverage { window: window(), nodes: vec![], scope: Scope::default(), cluster: None };
+    for revision in [1, 2] {
+        record.archive = Some(archive(revision));
+        store.save_sealed(&record, &coverage).unwrap();
+        store.copied(record.id, revision, "s3://a").unwrap();
+    }
+    let revisions = |sealed: Vec<Sealed>| sealed.into_iter().map(|s| s.archive.revision).collect::<Vec<_>>();
+    assert_eq!(revisions(store.uncopied("s3://a").unwrap()), [0; 0]);
+    assert_eq!(revisions(store.spare("s3://a").unwrap()), [1], "the newest may be amended");
+    record.over = true;
+    store.save(&record).unwrap();
+    assert_eq!(revisions(store.spare("s3://a").unwrap()), [1, 2]);
+
+    store.copied(record.id, 1, "s3://b").unwrap();
+    assert_eq!(revisions(store.uncopied("s3://a").unwrap()), [1], "it is in another store");
+    let copies = [Copy { revision: 1, store: "s3://b".to_owned() }, Copy { revision: 2, store: "s3://a".to_owned() }];
+    assert_eq!(store.copies(record.id).unwrap(), copies);
+    store.save_sealed(&record, &coverage).unwrap();
+    assert_eq!(store.copies(record.id).unwrap(), copies[..1], "the second is another file now");
+    store.copy_lost(record.id, 1).unwrap();
+    assert_eq!(revisions(store.uncopied("s3://b").unwrap()), [1, 2]);
 }
 
 #[test]

@@ -26,14 +26,17 @@ use crate::audit::Verb;
 pub(super) async fn download(site: Arc<Site>, asked: Asked) -> Result<Response, Refused> {
     let id: IncidentId = asked.param("incident")?;
     let [revision] = asked.query(["revision"])?;
-    let (archive, path) = site.verbs.archive(id, parsed("revision", revision)?).await?;
+    let archive = site.verbs.archive(id, parsed("revision", revision)?).await?;
     let served =
         Served { name: &archive.file_name, kind: "application/gzip", size: archive.size, sha256: archive.sha256 };
     let (mut answer, range) = match served.begun(&asked) {
         Begun::Over(answer) => return Ok(answer),
         Begun::With(answer, range) => (answer, range),
     };
+    let here = verbs::here(&site.verbs.archives, id, &archive, Some(verbs::FETCHED_WITHIN)).await?;
+    let path = here.path().to_owned();
     let mut file = verbs::opened(&path, &archive).await?;
+    drop(here);
     let broken = |error: std::io::Error| verbs::damaged(&path, &archive, &error);
     file.seek(SeekFrom::Start(range.start)).await.map_err(broken)?;
     let what = format!("{id} {} bytes {} to {}", archive.file_name, range.start, range.end);

@@ -2,7 +2,6 @@
 
 use std::io::Read;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -22,7 +21,7 @@ use super::asked::{Asked, parsed};
 use super::{Site, json};
 use crate::api::refused::{Kind, Refused};
 use crate::api::streams::Outlet;
-use crate::api::verbs::PIECE;
+use crate::api::verbs::{FETCHED_WITHIN, PIECE, here};
 use crate::audit::Verb;
 
 /// The most entries of one answer.
@@ -57,8 +56,8 @@ pub(super) async fn list(site: Arc<Site>, asked: Asked) -> Result<Response, Refu
         return Err(Refused::new(Kind::Malformed, format!("limit: must be 1 to {MAX_PAGE}")));
     }
     let after: Option<EntryPath> = parsed("after", after)?;
-    let (sealed, path) = site.verbs.archive(id, parsed("revision", revision)?).await?;
-    let (archive, sealed) = open(&site, path, sealed).await?;
+    let sealed = site.verbs.archive(id, parsed("revision", revision)?).await?;
+    let (archive, sealed) = open(&site, id, sealed).await?;
     let all = archive.entries();
     let from = match &after {
         None => 0,
@@ -79,8 +78,8 @@ pub(super) async fn content(site: Arc<Site>, asked: Asked) -> Result<Response, R
     let id: IncidentId = asked.param("incident")?;
     let entry: EntryPath = asked.param("path")?;
     let [revision] = asked.query(["revision"])?;
-    let (sealed, path) = site.verbs.archive(id, parsed("revision", revision)?).await?;
-    let (archive, sealed) = open(&site, path, sealed).await?;
+    let sealed = site.verbs.archive(id, parsed("revision", revision)?).await?;
+    let (archive, sealed) = open(&site, id, sealed).await?;
     let found = archive.find(&entry).map(|found| found.size).zip(archive.digest(&entry));
     let (size, sha256) = found.ok_or_else(|| none(&entry))?;
     let name = entry.as_str().rsplit('/').next().unwrap_or_default();
@@ -133,13 +132,14 @@ fn send(mut archive: Archive, sealed: &SealedArchive, entry: &EntryPath, range: 
 }
 
 /// Opens the archive, by its index: what it was sealed with.
-async fn open(site: &Site, path: PathBuf, sealed: SealedArchive) -> Result<(Archive, SealedArchive), Refused> {
+async fn open(site: &Site, id: IncidentId, sealed: SealedArchive) -> Result<(Archive, SealedArchive), Refused> {
+    let here = here(&site.verbs.archives, id, &sealed, Some(FETCHED_WITHIN)).await?;
     // Never closed. Whoever waits too long is told so, and has no turn then.
     let turn = Arc::clone(&site.verbs.openings).acquire_owned().await;
     let opening = tokio::task::spawn_blocking(move || {
         // Held by the thread: when nobody waits any more, it is still busy.
         let _turn = turn;
-        Archive::open(&path, Limits::default())
+        Archive::open(here.path(), Limits::default())
     });
     let opened = opening.await.map_err(|e| unreadable(&sealed, &e))?;
     let archive = opened.map_err(|e| unreadable(&sealed, &e))?;

@@ -19,6 +19,7 @@ use super::routes::{Method, Operation};
 use super::shelf::Shelf;
 use super::{Site, typed};
 use crate::api::refused::{Kind, Refused};
+use crate::api::verbs::{FETCHED_WITHIN, here};
 use crate::audit::Verb;
 use crate::identity::rights::Right;
 use crate::identity::routes::Need;
@@ -92,19 +93,20 @@ async fn question(site: Arc<Site>, asked: Asked) -> Result<Response, Refused> {
     let id: IncidentId = asked.param("incident")?;
     let path: String = asked.param("path")?;
     let query = asked.head.uri.query().unwrap_or("").to_owned();
-    let (archive, file) = site.verbs.archive(id, None).await?;
+    let archive = site.verbs.archive(id, None).await?;
     let who = asked.caller.who.to_string();
     if !page.shelf.is_looking(&who, &archive) {
         site.verbs.record(&asked.caller, Verb::ReviewArchive, format!("{id} {}", archive.file_name)).await?;
         page.shelf.looks(who, &archive);
     }
+    let here = here(&site.verbs.archives, id, &archive, Some(FETCHED_WITHIN)).await?;
     // Never closed. Whoever waits too long is told so, and has no turn then.
     let turn = Arc::clone(&page.turns).acquire_owned().await;
     let (shelf, answer) = (Arc::clone(&page.shelf), page.answer);
     let answering = tokio::task::spawn_blocking(move || {
         // Held by the thread: when nobody waits for the answer any more, it is still busy.
         let _turn = turn;
-        answered(&shelf, &archive, &file, answer, &path, &query)
+        answered(&shelf, &archive, here.path(), answer, &path, &query)
     });
     let reply = answering.await.map_err(|error| {
         tracing::error!(%error, "a question about a case file ended in a defect");

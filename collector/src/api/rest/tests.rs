@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_stream::StreamExt as _;
 
 use super::*;
+use crate::archives::Archives;
 use crate::audit::Audit;
 use crate::cluster::chooser::Chooser;
 use crate::identity::caller::{Caller, Who};
@@ -88,8 +89,16 @@ impl Served {
         let connectivity = rig.connectivity();
         let fleet = Arc::clone(&rig.fleet) as Arc<dyn crate::incident::fleet::Fleet>;
         let chooser = Chooser::new(Arc::clone(&fleet), None);
-        let verbs =
-            Verbs::new(rig.incidents.clone(), fleet, Arc::clone(&audit), clock(Arc::default()), connectivity, chooser);
+        let archives = Archives::local(Arc::clone(&rig.data), Arc::clone(&rig.store));
+        let verbs = Verbs::new(
+            rig.incidents.clone(),
+            archives,
+            fleet,
+            Arc::clone(&audit),
+            clock(Arc::default()),
+            connectivity,
+            chooser,
+        );
         let site = Site {
             verbs: Arc::new(verbs),
             identity: Arc::clone(&identity),
