@@ -32,6 +32,7 @@ SAME = {
     "overlays/gpu": ["agent.gpu.separate=true"],
     "overlays/process-detail": ["agent.processDetail=true"],
     "overlays/monitoring": ["monitoring.enabled=true"],
+    "overlays/s3": ["collector.archiveStore.url=s3://casefile-archives", "collector.archiveStore.region=us-east-1"],
     "overlays/everything": ["agent.gpu.separate=true", "agent.processDetail=true", "monitoring.enabled=true"],
 }
 # The chart with every value another one than by itself.
@@ -222,7 +223,7 @@ def leaves(value, at=()):
 
 # Below these the values file has examples of what Kubernetes defines.
 FREE = {("agent", "resources", "requests"), ("agent", "resources", "limits")}
-FREE |= {("collector",) + path[1:] for path in FREE}
+FREE |= {("collector",) + path[1:] for path in FREE} | {("collector", "accountAnnotations")}
 
 
 def every_value_is_documented_and_checked():
@@ -264,6 +265,11 @@ def every_value_is_documented_and_checked():
         "collector.targets[0].name=db,collector.targets[0].url=tcp://db.shop.svc",
         "collector.targets[0].name=db,collector.targets[0].url=ftp://db.shop.svc:21",
         "collector.targets[0].url=dns://db.shop.svc",
+        "collector.archiveStore.url=https://casefile-archives",
+        "collector.archiveStore.url=s3://casefile-archives",
+        "collector.archiveStore.url=s3://casefile-archives,collector.archiveStore.endpoint=s3.example",
+        "collector.archiveStore.url=s3://casefile-archives,collector.archiveStore.endpoint=https://k:secret@s3.example",
+        "collector.archiveStore.secret=NotAName",
         "agent.connectivityCa=/etc/ssl/certs/ca.pem",
     ]:
         if templated(HELMS[0], "--set", wrong, may_fail=True).returncode == 0:

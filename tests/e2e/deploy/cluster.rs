@@ -3,6 +3,7 @@
 //! nothing else.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -67,6 +68,25 @@ fn agents_reach_the_ports_of_the_targets_where_they_may_test_and_no_others_where
             assert!(ports.remove(&u16::try_from(port["port"].as_u64().unwrap()).unwrap()), "{way}: {port}");
         }
         assert!(ports.is_empty(), "{way}: cannot be reached: {ports:?}");
+    }
+}
+
+#[test]
+fn the_collector_has_an_archive_store_where_one_is_said_with_its_key_where_the_secret_is_mounted() {
+    for way in ALL {
+        let store = collector_of(&rendered(way)).archive_store;
+        let name = store.as_ref().map(casefile_collector::archives::config::StoreConfig::name);
+        let expected = match way {
+            "s3" => Some("s3://casefile-archives"),
+            "chart-with-other-values" => Some("s3://evidence/case/files at http://minio.storage.svc:9000"),
+            _ => None,
+        };
+        assert_eq!(name.as_deref(), expected, "{way}");
+        if let Some(store) = store {
+            let key = Path::new("/etc/casefile-archive-store/credentials");
+            assert_eq!(store.credentials.as_deref(), Some(key), "{way}");
+            assert_eq!((store.plain, store.ca.is_some()), (way != "s3", way != "s3"), "{way}");
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 /// Everything that is rendered: the kustomize base and its overlays (to which the chart is equal with the values for each), and
 /// the chart with every value another one.
-pub(super) const ALL: [&str; 6] =
-    ["base", "gpu", "process-detail", "monitoring", "everything", "chart-with-other-values"];
+pub(super) const ALL: [&str; 7] =
+    ["base", "gpu", "process-detail", "monitoring", "s3", "everything", "chart-with-other-values"];
 
 /// A file below `deploy/`.
 pub(super) fn file(name: &str) -> String {

@@ -27,6 +27,15 @@ fn has_details(way: &str) -> bool {
     ["process-detail", "everything", "chart-with-other-values"].contains(&way)
 }
 
+/// The Secret with the key of the archive store, where a way to install has one.
+fn archive_store(way: &str) -> Option<&'static str> {
+    match way {
+        "s3" => Some("casefile-archive-store"),
+        "chart-with-other-values" => Some("minio-key"),
+        _ => None,
+    }
+}
+
 /// Whether a way to install has agents of their own for nodes with GPUs.
 fn has_gpus_apart(way: &str) -> bool {
     ["gpu", "everything", "chart-with-other-values"].contains(&way)
@@ -317,17 +326,22 @@ fn the_collector_needs_nothing_of_its_node() {
         let context = &spec["containers"][0]["securityContext"];
         assert_eq!(keys(&context["capabilities"]), ["drop"].into(), "{way}");
         assert!(context.get("runAsUser").is_none() && context.get("runAsNonRoot").is_none(), "{way}: as the pod says");
-        let volumes = json!([
-            {"name": "config", "configMap": {"name": "casefile-collector"}},
-            {"name": "metrics-token", "secret": {"secretName": "casefile-metrics", "optional": true}},
-        ]);
-        assert_eq!(spec["volumes"], volumes, "{way}");
-        let mounts = json!([
-            {"name": "data", "mountPath": "/var/lib/casefile"},
-            {"name": "config", "mountPath": "/etc/casefile", "readOnly": true},
-            {"name": "metrics-token", "mountPath": "/etc/casefile-metrics", "readOnly": true},
-        ]);
-        assert_eq!(spec["containers"][0]["volumeMounts"], mounts, "{way}");
+        let mut volumes = vec![
+            json!({"name": "config", "configMap": {"name": "casefile-collector"}}),
+            json!({"name": "metrics-token", "secret": {"secretName": "casefile-metrics", "optional": true}}),
+        ];
+        let mut mounts = vec![
+            json!({"name": "data", "mountPath": "/var/lib/casefile"}),
+            json!({"name": "config", "mountPath": "/etc/casefile", "readOnly": true}),
+            json!({"name": "metrics-token", "mountPath": "/etc/casefile-metrics", "readOnly": true}),
+        ];
+        if let Some(secret) = archive_store(way) {
+            volumes.push(json!({"name": "archive-store", "secret": {"secretName": secret, "optional": true}}));
+            let at = "/etc/casefile-archive-store";
+            mounts.push(json!({"name": "archive-store", "mountPath": at, "readOnly": true}));
+        }
+        assert_eq!(items(&spec["volumes"]), volumes, "{way}");
+        assert_eq!(items(&spec["containers"][0]["volumeMounts"]), mounts, "{way}");
         assert_eq!(items(&set["spec"]["volumeClaimTemplates"]).len(), 1, "{way}");
     }
 }
@@ -342,6 +356,9 @@ fn agents_hear_nobody_and_every_pod_is_under_a_policy_in_both_directions() {
         if of_kind(&objects, "ServiceMonitor").len() == 1 {
             expected.insert("casefile-collector-metrics");
         }
+        if archive_store(way).is_some() {
+            expected.insert("casefile-collector-archive-store");
+        }
         assert_eq!(policies, expected, "{way}");
 
         if expected.contains("casefile-collector-metrics") {
@@ -352,6 +369,18 @@ fn agents_hear_nobody_and_every_pod_is_under_a_policy_in_both_directions() {
             }]);
             let opened = of("casefile-collector-metrics");
             assert_eq!((&opened["ingress"], &opened["policyTypes"]), (&rule, &json!(["Ingress"])), "{way}");
+        }
+
+        if expected.contains("casefile-collector-archive-store") {
+            let storage = json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "storage"}}}]);
+            let rule = if way == "s3" {
+                json!([{"ports": [{"protocol": "TCP", "port": 443}]}])
+            } else {
+                json!([{"ports": [{"protocol": "TCP", "port": 9000}], "to": storage}])
+            };
+            let opened = of("casefile-collector-archive-store");
+            assert_eq!((&opened["egress"], &opened["policyTypes"]), (&rule, &json!(["Egress"])), "{way}");
+            assert_eq!(opened["podSelector"], of("casefile-collector")["podSelector"], "{way}");
         }
 
         let agent = of("casefile-agent");

@@ -28,3 +28,9 @@
 {{- end -}}
 {{- $ports | uniq | toJson -}}
 {{- end }}
+
+{{/* The TCP port of the archive store. */}}
+{{- define "casefile.archiveStorePort" -}}
+{{- $url := urlParse .Values.collector.archiveStore.endpoint -}}
+{{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "80" "443" (eq $url.scheme "http")) -}}
+{{- end }}
