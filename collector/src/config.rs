@@ -87,11 +87,12 @@ targets          = []                what nodes may be tested against, and nothi
                                      Agents test only with test_connectivity = true in their own
 [archive_store]                      where each sealed archive is copied to as well; nowhere when
                                      the table is not there
-url              = \"s3://BUCKET/PREFIX\"  a bucket of S3 or of what speaks its language. Of
-                                     incidents that are over it may have the only copy once room
-                                     is short here; they are fetched back when they are wanted
+url              = \"s3://BUCKET\"     a bucket of S3 or of what speaks its language, with
+                                     /PREFIX behind it for a place in it. Where room is short here,
+                                     it has the only copy of archives of incidents that are over;
+                                     they are fetched back when they are wanted
 endpoint         = \"https://HOST\"    of a store that is not Amazon's
-region           = \"eu-central-1\"    must be said where there is no endpoint
+region           = \"NAME\"            such as eu-central-1; must be said where there is no endpoint
 credentials_file = \"FILE\"            an access key as other S3 clients have it in a file, read
                                      anew for each request; else it is looked for in the
                                      environment, by web identity, and from the machine

@@ -9,13 +9,16 @@ mod rights;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use casefile_agent::uplink::identity::Join;
+use casefile_collector::archives::config::StoreConfig;
 use casefile_collector::cluster::authority::PIN;
 use casefile_collector::cluster::config::{Access, ClusterConfig};
+use casefile_proto::time::Window;
 use casefile_tests::apiserver::ApiServer;
 use casefile_tests::scrape::{self, Metrics};
-use casefile_tests::{Rig, host::FakeHost, stop, wait};
+use casefile_tests::{Rig, host::FakeHost, now, stop, wait};
 use regex::Regex;
 use serde_json::{Value, json};
 
@@ -189,13 +192,29 @@ async fn every_figure_that_an_alert_or_a_panel_asks_for_is_exported() {
     let server = ApiServer::start().await.unwrap();
     server.kubeconfig(&rig.path("kubeconfig")).unwrap();
     let said = ClusterConfig::new(Access::Kubeconfig(rig.path("kubeconfig")));
-    let collector = rig.collector_with(|config| config.cluster = Some(said)).await.unwrap();
+    // With an archive store without a key to it, so that something waits to be copied.
+    let store = StoreConfig {
+        bucket: "evidence".to_owned(),
+        prefix: String::new(),
+        endpoint: Some("https://127.0.0.1:1".to_owned()),
+        region: "us-east-1".to_owned(),
+        credentials: Some(rig.path("credentials")),
+        ca: None,
+        plain: false,
+    };
+    let with = |config: &mut Config| (config.cluster, config.archive_store) = (Some(said), Some(store));
+    let collector = rig.collector_with(with).await.unwrap();
     let agent = rig.agent("n1", host.root()).unwrap();
-    rig.client().await.unwrap().recorded("n1", std::time::Duration::from_secs(1)).await;
+    let mut client = rig.client().await.unwrap();
+    client.recorded("n1", Duration::from_secs(1)).await;
+    let window = Window::new(now().before(Duration::from_secs(1)), now()).unwrap();
+    let id = client.open(window, &["n1"], Duration::from_secs(30)).await.unwrap().id;
+    client.sealed(id).await.unwrap();
     let at = collector.observed_at().unwrap();
-    let all = wait::until("figures of the cluster", async || {
+    let all = wait::until("figures of the cluster, and an archive that waits", async || {
         let all = tokio::task::block_in_place(|| scrape::metrics(at));
-        all.get("casefile_cluster_record_bytes").is_some().then_some(all)
+        let waits = all.get("casefile_archives_uncopied") == Some(1.0);
+        (waits && all.get("casefile_cluster_record_bytes").is_some()).then_some(all)
     })
     .await;
     let mut names = BTreeSet::new();

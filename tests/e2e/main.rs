@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test everything that fails ends the test")]
 
+mod archive_store;
 mod calm;
 mod closing;
 mod cluster_api;
