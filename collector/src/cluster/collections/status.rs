@@ -126,6 +126,10 @@ impl Status {
         // Numbers, texts and closed lists: there is nothing in it that JSON cannot say.
         let mut fields = serde_json::to_value(self).unwrap_or_else(|e| unreachable!("{e}"));
         fields["conditions"] = self.conditions(&present["conditions"], now);
+        if self.findings.is_none() && self.archive.is_some() && fields["archive"] == present["archive"] {
+            // It cannot be read here now, as when it is in the archive store alone: what was found in it still holds.
+            fields["findings"] = present["findings"].clone();
+        }
         let mut patch = Map::new();
         for name in FIELDS {
             let (is, shall) = (&present[name], &fields[name]);
@@ -240,6 +244,26 @@ mod tests {
         say(&mut present, &status(Truth::True, "Sealed"), late);
         assert_eq!(present["conditions"][0]["lastTransitionTime"], "1970-01-01T00:33:20Z");
         assert!(!status(Truth::True, "Sealed").is_a_turn(&present));
+    }
+
+    #[test]
+    fn what_was_found_in_an_archive_stays_said_while_it_cannot_be_read() {
+        let archive = |revision| ArchiveStatus {
+            file_name: "x".to_owned(),
+            bytes: 1,
+            sha256: String::new(),
+            revision,
+            sealed_at: "1970-01-01T00:00:00Z".to_owned(),
+        };
+        let findings = Some(Counts { fatal: 1, ..Counts::default() });
+        let read = Status { archive: Some(archive(1)), findings, ..status(Truth::True, "Sealed") };
+        let mut present = Value::Null;
+        say(&mut present, &read, WallTime::from_secs(0));
+        assert_eq!(present["findings"]["fatal"], 1);
+        let unread = Status { findings: None, ..read.clone() };
+        assert_eq!(unread.patch(&present, WallTime::from_secs(9)), None);
+        say(&mut present, &Status { archive: Some(archive(2)), ..unread }, WallTime::from_secs(9));
+        assert_eq!(present.get("findings"), None, "it was found in another one");
     }
 
     #[test]
