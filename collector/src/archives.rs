@@ -13,7 +13,7 @@ mod room;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use casefile_proto::ids::IncidentId;
 use casefile_proto::incident::{IncidentSummary, SealedArchive, Whereabouts};
@@ -25,7 +25,7 @@ use crate::chain::chain;
 use crate::data::DataDir;
 use crate::space::Space;
 use crate::stats::Stats;
-use crate::store::{Copy, Store, StoreError, blocking};
+use crate::store::{Copy, Sealed, Store, StoreError, blocking};
 use bucket::Bucket;
 pub use bucket::BucketError;
 use config::StoreConfig;
@@ -63,7 +63,6 @@ struct Remote {
     fetches: Fetches,
     /// One makes room at a time.
     freeing: tokio::sync::Mutex<()>,
-    waiting: Mutex<Option<Waiting>>,
 }
 
 /// What is not in the store yet.
@@ -89,21 +88,16 @@ impl Archives {
     }
 
     fn with_bucket(self, bucket: Bucket, name: String, parts: Parts) -> Self {
-        let remote = Remote {
-            bucket,
-            name,
-            parts,
-            fetches: Fetches::default(),
-            freeing: tokio::sync::Mutex::default(),
-            waiting: Mutex::default(),
-        };
+        let remote =
+            Remote { bucket, name, parts, fetches: Fetches::default(), freeing: tokio::sync::Mutex::default() };
         Self { remote: Some(Arc::new(remote)), ..self }
     }
 
-    /// What is not in the store yet; `None`: there is no store, or nobody knows yet.
-    pub fn waiting(&self) -> Option<Waiting> {
-        let remote = self.remote.as_ref()?;
-        *remote.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is not in the store yet; `None`: there is no store. Blocks.
+    pub fn waiting(&self) -> Result<Option<Waiting>, StoreError> {
+        let Some(remote) = &self.remote else { return Ok(None) };
+        let uncopied = uncopied(&*self.index, &self.data, &remote.name)?;
+        Ok(Some(sum(uncopied.iter().map(|sealed| &sealed.archive))))
     }
 
     /// Says of the archives of these incidents where they are kept.
@@ -161,6 +155,13 @@ fn whereabouts(data: &DataDir, archive: &SealedArchive, copies: &[Copy]) -> Wher
         (false, true) => Whereabouts::Store,
         (false, false) => Whereabouts::Missing,
     }
+}
+
+/// What there is to copy to this store, oldest first. What is in another store alone cannot be.
+fn uncopied(index: &dyn Store, data: &DataDir, store: &str) -> Result<Vec<Sealed>, StoreError> {
+    let mut all = index.uncopied(store)?;
+    all.retain(|sealed| sealed.store.is_none() || is_here(data, &sealed.archive));
+    Ok(all)
 }
 
 /// The sum of what waits.

@@ -124,10 +124,10 @@ async fn seal(rig: &Rig) -> (Client, IncidentDetail) {
     (client, detail)
 }
 
-async fn until_kept(client: &Client, id: IncidentId, kept: Whereabouts) {
-    wait::until(kept.name(), async || {
+async fn until_kept(client: &Client, id: IncidentId, kept: &[Whereabouts]) {
+    wait::until(kept[0].name(), async || {
         let archive = client.clone().get(id).await.ok()?.incident.archive?;
-        (archive.kept == Some(kept)).then_some(())
+        archive.kept.filter(|found| kept.contains(found))
     })
     .await;
 }
@@ -143,7 +143,7 @@ async fn an_archive_is_copied_goes_when_room_is_short_and_is_served_from_the_sto
 
     let (client, detail) = seal(&rig).await;
     let (id, archive) = (detail.incident.id, detail.incident.archive.unwrap());
-    until_kept(&client, id, Whereabouts::HereAndStore).await;
+    until_kept(&client, id, &[Whereabouts::HereAndStore]).await;
     let file = disk.path("data/archives").join(&archive.file_name);
     let whole = std::fs::read(&file).unwrap();
     assert_eq!(s3.size(&format!("case/files/{}", archive.file_name)), Some(archive.size));
@@ -153,7 +153,7 @@ async fn an_archive_is_copied_goes_when_room_is_short_and_is_served_from_the_sto
 
     // Room is made where less than 12 % are free; evidence is taken down to 5 %.
     disk.fill_to(1200);
-    until_kept(&client, id, Whereabouts::Store).await;
+    until_kept(&client, id, &[Whereabouts::Store]).await;
     assert!(!file.exists());
     disk.make_room();
 
@@ -202,14 +202,15 @@ async fn a_store_that_is_down_at_the_start_holds_nothing_up_and_gets_everything_
 
     let (client, detail) = seal(&rig).await;
     let id = detail.incident.id;
-    until_kept(&client, id, Whereabouts::Here).await;
+    until_kept(&client, id, &[Whereabouts::Here]).await;
     wait::until_blocking("what waits", || (collector.metric("casefile_archives_uncopied") == 1.0).then_some(()));
     assert!(collector.metric("casefile_archives_uncopied_oldest_timestamp_seconds") > 1e9);
     assert!(collector.metric("casefile_archive_store_failures_total{reason=\"unreachable\"}") >= 1.0);
 
     line.set(Line::default());
     collector.program.until_it_says("every archive is in the archive store again");
-    until_kept(&client, id, Whereabouts::HereAndStore).await;
+    // On a machine whose disk is nearly full it goes from here at once.
+    until_kept(&client, id, &[Whereabouts::HereAndStore, Whereabouts::Store]).await;
     let archive = detail.incident.archive.unwrap();
     assert_eq!(s3.size(&archive.file_name), Some(archive.size));
     let said = collector.program.said();

@@ -5,23 +5,20 @@
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::failure::Failed;
-use super::{Archives, Remote, decide, is_here, sum, unindexed};
+use super::{Archives, Remote, decide, uncopied, unindexed};
 use crate::audit::Verb;
 use crate::observe::health::Run;
 use crate::store::{Sealed, blocking};
 
 /// Time between two looks at what was sealed and at the disk: both are in memory.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Time before room is looked for again after too little was found.
-const FREE_AGAIN: Duration = Duration::from_mins(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the task remembers.
 struct Copier {
@@ -35,78 +32,59 @@ struct Copier {
     failures: u32,
     /// When to try again what failed.
     again: Option<Instant>,
-    free_again: Instant,
     /// Archives of which the audit log was told that they leave, by name of file.
     told: BTreeSet<String>,
 }
 
 impl Archives {
-    /// Copies until the collector stops. Returns at once where there is no store.
+    /// Copies, and makes room, until the collector stops. Returns at once where there is no store.
     pub async fn copy(self, mut run: watch::Receiver<Run>) {
         let Some(remote) = self.remote.clone() else { return };
+        tokio::select! {
+            // Neither ends by itself. Room is made also while something is being copied, which may take long.
+            () = self.keep_copying(&remote) => {}
+            () = self.keep_room(&remote) => {}
+            // What is half copied is begun anew by the next one; nothing was noted of it.
+            _ = run.wait_for(|run| matches!(run, Run::Stop)) => {}
+        }
+    }
+
+    /// Copies whatever is sealed, for ever.
+    pub(super) async fn keep_copying(&self, remote: &Arc<Remote>) {
         let mut copier = Copier {
-            archives: self,
-            remote,
+            archives: self.clone(),
+            remote: Arc::clone(remote),
             sealed: None,
             let_in: false,
             failures: 0,
             again: None,
-            free_again: Instant::now(),
             told: BTreeSet::new(),
         };
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let copying = async {
-            loop {
-                looks.tick().await;
-                copier.look().await;
-            }
-        };
-        tokio::select! {
-            // Never ends.
-            () = copying => {}
-            // What is half copied is begun anew by the next one; nothing was noted of it.
-            _ = run.wait_for(|run| matches!(run, Run::Stop)) => {}
+        loop {
+            looks.tick().await;
+            copier.look().await;
         }
     }
 }
 
 impl Copier {
     async fn look(&mut self) {
-        if Instant::now() >= self.free_again {
-            match self.archives.make_room(&self.remote).await {
-                Ok(false) => {}
-                Ok(true) => self.free_again = Instant::now() + FREE_AGAIN,
-                Err(failed) => {
-                    self.remote.parts.stats.copy_failures.of(failed.kind).one();
-                    tracing::warn!(
-                        reason = failed.text,
-                        "no room could be made of archives that are in the archive store"
-                    );
-                    self.free_again = Instant::now() + FREE_AGAIN;
-                }
-            }
-        }
         let sealed = self.remote.parts.stats.sealed.get();
-        let news = self.sealed != Some(sealed);
-        if self.again.map_or(news, |again| Instant::now() >= again) {
+        if self.again.map_or(self.sealed != Some(sealed), |again| Instant::now() >= again) {
             let first = self.pass().await;
             self.judge(first);
-        } else if news && let Ok(left) = self.uncopied().await {
-            // It is not its turn yet, and waits from now on.
-            self.tell(&left);
+            self.sealed = Some(sealed);
         }
-        self.sealed = Some(sealed);
     }
 
     /// Copies what is not copied. Gives the first failure; those of one archive do not keep the others back.
     async fn pass(&mut self) -> Option<Failed> {
-        let mut left = match self.uncopied().await {
+        let left = match self.uncopied().await {
             Ok(left) => left,
             Err(failed) => return Some(failed),
         };
-        let (mut first, mut at) = (None, 0);
-        self.tell(&left);
         if !self.let_in {
             // Also when there is nothing to copy: whoever has just written the configuration looks at the log now.
             if let Err(failed) = self.remote.bucket.knock().await {
@@ -116,39 +94,25 @@ impl Copier {
             self.let_in = true;
             tracing::info!(store = self.remote.name, waiting = left.len(), "the archive store lets us in");
         }
-        while let Some(sealed) = left.get(at).cloned() {
-            match self.copy(&sealed).await {
-                Ok(()) => {
-                    left.remove(at);
-                    self.tell(&left);
-                }
-                Err(failed) => {
-                    self.remote.parts.stats.copy_failures.of(failed.kind).one();
-                    tracing::debug!(incident = %sealed.incident, file = sealed.archive.file_name, reason = failed.text, "not copied");
-                    let goes_on = failed.kind.is_of_one();
-                    first.get_or_insert(Failed {
-                        text: format!("{}: {}", sealed.archive.file_name, failed.text),
-                        ..failed
-                    });
-                    if !goes_on {
-                        break;
-                    }
-                    at += 1;
-                }
+        let mut first = None;
+        for sealed in left {
+            let Err(failed) = self.copy(&sealed).await else { continue };
+            let Sealed { incident, archive, .. } = sealed;
+            self.remote.parts.stats.copy_failures.of(failed.kind).one();
+            tracing::debug!(%incident, file = archive.file_name, reason = failed.text, "not copied");
+            let goes_on = failed.kind.is_of_one();
+            first.get_or_insert(Failed { text: format!("{}: {}", archive.file_name, failed.text), ..failed });
+            if !goes_on {
+                break;
             }
         }
         first
     }
 
-    /// What there is to copy: what is in another store alone cannot be.
     async fn uncopied(&self) -> Result<Vec<Sealed>, Failed> {
         let (name, data) = (self.remote.name.clone(), Arc::clone(&self.archives.data));
-        let all = blocking(&self.archives.index, move |index| {
-            let mut all = index.uncopied(&name)?;
-            all.retain(|sealed| sealed.store.is_none() || is_here(&data, &sealed.archive));
-            Ok(all)
-        });
-        all.await.map_err(|e| unindexed(&e))
+        let all = blocking(&self.archives.index, move |index| uncopied(index, &data, &name)).await;
+        all.map_err(|e| unindexed(&e))
     }
 
     async fn copy(&mut self, sealed: &Sealed) -> Result<(), Failed> {
@@ -177,11 +141,6 @@ impl Copier {
         Ok(())
     }
 
-    fn tell(&self, left: &[Sealed]) {
-        let waiting = sum(left.iter().map(|sealed| &sealed.archive));
-        *self.remote.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiting);
-    }
-
     /// Says it once when copying begins to fail, and once when it is well again.
     fn judge(&mut self, first: Option<Failed>) {
         match first {
@@ -193,11 +152,9 @@ impl Copier {
             }
             Some(failed) => {
                 if self.failures == 0 {
-                    let waiting = self.archives.waiting().map(|waiting| waiting.count);
                     tracing::warn!(
                         store = self.remote.name,
                         reason = failed.text,
-                        waiting,
                         "archives cannot be copied to the archive store: they stay here, and it is tried again"
                     );
                 }

@@ -175,7 +175,7 @@ impl Archives {
         self.room_for(remote, archive).await?;
         let path = self.file(archive);
         let partial = self.data.archives().join(format!("{}.fetched{PARTIAL}", archive.file_name));
-        let done = self.into_file(remote, archive, &partial, &path).await;
+        let done = self.put_down(remote, archive, &partial, &path).await;
         if done.is_err() {
             // One that is not there has been renamed, or was never made; another the next start removes.
             let _gone = tokio::fs::remove_file(&partial).await;
@@ -183,7 +183,7 @@ impl Archives {
         done
     }
 
-    async fn into_file(
+    async fn put_down(
         &self,
         remote: &Remote,
         archive: &SealedArchive,

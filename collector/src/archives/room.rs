@@ -5,20 +5,38 @@
 use std::fs;
 use std::io;
 
+use std::time::Duration;
+
 use casefile_proto::units::Bytes;
 
+use super::copier::LOOK_EVERY;
 use super::failure::{Failed, Failure};
 use super::{Archives, Remote, decide, is_here, size, unindexed};
 use crate::audit::Verb;
 use crate::store::{Sealed, blocking};
 
+/// Time before room is looked for again after too little was found, or none could be made.
+const FREE_AGAIN: Duration = Duration::from_mins(1);
+
 impl Archives {
-    /// Makes room if the disk is nearly as full as it may be. Says whether more is wanted than could be made.
-    pub(super) async fn make_room(&self, remote: &Remote) -> Result<bool, Failed> {
-        let look = remote.parts.space.last_look();
-        match look.and_then(|(look, _)| decide::wanted(&look.disk)) {
-            Some(wanted) => Ok(self.free(remote, wanted).await? < wanted),
-            None => Ok(false),
+    /// Makes room whenever the disk is nearly as full as it may be, for ever.
+    pub(super) async fn keep_room(&self, remote: &Remote) {
+        loop {
+            let look = remote.parts.space.last_look();
+            let wait = match look.and_then(|(look, _)| decide::wanted(&look.disk)) {
+                None => LOOK_EVERY,
+                Some(wanted) => match self.free(remote, wanted).await {
+                    Ok(made) if made >= wanted => LOOK_EVERY,
+                    Ok(_) => FREE_AGAIN,
+                    Err(failed) => {
+                        remote.parts.stats.copy_failures.of(failed.kind).one();
+                        let reason = failed.text;
+                        tracing::warn!(reason, "no room could be made of archives that are in the archive store");
+                        FREE_AGAIN
+                    }
+                },
+            };
+            tokio::time::sleep(wait).await;
         }
     }
 

@@ -12,7 +12,7 @@ use casefile_proto::incident::IncidentState;
 use super::health::{ANSWER_WITHIN, Health};
 use super::once::Once;
 use super::process;
-use crate::archives::Archives;
+use crate::archives::{Archives, Waiting};
 use crate::cluster::recorder::{Held, OfKind, Recorder};
 use crate::ingest::{Clock, Ingest};
 use crate::last_words::LastWords;
@@ -78,8 +78,13 @@ impl Metrics {
 
     /// All of them as text.
     pub async fn text(&self, health: &Health) -> String {
-        let states = health.ask_index(|store| store.count_by_state());
-        let (states, spooled, held) = tokio::join!(states, self.spooled(), self.held_of_cluster());
+        let archives = self.archives.clone();
+        let (states, waiting, spooled, held) = tokio::join!(
+            health.ask_index(|store| store.count_by_state()),
+            health.ask_index(move |_| archives.waiting()),
+            self.spooled(),
+            self.held_of_cluster()
+        );
         let mut to = Exposition::default();
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         to.family("casefile_build_info", Kind::Gauge, "1, with the version as a label.").sample("", &version, 1);
@@ -102,7 +107,9 @@ impl Metrics {
             "Bytes of evidence that waits to be sealed; at most ten seconds old.",
             spooled,
         );
-        self.uncopied(&mut to);
+        if let Some(Ok(Some(waiting))) = waiting {
+            uncopied(&waiting, &mut to);
+        }
         self.disk(&mut to);
         process::write(self.started, &mut to);
         to.into_text()
@@ -124,18 +131,6 @@ impl Metrics {
         for (class, nodes) in classes {
             family.sample("", &[("heard_within", class)], nodes);
         }
-    }
-
-    /// Nothing where there is no archive store, or nobody knows yet what it has.
-    fn uncopied(&self, to: &mut Exposition) {
-        let waiting = self.archives.waiting();
-        let help = "Sealed archives that are not in the archive store yet.";
-        to.gauge("casefile_archives_uncopied", help, waiting.map(|waiting| waiting.count));
-        to.gauge("casefile_archives_uncopied_bytes", "Bytes of these.", waiting.map(|waiting| waiting.bytes));
-        let help = "When the oldest of these was sealed, in seconds since 1970; not there when there is none.";
-        let oldest = waiting.and_then(|waiting| waiting.oldest);
-        let seconds = oldest.map(|sealed| sealed.nanos() / 1_000_000_000);
-        to.gauge("casefile_archives_uncopied_oldest_timestamp_seconds", help, seconds);
     }
 
     fn disk(&self, to: &mut Exposition) {
@@ -194,6 +189,15 @@ fn cluster(held: &Held, to: &mut Exposition) {
         "When something was heard of a kind last, in seconds since 1970; a quiet watch is heard of when it ends.";
     #[expect(clippy::cast_precision_loss, reason = "a time of day to some hundred nanoseconds")]
     gauge("casefile_cluster_heard_timestamp_seconds", help, |kind| kind.heard.map(|at| at.nanos() as f64 / 1e9));
+}
+
+fn uncopied(waiting: &Waiting, to: &mut Exposition) {
+    let help = "Sealed archives that are not in the archive store yet; not there where there is no store.";
+    to.gauge("casefile_archives_uncopied", help, Some(waiting.count));
+    to.gauge("casefile_archives_uncopied_bytes", "Bytes of these.", Some(waiting.bytes));
+    let help = "When the oldest of these was sealed, in seconds since 1970; not there when there is none.";
+    let seconds = waiting.oldest.map(|sealed| sealed.nanos() / 1_000_000_000);
+    to.gauge("casefile_archives_uncopied_oldest_timestamp_seconds", help, seconds);
 }
 
 /// The bytes of all files below a directory; `None`: it could not be listed, or there are too many.
