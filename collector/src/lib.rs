@@ -64,7 +64,7 @@ use ingest::{Ingest, IngestConfig};
 use last_words::{LastWords, LastWordsError};
 use observe::Site;
 use observe::health::{Health, Run};
-use observe::metrics::Metrics;
+use observe::metrics::{self, Metrics};
 use observe::scraper::Scraper;
 use redaction::{Issued, RedactionKeyError};
 use space::Space;
@@ -286,18 +286,18 @@ impl Collector {
             archives = tokio::task::spawn_blocking(move || archives.with_store(&says, parts)).await??;
             tasks.push(Ending::spawn(archives.clone().copy(run.subscribe())));
         }
+        let figures = metrics::Parts {
+            stats: Arc::clone(&stats),
+            ingest: agents.ingest.clone(),
+            last_words: agents.last_words.clone(),
+            space: space.clone(),
+            spools: data.spools(),
+            archives: archives.clone(),
+            cluster: recording.as_ref().map(|running| running.recorder().clone()),
+        };
         let site = Arc::new(Site {
             health: Health::new(agents.last_words.clone(), space.clone(), store, run.subscribe()),
-            metrics: Metrics::new(
-                Arc::clone(&stats),
-                agents.ingest.clone(),
-                agents.last_words.clone(),
-                space.clone(),
-                data.spools(),
-                archives.clone(),
-                recording.as_ref().map(|running| running.recorder().clone()),
-                &config.clock,
-            ),
+            metrics: Metrics::new(figures, &config.clock),
             authorise: Authorise::new(Arc::clone(&identity)).with_cluster(people_by.clone()),
             scraper: Scraper::new(config.metrics_token.clone()),
         });

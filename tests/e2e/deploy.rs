@@ -202,8 +202,8 @@ async fn every_figure_that_an_alert_or_a_panel_asks_for_is_exported() {
         ca: None,
         plain: false,
     };
-    let with = |config: &mut Config| (config.cluster, config.archive_store) = (Some(said), Some(store));
-    let collector = rig.collector_with(with).await.unwrap();
+    let with = rig.collector_with(|config| (config.cluster, config.archive_store) = (Some(said), Some(store)));
+    let collector = with.await.unwrap();
     let agent = rig.agent("n1", host.root()).unwrap();
     let mut client = rig.client().await.unwrap();
     client.recorded("n1", Duration::from_secs(1)).await;

@@ -34,51 +34,42 @@ struct Spooled {
 }
 
 /// Where the figures come from.
+pub struct Parts {
+    /// What is counted while it happens.
+    pub stats: Arc<Stats>,
+    /// The sessions.
+    pub ingest: Ingest,
+    /// What is kept of each node.
+    pub last_words: LastWords,
+    /// The disk.
+    pub space: Space,
+    /// The directory with all spools.
+    pub spools: PathBuf,
+    /// Where sealed archives are kept.
+    pub archives: Archives,
+    /// `None`: the configuration names no cluster.
+    pub cluster: Option<Recorder>,
+}
+
+/// All figures, put together when they are asked for.
 pub struct Metrics {
-    stats: Arc<Stats>,
-    ingest: Ingest,
-    last_words: LastWords,
-    space: Space,
-    spools: PathBuf,
-    archives: Archives,
+    of: Parts,
     spooled: Arc<Mutex<Option<Spooled>>>,
     adding_up: Once,
-    /// `None`: the configuration names no cluster.
-    cluster: Option<Recorder>,
     asking_cluster: Once,
     started: Option<f64>,
 }
 
 impl Metrics {
-    /// Of these parts; `spools` is the directory with all spools.
-    pub fn new(
-        stats: Arc<Stats>,
-        ingest: Ingest,
-        last_words: LastWords,
-        space: Space,
-        spools: PathBuf,
-        archives: Archives,
-        cluster: Option<Recorder>,
-        clock: &Clock,
-    ) -> Self {
-        Self {
-            stats,
-            ingest,
-            last_words,
-            space,
-            spools,
-            archives,
-            spooled: Arc::default(),
-            adding_up: Once::new(),
-            cluster,
-            asking_cluster: Once::new(),
-            started: process::started(clock),
-        }
+    /// Of these parts; the clock says when this process was started.
+    pub fn new(of: Parts, clock: &Clock) -> Self {
+        let started = process::started(clock);
+        Self { of, spooled: Arc::default(), adding_up: Once::new(), asking_cluster: Once::new(), started }
     }
 
     /// All of them as text.
     pub async fn text(&self, health: &Health) -> String {
-        let archives = self.archives.clone();
+        let archives = self.of.archives.clone();
         let (states, waiting, spooled, held) = tokio::join!(
             health.ask_index(|store| store.count_by_state()),
             health.ask_index(move |_| archives.waiting()),
@@ -88,7 +79,7 @@ impl Metrics {
         let mut to = Exposition::default();
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         to.family("casefile_build_info", Kind::Gauge, "1, with the version as a label.").sample("", &version, 1);
-        self.stats.write(&mut to);
+        self.of.stats.write(&mut to);
         self.nodes(&mut to);
         if let Some(Ok(states)) = states {
             let mut family = to.family("casefile_incidents", Kind::Gauge, "Incidents in the index, by state.");
@@ -100,7 +91,7 @@ impl Metrics {
         if let Some(held) = held {
             cluster(&held, &mut to);
         }
-        let last_words = Some(self.last_words.bytes().0);
+        let last_words = Some(self.of.last_words.bytes().0);
         to.gauge("casefile_last_words_bytes", "Bytes of the last words of all nodes on disk.", last_words);
         to.gauge(
             "casefile_spool_bytes",
@@ -116,7 +107,7 @@ impl Metrics {
     }
 
     fn nodes(&self, to: &mut Exposition) {
-        let heard = self.ingest.heard();
+        let heard = self.of.ingest.heard();
         to.gauge("casefile_sessions", "Sessions of agents that stand now.", Some(heard.sessions));
         let help = "Nodes by how long ago their last frame came; silent: more than ten minutes, or not since this \
                     collector was started.";
@@ -134,7 +125,7 @@ impl Metrics {
     }
 
     fn disk(&self, to: &mut Exposition) {
-        let look = self.space.last_look().map(|(look, _)| look);
+        let look = self.of.space.last_look().map(|(look, _)| look);
         let disk = look.map(|look| look.disk);
         let files = disk.and_then(|disk| disk.files);
         let of = |what: &str| format!("{what} of the file system of the data directory.");
@@ -148,13 +139,13 @@ impl Metrics {
 
     /// What is held of the cluster; `None`: there is none, or it does not answer.
     async fn held_of_cluster(&self) -> Option<Held> {
-        let recorder = self.cluster.clone()?;
+        let recorder = self.of.cluster.clone()?;
         self.asking_cluster.ask(ANSWER_WITHIN, move || recorder.held()).await.flatten()
     }
 
     /// What lies in the spools, as it was at most ten seconds ago.
     async fn spooled(&self) -> Option<u64> {
-        let (spools, kept) = (self.spools.clone(), Arc::clone(&self.spooled));
+        let (spools, kept) = (self.of.spools.clone(), Arc::clone(&self.spooled));
         let added_up = self.adding_up.ask(ANSWER_WITHIN, move || {
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             match *kept {
