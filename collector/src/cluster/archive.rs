@@ -304,8 +304,16 @@ impl Taking<'_> {
         let resources = versions.iter().map(|version| {
             let here = known.iter().filter(|kind| kind.version == *version);
             let here = here.map(|kind| {
-                json!({"name": kind.plural, "singularName": kind.kind.to_lowercase(), "kind": kind.kind,
-                    "namespaced": kind.is_namespaced(), "verbs": ["get", "list"]})
+                let mut one = json!({"name": kind.plural, "singularName": kind.kind.to_lowercase(), "kind": kind.kind,
+                    "namespaced": kind.is_namespaced(), "verbs": ["get", "list"]});
+                // As the API has it: none is not there.
+                if !kind.called.short.is_empty() {
+                    one["shortNames"] = json!(kind.called.short);
+                }
+                if kind.called.of_all {
+                    one["categories"] = json!(["all"]);
+                }
+                one
             });
             json!({"kind": "APIResourceList", "groupVersion": version, "resources": here.collect::<Vec<_>>()})
         });

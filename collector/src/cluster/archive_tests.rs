@@ -91,7 +91,10 @@ fn sbctl_and_omc_find_every_file_where_their_sources_look_for_it() {
     for kind in KINDS {
         let version = resources.as_array().unwrap().iter().find(|list| list["groupVersion"] == kind.version).unwrap();
         assert!(version["apiVersion"].is_null(), "getAPIV1 takes the one without it");
-        assert!(version["resources"].as_array().unwrap().iter().any(|one| one["name"] == kind.plural), "{version}");
+        let one = version["resources"].as_array().unwrap().iter().find(|one| one["name"] == kind.plural).unwrap();
+        // Without them kubectl knows no `deploy`, and no `get all`.
+        let short: Vec<_> = one["shortNames"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        assert_eq!((short, !one["categories"].is_null()), (kind.called.short.to_vec(), kind.called.of_all));
         let is_grouped = groups.as_array().unwrap().iter().any(|group| group["name"] == kind.group());
         assert_eq!(is_grouped, kind.version.contains('/'), "{}", kind.plural);
 

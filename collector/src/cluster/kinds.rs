@@ -18,6 +18,17 @@ pub struct Kind {
     pub scope: Scope,
     /// What the directory, or the file, below `cluster-resources/` is called.
     pub file: &'static str,
+    /// What people call it to kubectl, as the API's discovery has it: `po`; and whether it is one of `all`.
+    pub called: Called,
+}
+
+/// What people call a kind to kubectl.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Called {
+    /// Shorter names.
+    pub short: &'static [&'static str],
+    /// Whether `kubectl get all` means it too.
+    pub of_all: bool,
 }
 
 /// Where objects of a kind live.
@@ -69,49 +80,61 @@ const fn kind(
     kind: &'static str,
     scope: Scope,
     file: &'static str,
+    short: &'static [&'static str],
 ) -> Kind {
-    Kind { version, plural, kind, scope, file }
+    Kind { version, plural, kind, scope, file, called: Called { short, of_all: false } }
+}
+
+impl Kind {
+    /// The same, as one of `all`.
+    const fn of_all(mut self) -> Self {
+        self.called.of_all = true;
+        self
+    }
 }
 
 /// The namespace in which nodes renew their leases.
 pub const NODE_LEASES: &str = "kube-node-lease";
 
-/// Every kind.
+/// Every kind. What each is called is what `kubectl api-resources` of 1.36 says, and Argo CD of its own.
 ///
 /// The names of files are those of `replicatedhq/sbctl` (`pkg/util/support-bundle.go`: `persistentvolumeclaims` is `pvcs`,
 /// `persistentvolumes` is `pvs`, `storageclasses` is `storage-classes`, `ingresses` is `ingress`, every other one is itself), and
 /// what is no kind of Kubernetes itself lies below `custom-resources/PLURAL.GROUP` (`pkg/api/server.go`).
 pub const KINDS: &[Kind] = &[
-    kind("v1", "nodes", "Node", Scope::Cluster, "nodes"),
-    kind("v1", "namespaces", "Namespace", Scope::Cluster, "namespaces"),
-    kind("coordination.k8s.io/v1", "leases", "Lease", Scope::Within(NODE_LEASES), "leases"),
-    kind("v1", "events", "Event", Scope::Namespaces, "events"),
-    kind("apps/v1", "deployments", "Deployment", Scope::Namespaces, "deployments"),
-    kind("apps/v1", "statefulsets", "StatefulSet", Scope::Namespaces, "statefulsets"),
-    kind("apps/v1", "daemonsets", "DaemonSet", Scope::Namespaces, "daemonsets"),
-    kind("batch/v1", "jobs", "Job", Scope::Namespaces, "jobs"),
-    kind("v1", "services", "Service", Scope::Namespaces, "services"),
-    kind("networking.k8s.io/v1", "ingresses", "Ingress", Scope::Namespaces, "ingress"),
+    kind("v1", "nodes", "Node", Scope::Cluster, "nodes", &["no"]),
+    kind("v1", "namespaces", "Namespace", Scope::Cluster, "namespaces", &["ns"]),
+    kind("coordination.k8s.io/v1", "leases", "Lease", Scope::Within(NODE_LEASES), "leases", &[]),
+    kind("v1", "events", "Event", Scope::Namespaces, "events", &["ev"]),
+    kind("apps/v1", "deployments", "Deployment", Scope::Namespaces, "deployments", &["deploy"]).of_all(),
+    kind("apps/v1", "statefulsets", "StatefulSet", Scope::Namespaces, "statefulsets", &["sts"]).of_all(),
+    kind("apps/v1", "daemonsets", "DaemonSet", Scope::Namespaces, "daemonsets", &["ds"]).of_all(),
+    kind("batch/v1", "jobs", "Job", Scope::Namespaces, "jobs", &[]).of_all(),
+    kind("v1", "services", "Service", Scope::Namespaces, "services", &["svc"]).of_all(),
+    kind("networking.k8s.io/v1", "ingresses", "Ingress", Scope::Namespaces, "ingress", &["ing"]),
     kind(
         "autoscaling/v2",
         "horizontalpodautoscalers",
         "HorizontalPodAutoscaler",
         Scope::Namespaces,
         "horizontalpodautoscalers",
-    ),
-    kind("v1", "persistentvolumes", "PersistentVolume", Scope::Cluster, "pvs"),
-    kind("v1", "persistentvolumeclaims", "PersistentVolumeClaim", Scope::Namespaces, "pvcs"),
-    kind("storage.k8s.io/v1", "storageclasses", "StorageClass", Scope::Cluster, "storage-classes"),
+        &["hpa"],
+    )
+    .of_all(),
+    kind("v1", "persistentvolumes", "PersistentVolume", Scope::Cluster, "pvs", &["pv"]),
+    kind("v1", "persistentvolumeclaims", "PersistentVolumeClaim", Scope::Namespaces, "pvcs", &["pvc"]),
+    kind("storage.k8s.io/v1", "storageclasses", "StorageClass", Scope::Cluster, "storage-classes", &["sc"]),
     kind(
         "argoproj.io/v1alpha1",
         "applications",
         "Application",
         Scope::Namespaces,
         "custom-resources/applications.argoproj.io",
+        &["app", "apps"],
     ),
-    kind("v1", "pods", "Pod", Scope::Namespaces, "pods"),
-    kind("apps/v1", "replicasets", "ReplicaSet", Scope::Namespaces, "replicasets"),
-    kind("discovery.k8s.io/v1", "endpointslices", "EndpointSlice", Scope::Namespaces, "endpointslices"),
+    kind("v1", "pods", "Pod", Scope::Namespaces, "pods", &["po"]).of_all(),
+    kind("apps/v1", "replicasets", "ReplicaSet", Scope::Namespaces, "replicasets", &["rs"]).of_all(),
+    kind("discovery.k8s.io/v1", "endpointslices", "EndpointSlice", Scope::Namespaces, "endpointslices", &[]),
 ];
 
 /// Each of them.
