@@ -98,8 +98,9 @@ fn key(dir: &Path) -> Result<()> {
 }
 
 fn log_to_stderr(level: &str, format: LogFormat) {
-    // The client of the archive store tells of each try; we tell when it begins to fail, and when it is well again.
-    let by_default = || EnvFilter::new(format!("{level},object_store=warn"));
+    // What the clients of the API server and of the archive store fail at is told by whoever asked them, once, in words that say
+    // what follows from it.
+    let by_default = || EnvFilter::new(format!("{level},kube_client=off,object_store=warn"));
     let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| by_default());
     // In a file or a pipe colours are noise.
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());

@@ -13,9 +13,10 @@ use super::record::log::Applied;
 /// Objects of one page when nothing speaks against it: what clients of Kubernetes ask for.
 pub const PAGE: u32 = 500;
 
-/// The first wait after something failed, and the longest.
+/// The first wait after something failed, and the longest: as long as clients of Kubernetes wait, because a server that is back
+/// is not followed before the wait is over.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// A watch that stood for so long was a good one: what fails next is a first failure.
 const GOOD: Duration = Duration::from_secs(30);
@@ -25,6 +26,10 @@ const BRIEF: Duration = Duration::from_secs(5);
 
 /// Time before something is asked again that may not be asked, or that this cluster does not have.
 const RARELY: Duration = Duration::from_secs(300);
+
+/// So many times in a row a server may say no before it is believed: one that has just started knows neither roles nor kinds
+/// yet, and says so of everything for some seconds.
+const MAX_NO: u32 = 6;
 
 /// Lines in a row that say nothing before everything is listed again.
 const MAX_GARBAGE: u32 = 3;
@@ -131,6 +136,12 @@ pub struct Follow {
     state: State,
     /// Failures since the last good watch.
     failures: u32,
+    /// Answers in a row that this may not be asked, or is not there.
+    noes: u32,
+    /// Whether everything was ever listed, so that there is such a kind.
+    was_listed: bool,
+    /// Whether the version was gone, and no good watch stood since.
+    was_gone: bool,
     garbage: u32,
     /// What jitter is made of.
     dice: u64,
@@ -142,7 +153,16 @@ impl Follow {
     /// At the beginning. What jitter is made of should differ from kind to kind and from collector to collector.
     pub fn new(seed: u64) -> Self {
         let state = State::Waiting(None);
-        Self { state, failures: 0, garbage: 0, dice: seed | 1, rarely: RARELY }
+        Self {
+            state,
+            failures: 0,
+            noes: 0,
+            was_listed: false,
+            was_gone: false,
+            garbage: 0,
+            dice: seed | 1,
+            rarely: RARELY,
+        }
     }
 
     /// The same, but what may not be asked, or is not there, is asked again after so long.
@@ -169,10 +189,14 @@ impl Follow {
                 self.failed(Failure::Malformed("a page of the list leads to itself".to_owned()), None)
             }
             (State::Listing { limit, most, version, .. }, Message::Page { version: of, next }) => {
+                self.noes = 0;
                 // The version of the first page: from there on nothing is missed, whatever the others say.
                 let version = version.unwrap_or(of);
                 match next {
-                    None => vec![Action::Listed, self.watch(version)],
+                    None => {
+                        self.was_listed = true;
+                        vec![Action::Listed, self.watch(version)]
+                    }
                     Some(next) => {
                         let limit = limit.saturating_mul(2).min(most);
                         self.state = State::Listing { limit, most, token: Some(next.clone()), version: Some(version) };
@@ -192,6 +216,7 @@ impl Follow {
             }
             (State::Listing { .. }, Message::Failed(failure)) => self.failed(failure, None),
             (State::Opening(version), Message::Opened) => {
+                self.noes = 0;
                 self.state = State::Watching { version, since: now, heard: false };
                 vec![Action::Read]
             }
@@ -247,16 +272,19 @@ impl Follow {
     }
 
     fn failed(&mut self, failure: Failure, version: Option<String>) -> Vec<Action> {
-        let rarely = self.rarely;
         let (reason, detail, then, after) = match failure {
             Failure::Gone => {
                 let detail = "the API server had forgotten what happened since".to_owned();
+                // It answers: however long it was away, what it has now is asked for soon, once.
+                if !std::mem::replace(&mut self.was_gone, true) {
+                    self.failures = 0;
+                }
                 (GapReason::SourceFailed, detail, None, None)
             }
-            Failure::Forbidden(why) => return self.lost_for(GapReason::PermissionDenied, why, rarely),
+            Failure::Forbidden(why) => return self.refused(GapReason::PermissionDenied, why, version, true),
             Failure::Absent => {
                 let detail = "this cluster has no such kind".to_owned();
-                return self.lost_for(GapReason::SourceAbsent, detail, rarely);
+                return self.refused(GapReason::SourceAbsent, detail, None, self.was_listed);
             }
             Failure::Busy(after) => {
                 let detail = "the API server has too much to do".to_owned();
@@ -273,9 +301,13 @@ impl Follow {
         vec![Action::Lost(reason, detail), self.wait(then, after)]
     }
 
-    /// It takes somebody to change that: nothing is gained by asking sooner, or later and later.
-    fn lost_for(&mut self, reason: GapReason, detail: String, long: Duration) -> Vec<Action> {
-        vec![Action::Lost(reason, detail), self.wait_from(None, long)]
+    /// A no. It may be one of a server that does not know yet; else it takes somebody to change that, and nothing is gained by
+    /// asking sooner, or later and later.
+    fn refused(&mut self, reason: GapReason, detail: String, then: Option<String>, may_be_early: bool) -> Vec<Action> {
+        self.noes = self.noes.saturating_add(1);
+        let wait =
+            if may_be_early && self.noes <= MAX_NO { self.wait(then, None) } else { self.wait_from(then, self.rarely) };
+        vec![Action::Lost(reason, detail), wait]
     }
 
     fn list(&mut self) -> Action {
@@ -291,7 +323,7 @@ impl Follow {
 
     fn stood(&mut self, since: BootTime, now: BootTime) {
         if now.since(since) >= GOOD {
-            self.failures = 0;
+            (self.failures, self.was_gone) = (0, false);
         }
     }
 

@@ -105,7 +105,7 @@ fn a_page_that_is_too_large_is_halved_down_to_one_object_which_is_passed_over() 
 }
 
 #[test]
-fn waits_grow_to_a_minute_and_a_good_watch_makes_the_next_one_short_again() {
+fn waits_grow_to_half_a_minute_and_a_good_watch_makes_the_next_one_short_again() {
     let mut follow = Follow::new(77);
     watching(&mut follow, 0);
     let mut waits = vec![];
@@ -116,7 +116,7 @@ fn waits_grow_to_a_minute_and_a_good_watch_makes_the_next_one_short_again() {
         actions = follow.on(Message::Failed(Failure::Away("down".to_owned())), at(1));
     }
     for (n, wait) in waits.iter().enumerate() {
-        let base = Duration::from_secs([1, 2, 4, 8, 16, 32, 60, 60, 60, 60][n]);
+        let base = Duration::from_secs([1, 2, 4, 8, 16, 30, 30, 30, 30, 30][n]);
         assert!((base..=base * 3 / 2).contains(wait), "{n}: {wait:?}");
     }
     let spread: std::collections::BTreeSet<_> = waits[6..].iter().collect();
@@ -139,15 +139,55 @@ fn a_watch_that_ends_at_once_is_not_asked_for_at_once() {
 fn what_may_not_be_asked_is_asked_rarely_and_a_busy_server_says_when() {
     let mut follow = Follow::new(5);
     follow.start();
-    let actions = follow.on(Message::Failed(Failure::Forbidden("no".to_owned())), at(0));
-    assert_eq!(actions[0], Action::Lost(GapReason::PermissionDenied, "no".to_owned()));
-    assert!(waited(&actions) >= RARELY);
-    follow.on(Message::Elapsed, at(400));
+    for n in 0..MAX_NO {
+        let actions = follow.on(Message::Failed(Failure::Forbidden("no".to_owned())), at(0));
+        assert_eq!(actions[0], Action::Lost(GapReason::PermissionDenied, "no".to_owned()));
+        assert!(waited(&actions) < 2 * LONGEST_WAIT, "{n}: it may be one that has just started");
+        follow.on(Message::Elapsed, at(0));
+    }
+    assert!(waited(&follow.on(Message::Failed(Failure::Forbidden("no".to_owned())), at(0))) >= RARELY);
+    let mut follow = Follow::new(5);
+    follow.start();
     let actions = follow.on(Message::Failed(Failure::Absent), at(400));
     assert!(matches!(&actions[0], Action::Lost(GapReason::SourceAbsent, _)) && waited(&actions) >= RARELY);
     follow.on(Message::Elapsed, at(800));
     let actions = follow.on(Message::Failed(Failure::Busy(Some(Duration::from_secs(40)))), at(800));
     assert!(waited(&actions) >= Duration::from_secs(40));
+}
+
+/// What a real one says in its first seconds: it refuses connections, knows no roles, knows no kinds of others, and has forgotten
+/// every version of before.
+#[test]
+fn a_server_that_was_started_anew_is_followed_again_within_seconds_however_long_it_was_away() {
+    let mut follow = Follow::new(5);
+    watching(&mut follow, 0);
+    let mut actions = follow.on(Message::Ended, at(100));
+    // Up to a wait.
+    for _ in 0..21 {
+        actions = match &actions[..] {
+            [Action::Watch(_)] => follow.on(Message::Failed(Failure::Away("refused".to_owned())), at(100)),
+            _ => follow.on(Message::Elapsed, at(100)),
+        };
+    }
+    for failure in [Failure::Forbidden("no role".to_owned()), Failure::Forbidden("no role".to_owned())] {
+        assert_eq!(follow.on(Message::Elapsed, at(500)), [Action::Watch("7".to_owned())], "nothing is missed yet");
+        assert!(waited(&follow.on(Message::Failed(failure), at(500))) <= LONGEST_WAIT * 3 / 2);
+    }
+    assert_eq!(follow.on(Message::Elapsed, at(501)), [Action::Watch("7".to_owned())]);
+    assert!(waited(&follow.on(Message::Failed(Failure::Gone), at(501))) <= FIRST_WAIT * 3 / 2, "it answers");
+    let list = [Action::List { limit: PAGE, token: None }];
+    assert_eq!(follow.on(Message::Elapsed, at(502)), list);
+    // One that was there may be unknown to it for a moment; and a version that is gone again and again is no hurry.
+    assert!(waited(&follow.on(Message::Failed(Failure::Absent), at(502))) < RARELY);
+    assert_eq!(follow.on(Message::Elapsed, at(504)), list);
+    follow.on(page("9", None), at(504));
+    let mut longest = Duration::ZERO;
+    for _ in 0..10 {
+        longest = longest.max(waited(&follow.on(Message::Failed(Failure::Gone), at(504))));
+        follow.on(Message::Elapsed, at(504));
+        follow.on(page("9", None), at(504));
+    }
+    assert!(longest >= LONGEST_WAIT);
 }
 
 #[test]

@@ -162,7 +162,7 @@ impl Recorder {
         for (n, kind) in KINDS.iter().enumerate() {
             // What differs from start to start and from kind to kind.
             let seed = (self.shared.clock)().wall.nanos().unsigned_abs().rotate_left(u32::try_from(n).unwrap_or(0));
-            let keeper = Kept { recorder: self.clone(), kind };
+            let keeper = Kept { recorder: self.clone(), kind, said: None };
             let (clock, pages) = (Arc::clone(&self.shared.clock), Arc::clone(&pages));
             let following = Following { api: api.clone(), clock, path: kind.path(), pages, keeper };
             tasks.spawn(following.run(Follow::new(seed)));
@@ -307,6 +307,8 @@ fn salt(path: &Path) -> io::Result<[u8; 32]> {
 struct Kept {
     recorder: Recorder,
     kind: &'static Kind,
+    /// Why it is not followed, as it was said in our log; `None`: it is.
+    said: Option<GapReason>,
 }
 
 impl Kept {
@@ -314,6 +316,12 @@ impl Kept {
         match self.recorder.with(note).await {
             Ok(()) => Message::Elapsed,
             Err(error) => Message::Unwritten(chain(&error)),
+        }
+    }
+
+    fn is_followed(&mut self) {
+        if let Some(was) = self.said.take() {
+            tracing::info!(kind = self.kind.plural, %was, "a kind of objects of the cluster is followed again");
         }
     }
 
@@ -367,6 +375,7 @@ impl Keeper for Kept {
 
     async fn listed(&mut self) -> Message {
         let kind = self.kind;
+        self.is_followed();
         self.noted(move |log, now| log.end_list(kind, now)).await
     }
 
@@ -376,6 +385,7 @@ impl Keeper for Kept {
 
     async fn resumed(&mut self) -> Message {
         let kind = self.kind;
+        self.is_followed();
         self.noted(move |log, now| log.resumed(kind, now)).await
     }
 
@@ -417,7 +427,8 @@ impl Keeper for Kept {
     async fn lost(&mut self, reason: GapReason, detail: String) {
         let kind = self.kind;
         self.recorder.shared.stats.cluster_losses.of(kind).one();
-        if !matches!(reason, GapReason::SourceAbsent) {
+        // Once for each reason: it is tried again and again.
+        if !matches!(reason, GapReason::SourceAbsent) && self.said.replace(reason) != Some(reason) {
             tracing::info!(kind = kind.plural, %reason, detail, "a kind of objects of the cluster is not followed");
         }
         let recorder = self.recorder.clone();
