@@ -25,6 +25,10 @@ const MAX_STUCK_AT_ALL: usize = 2 * MAX_STUCK;
 /// A system call or two on a short path; the kernel's own stack is not in this.
 const STACK: usize = 128 << 10;
 
+/// What a pod is given of the node's disks: a file system that is not to be seen where it is mounted may be seen there, as the
+/// root's mostly is.
+const WINDOWS: [&str; 3] = ["var/log", "var/lib/systemd/pstore", "etc/os-release"];
+
 /// What a file system says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Space {
@@ -151,12 +155,24 @@ impl Asker {
     }
 }
 
-/// Opens the mount point without following links or triggering an automount, and asks it, if it is the one that is meant.
+/// Asks a file system where it is mounted; and where it is not to be seen there, anywhere else that it is.
 fn statfs(root: &Path, mount: &Mount) -> io::Result<Option<Space>> {
     let dir = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let path = mount.point.strip_prefix("/").unwrap_or(&mount.point);
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let point = match open_point(&dir, path) {
+    // Subvolumes of btrfs have numbers of their own, which mountinfo does not show.
+    let is_exact = mount.fstype != "btrfs";
+    let found = at(&dir, path, is_exact.then_some(mount.number))?;
+    if found.is_some() || !is_exact {
+        return Ok(found);
+    }
+    // What cannot be asked there is not to be seen there either.
+    Ok(WINDOWS.iter().find_map(|window| at(&dir, Path::new(window), Some(mount.number)).unwrap_or(None)))
+}
+
+/// Opens a path without following links or triggering an automount, and asks what is there, if it is of this number.
+fn at(dir: &OwnedFd, path: &Path, number: Option<(u32, u32)>) -> io::Result<Option<Space>> {
+    let point = match open_point(dir, path) {
         Ok(point) => point,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         Err(errno) => return Err(errno.into()),
@@ -164,8 +180,7 @@ fn statfs(root: &Path, mount: &Mount) -> io::Result<Option<Space>> {
     // What the kernel knows already is enough: no question to a server.
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
     let found = statx(&point, "", flags, StatxFlags::BASIC_STATS)?;
-    // Subvolumes of btrfs have numbers of their own, which mountinfo does not show.
-    if (found.stx_dev_major, found.stx_dev_minor) != mount.number && mount.fstype != "btrfs" {
+    if number.is_some_and(|number| number != (found.stx_dev_major, found.stx_dev_minor)) {
         return Ok(None);
     }
     let stat = fstatvfs(&point)?;
@@ -280,5 +295,20 @@ mod tests {
         let own = statx(rustix::fs::CWD, tmp.path(), AtFlags::empty(), StatxFlags::BASIC_STATS).unwrap();
         let own = Mount { number: (own.stx_dev_major, own.stx_dev_minor), ..mount("/mnt") };
         assert!(statfs(tmp.path(), &own).unwrap().is_some_and(|space| space.block_size > 0));
+    }
+    /// In a pod the node's root is not there, and what the pod is given of it is.
+    #[test]
+    fn a_file_system_that_is_not_seen_where_it_is_mounted_is_asked_where_it_is() {
+        let tmp = tempfile::tempdir().unwrap();
+        let own = statx(rustix::fs::CWD, tmp.path(), AtFlags::empty(), StatxFlags::BASIC_STATS).unwrap();
+        let number = (own.stx_dev_major, own.stx_dev_minor);
+        let elsewhere = || Mount { number, ..mount("/not/there") };
+        assert_eq!(statfs(tmp.path(), &elsewhere()).unwrap(), None);
+        std::fs::create_dir_all(tmp.path().join("var/log")).unwrap();
+        let root = statfs(tmp.path(), &Mount { number, ..mount("/") }).unwrap().unwrap();
+        let found = statfs(tmp.path(), &elsewhere()).unwrap().unwrap();
+        assert_eq!((found.blocks, found.block_size), (root.blocks, root.block_size));
+        assert_eq!(statfs(tmp.path(), &Mount { number: (4095, 77), ..mount("/not/there") }).unwrap(), None);
+        assert_eq!(statfs(tmp.path(), &Mount { fstype: "btrfs".to_owned(), ..elsewhere() }).unwrap(), None);
     }
 }
