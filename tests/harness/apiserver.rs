@@ -35,6 +35,8 @@ pub struct Asked {
     pub path: String,
     /// The query, without the question mark.
     pub query: String,
+    /// Who says that he asks: a real server writes what stands before the slash into `managedFields`, and `unknown` for nobody.
+    pub agent: String,
 }
 
 /// How it behaves.

@@ -12,7 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
-use tonic::codegen::http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use tonic::codegen::http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use tonic::codegen::http::{Method, Request, Response};
 
 use super::config::Access;
@@ -25,6 +25,9 @@ const ERROR_BYTES: usize = 64 << 10;
 
 /// Lists without what is in their objects (API conventions, "Alternate representations of resources").
 const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
+/// Who we are in the API server's own logs, and, up to the slash, in `managedFields` of what we write.
+const AGENT: &str = concat!("casefile-collector/", env!("CARGO_PKG_VERSION"));
 
 /// The most that is believed of `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -177,15 +180,23 @@ impl Api {
         accept: &'static str,
     ) -> Result<Response<Body>, ApiError> {
         let content = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
-        let mut request = Request::builder().method(method).uri(path).header(ACCEPT, accept);
+        let mut request = Request::builder().method(method).uri(path).header(ACCEPT, accept).header(USER_AGENT, AGENT);
         if sent.is_some() {
             request = request.header(CONTENT_TYPE, content);
         }
         let bytes = sent.map(serde_json::to_vec).transpose().map_err(|e| ApiError::Malformed(e.to_string()))?;
         let request = request.body(bytes.map_or_else(Body::empty, Body::from));
         let request = request.map_err(|e| ApiError::Malformed(e.to_string()))?;
-        let answer = self.client.send(request).await.map_err(|e| ApiError::Away(crate::chain::chain(&e)))?;
+        let answer = self.client.send(request).await.map_err(|e| ApiError::Away(away(&e)))?;
         if answer.status().is_success() { Ok(answer) } else { Err(said(answer).await) }
+    }
+}
+
+/// Why a request failed, once: kube's own words repeat those of what they are caused by.
+fn away(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Service(cause) => crate::chain::chain(&**cause),
+        other => crate::chain::chain(other),
     }
 }
 
@@ -226,7 +237,7 @@ async fn body(answer: Response<Body>, most: usize) -> Result<Vec<u8>, ApiError> 
     let mut body = answer.into_body();
     let mut all = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| ApiError::Away(crate::chain::chain(&e)))?;
+        let frame = frame.map_err(|e| ApiError::Away(away(&e)))?;
         // Trailers say nothing here.
         let Ok(data) = frame.into_data() else { continue };
         if all.len() + data.len() > most {
@@ -280,7 +291,7 @@ impl Lines {
             match tokio::time::timeout_at(deadline, self.body.frame()).await.map_err(late)? {
                 // What is left without an end was cut off.
                 None => return Ok(None),
-                Some(Err(error)) => return Err(ApiError::Away(crate::chain::chain(&error))),
+                Some(Err(error)) => return Err(ApiError::Away(away(&error))),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.buf.extend_from_slice(&data);

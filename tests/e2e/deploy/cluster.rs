@@ -95,6 +95,7 @@ type Used = (String, (String, String, Option<String>, String));
 
 /// The right that a request takes; `None`: it is for every account of a cluster (`system:public-info-viewer`).
 fn taken(asked: &Asked) -> Option<Used> {
+    assert!(asked.agent.starts_with("casefile-collector/"), "nobody knows who asked: {asked:?}");
     let parts: Vec<_> = asked.path.split('/').skip(1).collect();
     let (group, rest) = match &parts[..] {
         ["version"] => return None,
@@ -194,7 +195,12 @@ async fn a_collector_at_work_asks_for_everything_that_its_roles_let_it_and_for_n
     for kind in KINDS {
         let path = kind.path();
         for (query, method) in [("", "GET"), ("watch=1", "GET")] {
-            let asked = Asked { method: method.to_owned(), path: path.clone(), query: query.to_owned() };
+            let asked = Asked {
+                method: method.to_owned(),
+                path: path.clone(),
+                query: query.to_owned(),
+                agent: "casefile-collector/1".to_owned(),
+            };
             let wanted = taken(&asked).unwrap();
             wait::until(&format!("{wanted:?}"), async || uses(&wanted).then_some(())).await;
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -105,7 +105,8 @@ async fn answer(request: Request<Incoming>, inner: Arc<Inner>) -> Answer {
     let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or_default().to_owned());
     let method = request.method().clone();
     let patch = method == Method::PATCH;
-    lock(&inner.asked).push(Asked { method: method.to_string(), path: path.clone(), query: query.clone() });
+    let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default().to_owned();
+    lock(&inner.asked).push(Asked { method: method.to_string(), path: path.clone(), query: query.clone(), agent });
     let (delay, failing, instead) = {
         let mood = lock(&inner.mood);
         let failing = mood.failing.iter().find(|(part, _)| path.contains(part)).map(|(_, status)| *status);
