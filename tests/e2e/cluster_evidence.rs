@@ -278,6 +278,20 @@ async fn forgotten_versions_repeated_events_and_a_restart_lose_nothing_and_ask_f
     cluster.stop().await;
 }
 
+/// Its watches stand and say nothing: that nothing happens cannot be told from that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_is_a_gap_although_its_watches_stand() {
+    let cluster = cluster().await;
+    cluster.server.set_mood(|mood| mood.delay = Duration::from_secs(600));
+    for kind in [Kind::named("pods").unwrap(), Kind::named("storageclasses").unwrap()] {
+        wait::until(kind.plural, async || {
+            cluster.collector.recorder()?.with_log(|log, _| log.tracked(kind).contact.lost_since())?
+        })
+        .await;
+    }
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_with_a_megabyte_of_annotations_is_kept_without_them() {
     let cluster = cluster().await;

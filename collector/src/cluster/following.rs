@@ -62,6 +62,11 @@ pub(super) trait Keeper {
     /// The watch ended as watches do: up to now nothing was missed.
     async fn ended(&mut self) -> Message;
 
+    /// Nothing was heard for a while: because nothing happened ([`Message::Quiet`]), or because nobody is there.
+    async fn quiet(&mut self) -> Message {
+        Message::Quiet
+    }
+
     /// Something was not answered.
     fn failed(&mut self, error: &ApiError);
 
@@ -186,7 +191,7 @@ impl<K: Keeper> Following<K> {
             Ok(Some(Line::Whole(line))) => self.keeper.line(line).await,
             Ok(Some(Line::TooLong)) => Message::TooLong,
             Ok(None) => self.keeper.ended().await,
-            Err(ApiError::Late(_)) => Message::Quiet,
+            Err(ApiError::Late(_)) => self.keeper.quiet().await,
             Err(error) => self.failed(error),
         }
     }

@@ -33,9 +33,9 @@ use crate::stats::Stats;
 /// The most bytes of what the server says of itself.
 const VERSION_BYTES: usize = 64 << 10;
 
-/// What the server says of itself must come within this, and is asked again after this at first.
-const VERSION_WITHIN: Duration = Duration::from_secs(30);
-const VERSION_AGAIN: Duration = Duration::from_secs(5);
+/// How often the server is asked whether it is there, and how long that may take.
+const PULSE_EVERY: Duration = Duration::from_secs(5);
+const PULSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Pages that are asked for at a time, of all kinds: each is held in memory.
 const PAGES_AT_A_TIME: usize = 2;
@@ -66,6 +66,16 @@ struct Shared {
     key: watch::Receiver<RedactionKey>,
     rules: Arc<RuleSet>,
     stats: Arc<Stats>,
+    /// The server's pulse; `None`: it was not felt yet.
+    pulse: watch::Sender<Option<Pulse>>,
+}
+
+/// Whether the server was there when it was asked last.
+#[derive(Debug, Clone, Copy)]
+struct Pulse {
+    answered: bool,
+    /// When it was asked.
+    at: WallTime,
 }
 
 /// What is held at one moment.
@@ -136,7 +146,7 @@ impl Recorder {
         let Parts { data, record, clock, space, key, stats } = parts;
         let rules = Arc::new(RuleSet::builtin());
         let (log, taking) = (Mutex::new(None), space.taking());
-        let shared = Arc::new(Shared { log, clock, taking, key, rules, stats });
+        let shared = Arc::new(Shared { log, clock, taking, key, rules, stats, pulse: watch::Sender::default() });
         let recorder = Self { shared };
         let mut tasks = JoinSet::new();
         tasks.spawn(recorder.clone().run(api.clone(), data.join(DIR), record));
@@ -167,7 +177,7 @@ impl Recorder {
             let following = Following { api: api.clone(), clock, path: kind.path(), pages, keeper };
             tasks.spawn(following.run(Follow::new(seed)));
         }
-        tasks.spawn(self.clone().ask_version(api));
+        tasks.spawn(self.clone().feel_pulse(api));
         self.keep_writing().await;
     }
 
@@ -272,19 +282,27 @@ impl Recorder {
         }
     }
 
-    /// Asks the server what it is, until it says so, and again from time to time: clusters are upgraded.
-    async fn ask_version(self, api: Api) {
-        let mut wait = VERSION_AGAIN;
+    /// Asks the server what it is, again and again: clusters are upgraded, and a watch on which nothing happens does not say
+    /// that nobody is there any more.
+    async fn feel_pulse(self, api: Api) {
+        let mut known = String::new();
         loop {
-            if let Ok(answer) = api.get("/version", VERSION_BYTES, VERSION_WITHIN).await
+            let at = (self.shared.clock)().wall;
+            let answer = api.get("/version", VERSION_BYTES, PULSE_WITHIN).await;
+            // Whatever it says, it is there.
+            let answered = !matches!(answer, Err(ApiError::Late(_) | ApiError::Away(_) | ApiError::Access(_)));
+            self.shared.pulse.send_replace(Some(Pulse { answered, at }));
+            if let Ok(answer) = answer
                 && serde_json::from_slice::<serde_json::Value>(&answer).is_ok_and(|info| info.is_object())
             {
                 let text = String::from_utf8_lossy(&answer).into_owned();
+                let said = text.clone();
                 // What cannot be written now is said again.
-                let _ = self.with(|log, now| log.set_server(text, now)).await;
-                wait = Duration::from_secs(3_600);
+                if text != known && self.with(|log, now| log.set_server(said, now)).await.is_ok() {
+                    known = text;
+                }
             }
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(PULSE_EVERY).await;
         }
     }
 }
@@ -419,6 +437,25 @@ impl Keeper for Kept {
             Message::Elapsed => Message::Ended,
             unwritten => unwritten,
         }
+    }
+
+    async fn quiet(&mut self) -> Message {
+        let pulse = *self.recorder.shared.pulse.borrow();
+        match pulse {
+            None => {}
+            Some(Pulse { answered: false, .. }) => {
+                return Message::Failed(Failure::Late("the API server does not answer, and says nothing".to_owned()));
+            }
+            Some(Pulse { answered: true, at }) => {
+                let (recorder, kind) = (self.recorder.clone(), self.kind);
+                // In memory alone, so it can be noted on a full disk.
+                let note = move || recorder.with_log(|log, _| log.heard(kind, at));
+                if let Err(error) = tokio::task::spawn_blocking(note).await {
+                    tracing::error!(%error, "that the cluster is heard of was not noted");
+                }
+            }
+        }
+        Message::Quiet
     }
 
     /// That it is lost is noted then.

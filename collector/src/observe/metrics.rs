@@ -176,8 +176,7 @@ fn cluster(held: &Held, to: &mut Exposition) {
     gauge("casefile_cluster_objects", help, |kind| kind.heard.map(|_| kind.objects as f64));
     let help = "1 while what happens to objects of a kind is heard, else 0: also where the cluster has no such kind.";
     gauge("casefile_cluster_followed", help, |kind| Some(f64::from(u8::from(kind.is_followed))));
-    let help =
-        "When something was heard of a kind last, in seconds since 1970; a quiet watch is heard of when it ends.";
+    let help = "When something was heard of a kind last, in seconds since 1970; of a quiet one: when the API server last answered.";
     #[expect(clippy::cast_precision_loss, reason = "a time of day to some hundred nanoseconds")]
     gauge("casefile_cluster_heard_timestamp_seconds", help, |kind| kind.heard.map(|at| at.nanos() as f64 / 1e9));
 }
