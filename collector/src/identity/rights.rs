@@ -71,7 +71,7 @@ impl Right {
 }
 
 impl fmt::Display for Right {
-    /// As `kubectl auth can-i` wants it.
+    /// As `kubectl auth can-i` wants it, and as it stands in a Role.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}.casefile.dev", self.verb(), self.resource())
     }

@@ -139,6 +139,18 @@ fn every_right_that_the_collector_asks_about_is_in_a_role_for_people_and_the_adm
     }
 }
 
+/// `kubectl auth can-i get archives.casefile.dev` says no to everybody: it asks about kinds that the API server serves.
+#[test]
+fn nobody_is_told_to_ask_kubectl_about_one_of_the_resources_that_only_the_collector_knows() {
+    for text in [file("README.md"), file("../README.md"), file("kustomize/base/people.yaml")] {
+        assert!(text.contains("auth can-i --list"));
+        for (_, asked) in text.match_indices("auth can-i ").map(|(at, asked)| text.split_at(at + asked.len())) {
+            let what = asked.split_whitespace().nth(1).unwrap_or_default();
+            assert!(!what.contains(".casefile.dev") || what.starts_with("collections."), "{what}");
+        }
+    }
+}
+
 #[test]
 fn no_right_is_a_wildcard_and_none_reaches_secrets_programs_logs_or_kubelets() {
     for way in ALL {
