@@ -5,10 +5,10 @@ use std::time::Duration;
 use casefile_agent::Agent;
 use casefile_collector::Collector;
 use casefile_collector::cluster::config::{Access, ClusterConfig};
-use casefile_collector::cluster::kinds::Kind;
+use casefile_collector::cluster::kinds::{KINDS, Kind};
 use casefile_tests::apiserver::ApiServer;
 use casefile_tests::host::FakeHost;
-use casefile_tests::program::{run, said, stdout};
+use casefile_tests::program::{command, run, said, stdout};
 use casefile_tests::{Rig, now, stop, wait};
 use serde_json::{Value, json};
 
@@ -61,7 +61,7 @@ async fn cluster() -> Cluster {
         client.recorded(node, Duration::from_secs(1)).await;
     }
     let cluster = Cluster { rig, server, collector, agents };
-    for plural in ["nodes", "pods", "replicasets", "services", "endpointslices", "deployments"] {
+    for plural in KINDS.iter().map(|kind| kind.plural).filter(|plural| *plural != "applications") {
         let kind = Kind::named(plural).unwrap();
         wait::until(plural, async || {
             let recorder = cluster.collector.recorder()?;
@@ -174,5 +174,29 @@ async fn without_a_cluster_names_choose_logs_as_ever_and_the_rest_is_refused() {
     assert!(note.contains("belongs to no cluster"), "{note}");
     let said = cluster.collect(&["--service", "api"]).await.expect_err("it was opened");
     assert!(said.contains("belongs to no cluster") && said.contains("--pod"), "{said}");
+    cluster.stop().await;
+}
+
+/// What a runbook asks live is asked of the cluster too: an incident that leaves the cluster's objects out has nothing to say.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_of_the_runbook_ask_the_cluster_as_well_when_they_look_live() {
+    let cluster = cluster().await;
+    let data = cluster.rig.path("collector").to_str().unwrap().to_owned();
+    let cache = cluster.rig.path("cache");
+    let look = async |args: &[&str]| {
+        let mut command = command("casefile");
+        command.args(args).args(["--data", &data, "--since", "1m"]).env("XDG_CACHE_HOME", &cache);
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    };
+    let health = look(&["health-check"]).await;
+    let (text, code) = (stdout(&health), health.status.code());
+    assert!(code == Some(3) && text.contains("service shop/no-endpoints has no endpoint"), "{}", said(&health));
+    assert!(text.contains("3 pods in 1 namespace") && !text.contains("no cluster evidence"), "{text}");
+    // There is no autoscaler and no job here, which is known: a healthy cluster without any is not looked at in part only.
+    assert!(!text.contains("there is no list of"), "{text}");
+    let resources = look(&["analyze-resources", "--service", "api-gateway", "-n", "shop"]).await;
+    let text = stdout(&resources);
+    assert!(text.contains("shop/api-5d-1 on n1, Running"), "{}", said(&resources));
+    assert!(!text.contains("cannot tell: which pods"), "{text}");
     cluster.stop().await;
 }

@@ -105,6 +105,12 @@ impl Kind {
         }
     }
 
+    /// As the coverage names it: `horizontalpodautoscalers`.
+    fn of_plural(plural: &str) -> Option<Self> {
+        let is = |name: &&str| name.split('.').next() == Some(plural);
+        Self::ALL.iter().find(|(_, names)| names.iter().any(is)).map(|(kind, _)| *kind)
+    }
+
     fn of_directory(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(_, names)| names.contains(&name)).map(|(kind, _)| *kind)
     }

@@ -70,6 +70,12 @@ impl Cluster {
                 cluster.tell(path.as_str(), &why);
             }
         }
+        // Of a kind that has no object in any namespace there is no list, and yet it was looked at: the coverage says so. A gap
+        // without an interval is of objects that are not here.
+        let rows = casefile.coverage.cluster.iter().flat_map(|cluster| &cluster.kinds);
+        let none = rows.filter(|row| row.objects == 0 && !row.covered.is_empty());
+        let none = none.filter(|row| row.gaps.iter().all(|gap| gap.interval.is_some()));
+        cluster.kinds.extend(none.filter_map(|row| Kind::of_plural(&row.kind)).filter(|kind| wanted(*kind)));
         if wanted(Kind::Event) {
             changes(casefile, &mut cluster);
         }

@@ -23,7 +23,7 @@ pub(crate) fn run(args: &ResourcesArgs) -> Result<Ended> {
         purpose: "resources",
         // The logs of pods name them where the cluster's objects do not.
         scope: Scope {
-            sources: vec!["recording".to_owned(), "pods".to_owned()],
+            sources: ["cluster", "recording", "pods"].map(str::to_owned).into(),
             select: Selection::default(),
             chosen: Some(Box::new(Chosen {
                 asked: ClusterSelection {

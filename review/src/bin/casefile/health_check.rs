@@ -25,7 +25,7 @@ pub(crate) fn run(args: &HealthArgs) -> Result<Ended> {
         until: None,
         purpose: "health check",
         // Of the nodes the least that there is: the cluster's objects come from the collector. A kill is in the kernel's log.
-        scope: Scope { sources: vec!["kernel".to_owned()], ..Scope::default() },
+        scope: Scope { sources: vec!["cluster".to_owned(), "kernel".to_owned()], ..Scope::default() },
     };
     let (mut casefile, _) = live::look_at(&args.look, wanted)?;
     let health = Health::of(&mut casefile, &catalogue().signatures);

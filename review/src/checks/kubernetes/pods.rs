@@ -106,7 +106,7 @@ fn wrong<'p>(facts: &ClusterFacts<'_>, pod: &'p Pod) -> Option<Wrong<'p>> {
     let created = pod.meta.created;
     if phase != "Running" {
         let long = created.and_then(|at| facts.ago(at)).is_some_and(|ago| ago > WAITS_TOO_LONG);
-        let words = format!("is {phase} for more than five minutes");
+        let words = format!("{phase} for more than five minutes");
         return long.then(|| {
             Wrong::new("k8s.pod.pending", Severity::Warning, words).because(pod.message.as_deref()).since(created)
         });
