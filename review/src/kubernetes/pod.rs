@@ -102,7 +102,7 @@ pub struct Pod {
 
 impl Pod {
     /// Out of an object; `None`: it has no name.
-    pub(super) fn of(object: &Value, entry: usize) -> Option<Self> {
+    pub(crate) fn of(object: &Value, entry: usize) -> Option<Self> {
         let mut containers = containers(object, "initContainers", "initContainerStatuses", true);
         containers.extend(self::containers(object, "containers", "containerStatuses", false));
         Some(Self {

@@ -15,7 +15,7 @@ use super::wrapped;
 use crate::casefile::{CaseFile, CaseFileError};
 use crate::compare;
 use crate::display::safe;
-use crate::kubernetes::{Amounts, Pod};
+use crate::kubernetes::{Amounts, Pod, State};
 use crate::past::pods::pod_of;
 use crate::past::table::{NOTHING, aligned, number, short_bytes};
 use crate::seriesset::{Growth, OneSeries, SeriesSet};
@@ -193,9 +193,33 @@ pub fn resources(
             }
             row.now = known.used(uid, compared.now);
             row.before = compared.before.map(|before| known.used(uid, before));
+            doubt_kills(row, target.object, &compared);
         }
     }
     Ok(Resources { format: FORMAT, compared, pods: rows, unknown, damaged })
+}
+
+/// Where the cluster knows of kills that the node's count lacks, nobody knows how many there were: before cgroup v2 a container has
+/// a count of its own, which is gone with it.
+fn doubt_kills(row: &mut Row, object: Option<&Pod>, compared: &Compared) {
+    let all = object.into_iter().flat_map(|pod| &pod.containers).filter_map(|container| container.status.as_ref());
+    let ended = all.flat_map(|status| {
+        let now = if let State::Terminated(ended) = &status.state { Some(ended) } else { None };
+        now.into_iter().chain(&status.last)
+    });
+    let killed: Vec<_> = ended.filter(|ended| ended.reason.as_deref() == Some("OOMKilled")).collect();
+    let parts = [(Some(compared.now), Some(&mut row.now)), (compared.before, row.before.as_mut())];
+    let mut is_doubted = false;
+    for (part, used) in parts.into_iter().filter_map(|(part, used)| part.zip(used)) {
+        let known = killed.iter().filter(|ended| ended.finished.is_some_and(|at| part.contains(at))).count();
+        if used.oom_kills.is_some_and(|counted| counted < known as f64) {
+            (used.oom_kills, is_doubted) = (None, true);
+        }
+    }
+    if is_doubted {
+        let why = "how many memory kills there were: the cluster tells of one that the node's count does not have";
+        row.unknown.push(why.to_owned());
+    }
 }
 
 fn row(target: &Target<'_>) -> Row {
@@ -442,4 +466,43 @@ fn change(now: Option<f64>, before: Option<f64>) -> String {
         return "=".to_owned();
     }
     if before > 0.0 && now / before < 1000.0 { format!("×{:.2}", now / before) } else { "new".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(second: u32) -> WallTime {
+        format!("2026-11-23T10:00:{second:02}Z").parse().unwrap()
+    }
+
+    #[test]
+    fn a_count_that_lacks_a_kill_of_which_the_cluster_tells_is_no_count() {
+        let killed = json!({"reason": "OOMKilled", "exitCode": 137, "finishedAt": "2026-11-23T10:00:40Z"});
+        let status = json!({"name": "c", "ready": false, "restartCount": 3, "state": {"waiting": {}}, "lastState": {"terminated": killed}});
+        let object = json!({"metadata": {"name": "eater"}, "spec": {"containers": [{"name": "c"}]}, "status": {"containerStatuses": [status]}});
+        let pod = Pod::of(&object, 0).unwrap();
+        let compared = Compared {
+            now: Window::new(at(30), at(59)).unwrap(),
+            before: Window::new(at(0), at(30)).ok(),
+            because: String::new(),
+        };
+        let counted = |now: f64| {
+            let used = |kills| Used { oom_kills: Some(kills), ..Used::default() };
+            let target = Target {
+                namespace: "shop".to_owned(),
+                name: "eater".to_owned(),
+                uid: None,
+                node: None,
+                object: Some(&pod),
+            };
+            let mut row = Row { now: used(now), before: Some(used(0.0)), unknown: Vec::new(), ..row(&target) };
+            doubt_kills(&mut row, Some(&pod), &compared);
+            (row.now.oom_kills, row.before.and_then(|before| before.oom_kills), row.unknown.len())
+        };
+        assert_eq!(counted(0.0), (None, Some(0.0), 1));
+        assert_eq!(counted(1.0), (Some(1.0), Some(0.0), 0));
+    }
 }
