@@ -27,7 +27,7 @@ const STACK: usize = 128 << 10;
 
 /// What a pod is given of the node's disks: a file system that is not to be seen where it is mounted may be seen there, as the
 /// root's mostly is.
-const WINDOWS: [&str; 3] = ["var/log", "var/lib/systemd/pstore", "etc/os-release"];
+const WINDOWS: [&str; 4] = ["var/log", "run/log", "var/lib/systemd/pstore", "etc/os-release"];
 
 /// What a file system says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -162,10 +162,11 @@ fn holds_data(mount: &Mount) -> bool {
         // The root of a machine that is itself a container, or boots from an image.
         return mount.point_text == "/";
     }
-    // Every pod has a small memory file system for each of its secrets and tokens.
+    // Every pod has a small memory file system for each of its secrets and tokens, and its runtime keeps one for its /dev/shm.
     let of_pod = mount.fstype == "tmpfs"
         && (mount.point_text.contains("/volumes/kubernetes.io~projected/")
-            || mount.point_text.contains("/volumes/kubernetes.io~secret/"));
+            || mount.point_text.contains("/volumes/kubernetes.io~secret/")
+            || (mount.point.ends_with("shm") && mount.point_text != "/dev/shm"));
     !of_pod && !PSEUDO.contains(&mount.fstype.as_str())
 }
 
@@ -213,6 +214,7 @@ mod tests {
             "5 1 8:2 / /data/long rw - ext4 /dev/sdb1 rw",
             "6 1 0:9 / /run/c/rootfs rw - overlay overlay rw",
             "7 1 0:10 / /var/lib/kubelet/pods/u/volumes/kubernetes.io~projected/t rw - tmpfs tmpfs rw",
+            "27 1 0:30 / /run/containerd/io.containerd.grpc.v1.cri/sandboxes/e1/shm rw - tmpfs shm rw",
             "8 1 0:11 / /mnt rw - nfs4 s:/a rw",
             "9 1 8:3 / /mnt rw - xfs /dev/sdc1 rw",
         ];
