@@ -2,7 +2,7 @@
 //!
 //! As small as it can be: a cluster has hundreds of thousands of objects, and this grows with them alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -59,7 +59,12 @@ pub struct Tracked {
     pub(super) mark: u32,
     /// Objects that could not be kept whole, or at all, since it was followed.
     pub cut: u64,
+    /// Which ones went last, oldest first: none of them comes back, whatever a watch repeats.
+    gone: VecDeque<u64>,
 }
+
+/// So many of those that went are known. What is repeated is what was said just before.
+const GONE: usize = 1_024;
 
 impl Tracked {
     /// One object.
@@ -82,10 +87,28 @@ impl Tracked {
 
     pub(super) fn remove(&mut self, namespace: &str, name: &str) {
         if let Some(names) = self.objects.get_mut(namespace) {
-            names.remove(name);
+            if let Some(slot) = names.remove(name) {
+                self.gone.push_back(slot.uid);
+                if self.gone.len() > GONE {
+                    self.gone.pop_front();
+                }
+            }
             if names.is_empty() {
                 self.objects.remove(namespace);
             }
+        }
+    }
+
+    /// Whether this one was there and went. One without a uid cannot be told from others.
+    pub(super) fn has_gone(&self, uid: &str) -> bool {
+        !uid.is_empty() && self.gone.contains(&mark_of(uid))
+    }
+
+    /// This one is there, whatever was said of it: a list has it.
+    pub(super) fn is_there(&mut self, uid: &str) {
+        if self.has_gone(uid) {
+            let uid = mark_of(uid);
+            self.gone.retain(|gone| *gone != uid);
         }
     }
 

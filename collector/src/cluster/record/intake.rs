@@ -122,7 +122,10 @@ impl Log {
 
     fn object(&mut self, kind: &'static Kind, object: Value, at: WallTime) -> io::Result<()> {
         match self.sanitiser.read(kind, object) {
-            Ok(raw) => self.shown(kind, raw, at).map(drop),
+            Ok(raw) => {
+                self.kinds[kind.position()].is_there(&raw.head.uid);
+                self.shown(kind, raw, at).map(drop)
+            }
             Err(error) => {
                 tracing::debug!(kind = kind.plural, %error, "passed over in a list");
                 self.kinds[kind.position()].cut += 1;
@@ -159,6 +162,7 @@ impl Log {
                 let version = raw.head.version.clone();
                 let applied = match line.kind.as_str() {
                     "DELETED" => self.deleted(kind, raw, at)?,
+                    _ if self.kinds[kind.position()].has_gone(&raw.head.uid) => Applied::Backwards,
                     _ => self.shown(kind, raw, at)?,
                 };
                 Told::Version(version, applied)

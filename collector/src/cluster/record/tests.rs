@@ -130,6 +130,22 @@ fn an_object_of_the_same_name_is_another_one_and_an_old_version_is_not_believed(
 }
 
 #[test]
+fn one_that_went_does_not_come_back_by_what_a_watch_repeats_but_by_a_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), 1 << 26, 0);
+    list(&mut log, "pods", &[pod("a", 1, "Running"), pod("b", 2, "Running")], 10);
+    // It went while nobody looked, and then the server says again that it came.
+    list(&mut log, "pods", &[pod("b", 2, "Running")], 20);
+    assert_eq!(event(&mut log, "pods", "ADDED", &pod("a", 1, "Running"), 30), Applied::Backwards);
+    event(&mut log, "pods", "DELETED", &pod("b", 5, "Running"), 40);
+    assert_eq!(event(&mut log, "pods", "MODIFIED", &pod("b", 2, "Running"), 50), Applied::Backwards);
+    assert_eq!(told(&log, 10, 60).0, pairs(&[]));
+    list(&mut log, "pods", &[pod("a", 6, "Running")], 60);
+    assert_eq!(event(&mut log, "pods", "MODIFIED", &pod("a", 7, "Failed"), 70), Applied::New);
+    assert_eq!(told(&log, 10, 80).0, pairs(&[("a", "Failed")]));
+}
+
+#[test]
 fn what_happened_while_nobody_looked_is_told_with_the_time_between() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = open(dir.path(), 1 << 26, 0);
