@@ -11,6 +11,7 @@ use casefile_collector::cluster::kinds::{KINDS, Kind};
 use casefile_proto::cluster::{ClusterCoverage, KindCoverage};
 use casefile_proto::coverage::{Coverage, NodeState};
 use casefile_proto::gap::GapReason;
+use casefile_proto::node::Link;
 use casefile_proto::time::{WallTime, Window};
 use casefile_review::casefile::CaseFile;
 use casefile_review::summary;
@@ -289,6 +290,49 @@ async fn a_server_that_hangs_is_a_gap_although_its_watches_stand() {
         })
         .await;
     }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_left_the_cluster_before_the_window_is_not_waited_for_and_one_that_is_silent_is() {
+    let cluster = cluster().await;
+    let node = |name: &str| json!({"metadata": {"name": name, "uid": format!("uid-{name}")}});
+    cluster.server.put("nodes", node("left"));
+    cluster.server.put("nodes", node("silent"));
+    let client = cluster.rig.client().await.unwrap();
+    for name in ["left", "silent"] {
+        let host = FakeHost::new(cluster.rig.path(&format!("host-{name}"))).unwrap();
+        let agent = cluster.rig.agent(name, host.root()).unwrap();
+        client.recorded(name, Duration::from_secs(1)).await;
+        agent.stop().await;
+    }
+    assert!(cluster.server.delete("nodes", "", "left"));
+    let (recorder, nodes) = (cluster.collector.recorder().unwrap(), Kind::named("nodes").unwrap());
+    let gone = || recorder.with_log(|log, _| log.tracked(nodes).gone_since("", "left"))?;
+    wait::until("a node gone", async || gone()).await;
+    wait::until("two nodes away", async || {
+        let nodes = client.clone().nodes().await.ok()?;
+        nodes.iter().filter(|n| n.node.as_str() != "n1").all(|n| n.link == Link::Away).then_some(())
+    })
+    .await;
+    let from = now();
+    let asked = async |from: WallTime, nodes: &[&str]| {
+        let mut client = cluster.rig.client().await.unwrap();
+        let window = Window::new(from, now()).unwrap();
+        let id = client.open(window, nodes, Duration::from_secs(2)).await.unwrap().id;
+        let coverage = client.sealed(id).await.unwrap().coverage.unwrap();
+        coverage.nodes.iter().map(|node| (node.node.to_string(), node.state)).collect::<Vec<_>>()
+    };
+    let here = ("n1".to_owned(), NodeState::Answered);
+    let state_of =
+        |all: &[(String, NodeState)], name: &str| all.iter().find(|(n, _)| n == name).map(|(_, state)| *state);
+    let all = asked(from, &[]).await;
+    assert_eq!(all.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["n1", "silent"]);
+    assert!(all.contains(&here) && state_of(&all, "silent") != Some(NodeState::Answered), "{all:?}");
+    // Of a window in which it still was there it is part, and so it is when somebody names it.
+    let all = asked(from.before(Duration::from_secs(600)), &[]).await;
+    assert_eq!(state_of(&all, "left"), Some(NodeState::LastWords), "{all:?}");
+    assert_eq!(asked(from, &["left"]).await.len(), 1);
     cluster.stop().await;
 }
 

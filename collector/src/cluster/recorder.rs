@@ -1,7 +1,7 @@
 //! The recorder of the cluster while it runs: a task for each kind that follows it and keeps in the log what it sees, and one
 //! that writes the log from time to time. What may block does so on threads for that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use casefile_evidence::directory;
 use casefile_proto::gap::GapReason;
+use casefile_proto::ids::NodeName;
 use casefile_proto::scope::Selection;
 use casefile_proto::session::RedactionKey;
 use casefile_proto::time::{WallTime, Window};
@@ -218,6 +219,18 @@ impl Recorder {
             }
             log.snapshot(window, Wanted { namespaces }, now)
         })
+    }
+
+    /// Nodes of these names that the cluster had and has not any more, with the time when that was seen. None where it is not followed
+    /// now: then nobody knows. Blocks, for a moment.
+    pub fn nodes_gone(&self, names: &[NodeName]) -> BTreeMap<NodeName, WallTime> {
+        let gone = self.with_log(|log, _| {
+            let tracked = log.tracked(Kind::named("nodes")?);
+            let is_followed = !tracked.contact.is_new() && tracked.contact.lost_since().is_none();
+            let since = |name: &NodeName| Some((name.clone(), tracked.gone_since("", name.as_str())?));
+            is_followed.then(|| names.iter().filter_map(since).collect())
+        });
+        gone.flatten().unwrap_or_default()
     }
 
     /// What is held now. `None`: it is not open. Blocks, for a moment.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use casefile_evidence::archive::sign::SigningKey;
 use casefile_proto::coverage::Coverage;
 use casefile_proto::ids::{IncidentId, NodeName, RequestId};
-use casefile_proto::incident::{IncidentState, IncidentSummary, IncidentView, OpenAsk, SealedArchive};
+use casefile_proto::incident::{IncidentAsk, IncidentState, IncidentSummary, IncidentView, OpenAsk, SealedArchive};
 use casefile_proto::node::{Link, NodeStatus};
 use casefile_proto::session::CollectionAsk;
 use casefile_proto::time::{BootTime, ClockOffset, Window};
@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::calls::{self, CALL_DEADLINE};
 use super::coalesce::answers_for;
+use super::departed;
 use super::fleet::Fleet;
 use super::handle::{Command, Incidents, Left, OpenError};
 use super::live::Live;
@@ -271,7 +272,7 @@ impl Gather {
         let status = self.parts.fleet.nodes();
         let situation = Situation {
             now: (self.parts.clock)().wall,
-            held: status.iter().map(|s| s.node.clone()).collect(),
+            held: self.held(&status, &open.ask).await,
             known: known.await?.into_iter().map(|(name, _)| name).collect(),
             unfinished: self.live.values().filter(|l| is_busy(l.machine.state())).count(),
             patience: self.parts.patience,
@@ -290,6 +291,16 @@ impl Gather {
         let machine = Incident::open(plan, members, (self.parts.clock)());
         self.begin(record, machine, &status, Some(Instant::now())).await;
         Ok(summary)
+    }
+
+    /// Every node that an incident may be about: any that is named, else those that had not left the cluster.
+    async fn held(&self, status: &[NodeStatus], ask: &IncidentAsk) -> Vec<NodeName> {
+        let mut gone = BTreeMap::new();
+        if let Some(recorder) = self.parts.cluster.clone().filter(|_| ask.nodes.is_empty()) {
+            let away: Vec<_> = status.iter().filter(|s| s.link == Link::Away).map(|s| s.node.clone()).collect();
+            gone = tokio::task::spawn_blocking(move || recorder.nodes_gone(&away)).await.unwrap_or_default();
+        }
+        departed::rest(status, &gone, ask.window.from())
     }
 
     async fn resume(&mut self, record: Record) {

@@ -6,6 +6,7 @@ pub mod before;
 mod calls;
 pub mod coalesce;
 pub mod coverage;
+mod departed;
 pub mod entries;
 pub mod fleet;
 pub mod gather;

@@ -59,12 +59,21 @@ pub struct Tracked {
     pub(super) mark: u32,
     /// Objects that could not be kept whole, or at all, since it was followed.
     pub cut: u64,
-    /// Which ones went last, oldest first: none of them comes back, whatever a watch repeats.
-    gone: VecDeque<u64>,
+    /// The ones that went last, oldest first: none of them comes back, whatever a watch repeats.
+    gone: VecDeque<Gone>,
+}
+
+/// One that was there and went.
+#[derive(Debug)]
+struct Gone {
+    uid: u64,
+    namespace: Arc<str>,
+    name: Arc<str>,
+    at: WallTime,
 }
 
 /// So many of those that went are known. What is repeated is what was said just before.
-const GONE: usize = 1_024;
+const MAX_GONE: usize = 1_024;
 
 impl Tracked {
     /// One object.
@@ -85,31 +94,46 @@ impl Tracked {
         }
     }
 
-    pub(super) fn remove(&mut self, namespace: &str, name: &str) {
-        if let Some(names) = self.objects.get_mut(namespace) {
-            if let Some(slot) = names.remove(name) {
-                self.gone.push_back(slot.uid);
-                if self.gone.len() > GONE {
-                    self.gone.pop_front();
-                }
-            }
-            if names.is_empty() {
-                self.objects.remove(namespace);
-            }
+    /// It went at this time, as far as is known.
+    pub(super) fn went(&mut self, namespace: &str, name: &str, at: WallTime) {
+        let Some(slot) = self.remove(namespace, name) else { return };
+        self.gone.push_back(Gone { uid: slot.uid, namespace: namespace.into(), name: name.into(), at });
+        if self.gone.len() > MAX_GONE {
+            self.gone.pop_front();
         }
+    }
+
+    /// It is not known any more, whether it is there or not.
+    pub(super) fn remove(&mut self, namespace: &str, name: &str) -> Option<Slot> {
+        let names = self.objects.get_mut(namespace)?;
+        let slot = names.remove(name);
+        if names.is_empty() {
+            self.objects.remove(namespace);
+        }
+        slot
     }
 
     /// Whether this one was there and went. One without a uid cannot be told from others.
     pub(super) fn has_gone(&self, uid: &str) -> bool {
-        !uid.is_empty() && self.gone.contains(&mark_of(uid))
+        let mark = mark_of(uid);
+        !uid.is_empty() && self.gone.iter().any(|gone| gone.uid == mark)
     }
 
     /// This one is there, whatever was said of it: a list has it.
     pub(super) fn is_there(&mut self, uid: &str) {
         if self.has_gone(uid) {
             let uid = mark_of(uid);
-            self.gone.retain(|gone| *gone != uid);
+            self.gone.retain(|gone| gone.uid != uid);
         }
+    }
+
+    /// When one of this name was seen to be gone that is not there now; `None`: it is there, or it never was, or that was long ago.
+    pub fn gone_since(&self, namespace: &str, name: &str) -> Option<WallTime> {
+        if self.get(namespace, name).is_some() {
+            return None;
+        }
+        let mut all = self.gone.iter().rev();
+        all.find(|gone| *gone.namespace == *namespace && *gone.name == *name).map(|gone| gone.at)
     }
 
     /// Every object, in order of namespace and name.

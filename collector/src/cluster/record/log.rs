@@ -146,7 +146,7 @@ impl Log {
         let Some(kind) = Kind::named(&head.kind) else { return };
         let tracked = &mut self.kinds[kind.position()];
         if head.change == Change::Deleted {
-            return tracked.remove(&head.namespace, &head.name);
+            return tracked.went(&head.namespace, &head.name, head.at);
         }
         let meta = serde_json::from_slice(body).ok().and_then(|object| Meta::of(kind, &object, &mut self.shared));
         let version = mark_of(&head.version);
@@ -322,7 +322,7 @@ impl Log {
             again: false,
         };
         self.version(kind, head, &body)?;
-        self.kinds[kind.position()].remove(&namespace, &name);
+        self.kinds[kind.position()].went(&namespace, &name, at);
         Ok(Applied::New)
     }
 
@@ -340,7 +340,7 @@ impl Log {
             let (before, again) = (None, false);
             self.version(kind, VersionHead { at, since, change: Change::Deleted, before, again, ..head }, &body)?;
         }
-        self.kinds[kind.position()].remove(namespace, name);
+        self.kinds[kind.position()].went(namespace, name, at);
         Ok(())
     }
 
@@ -536,7 +536,7 @@ impl Log {
                 }
                 if !carry {
                     let tracked = &mut self.kinds[kind.position()];
-                    tracked.remove(&head.namespace, &head.name);
+                    let _ = tracked.remove(&head.namespace, &head.name);
                     tracked.cut += 1;
                     continue;
                 }

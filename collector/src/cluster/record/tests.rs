@@ -140,7 +140,14 @@ fn one_that_went_does_not_come_back_by_what_a_watch_repeats_but_by_a_list() {
     event(&mut log, "pods", "DELETED", &pod("b", 5, "Running"), 40);
     assert_eq!(event(&mut log, "pods", "MODIFIED", &pod("b", 2, "Running"), 50), Applied::Backwards);
     assert_eq!(told(&log, 10, 60).0, pairs(&[]));
+    let gone = |log: &Log| ["a", "b", "c"].map(|name| log.tracked(kind("pods")).gone_since("shop", name));
+    assert_eq!(gone(&log), [Some(at(20)), Some(at(40)), None]);
+    log.flush().unwrap();
+    drop(log);
+    let mut log = open(dir.path(), 1 << 26, 55);
+    assert_eq!(gone(&log), [Some(at(20)), Some(at(40)), None], "another start knows it too");
     list(&mut log, "pods", &[pod("a", 6, "Running")], 60);
+    assert_eq!(gone(&log), [None, Some(at(40)), None]);
     assert_eq!(event(&mut log, "pods", "MODIFIED", &pod("a", 7, "Failed"), 70), Applied::New);
     assert_eq!(told(&log, 10, 80).0, pairs(&[("a", "Failed")]));
 }
