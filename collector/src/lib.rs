@@ -37,7 +37,7 @@ use casefile_proto::session::RedactionKey;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tonic_health::server::HealthReporter;
@@ -172,11 +172,18 @@ struct Http {
 }
 
 /// A task that ends with this. That which renews the key for secrets writes, but replaces a file as a whole.
-struct Ending(AbortHandle);
+struct Ending(JoinHandle<()>);
 
 impl Ending {
     fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(tokio::spawn(task).abort_handle())
+        Self(tokio::spawn(task))
+    }
+
+    /// Ends it. Afterwards it holds nothing any more: neither a file nor the lock of the data directory.
+    async fn end(mut self) {
+        self.0.abort();
+        // It was cut off, or had ended before.
+        let _ = (&mut self.0).await;
     }
 }
 
@@ -481,7 +488,10 @@ impl Collector {
             tracing::warn!(closed, served, synced, "not everything ended within the grace period");
         }
         let data = Arc::clone(&self.data);
-        drop(self.tasks);
+        for task in self.tasks {
+            // Each is cut off even when there is no time left to see it end.
+            let _ = timeout_at(deadline, task.end()).await;
+        }
         if tokio::task::spawn_blocking(move || data.remove_address()).await.is_err() {
             tracing::debug!("the address file was not removed");
         }
