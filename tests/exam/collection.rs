@@ -78,7 +78,7 @@ async fn collect(ask: &Ask) -> Result<Findings> {
     }
 
     let mut person = dial::person(&world.door).await?;
-    let (opened, before) = (Instant::now(), cpu(&world)?);
+    let (opened, before) = (Instant::now(), world.collector.cpu()?);
     let incident = person.open(window, &[], PATIENCE).await?;
     let mut brought = 0;
     let mut items = 0;
@@ -89,7 +89,7 @@ async fn collect(ask: &Ask) -> Result<Findings> {
     }
     let gathered = opened.elapsed();
     let sealed = person.sealed(incident.id).await?;
-    let (took, after) = (opened.elapsed(), cpu(&world)?);
+    let (took, after) = (opened.elapsed(), world.collector.cpu()?);
     findings.figure("seconds until everything was brought", round(gathered.as_secs_f64()));
     findings.figure("seconds until it was sealed", round(took.as_secs_f64()));
     findings.figure("seconds of the collector's CPU in that time", round((after - before).as_secs_f64()));
@@ -129,8 +129,4 @@ async fn collect(ask: &Ask) -> Result<Findings> {
     }
     world.collector.stop()?;
     Ok(findings)
-}
-
-fn cpu(world: &World) -> Result<Duration> {
-    Ok(Usage::of(world.collector.pid().context("the collector runs")?)?.cpu)
 }

@@ -62,11 +62,11 @@ async fn collect(ask: &Ask) -> Result<Findings> {
     tokio::time::sleep(opened_after).await;
 
     let mut person = dial::person(&world.door).await?;
-    let (opened, before) = (Instant::now(), cpu(&world)?);
+    let (opened, before) = (Instant::now(), world.collector.cpu()?);
     let incident = person.open(the_last(opened_after)?, &[], PATIENCE).await?;
     findings.figure("milliseconds until it was opened", millis(opened.elapsed()));
     let sealed = person.sealed(incident.id).await?;
-    let (took, after) = (opened.elapsed(), cpu(&world)?);
+    let (took, after) = (opened.elapsed(), world.collector.cpu()?);
     let asked = seen.asked();
     findings.figure("seconds until it was sealed", round(took.as_secs_f64()));
     findings.figure("seconds of the collector's CPU in that time", round((after - before).as_secs_f64()));
@@ -107,8 +107,4 @@ async fn collect(ask: &Ask) -> Result<Findings> {
     findings.require(verified.status.success(), || program::said(&verified));
     world.collector.stop()?;
     Ok(findings)
-}
-
-fn cpu(world: &World) -> Result<Duration> {
-    Ok(Usage::of(world.collector.pid().context("the collector runs")?)?.cpu)
 }

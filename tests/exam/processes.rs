@@ -72,6 +72,11 @@ impl Process {
         Ok(running.0.try_wait().context("look at a program")?.is_none())
     }
 
+    /// The CPU that it has used; an error when it does not run.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        Ok(Usage::of(self.pid().with_context(|| format!("{} runs", self.name))?)?.cpu)
+    }
+
     /// Its number, while it runs.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.running.as_ref().map(|running| running.0.id())

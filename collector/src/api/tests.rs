@@ -24,6 +24,15 @@ use crate::store::sqlite::SqliteStore;
 use casefile_identity::dial::{Api, dial_as};
 use casefile_identity::token::Token;
 
+/// What is asked of a rig's incidents, nodes and archives.
+pub(super) fn verbs(rig: &Rig, audit: &Arc<Audit>) -> Verbs {
+    let fleet = Arc::clone(&rig.fleet) as Arc<dyn crate::incident::fleet::Fleet>;
+    let chooser = Chooser::new(Arc::clone(&fleet), None);
+    let archives = Archives::local(Arc::clone(&rig.data), Arc::clone(&rig.store));
+    let (audit, clock, connectivity) = (Arc::clone(audit), clock(Arc::default()), rig.connectivity());
+    Verbs::new(rig.incidents.clone(), archives, fleet, audit, clock, connectivity, chooser)
+}
+
 struct Served {
     rig: Rig,
     channel: Api,
@@ -44,20 +53,7 @@ impl Served {
         let identity = Identity::open(&rig.data.keys(), tokens, Arc::clone(&audit), now, life).unwrap();
         let identity = Arc::new(identity);
         let secured = Secured { tls: identity.tls(), authorise: Authorise::new(identity) };
-        let connectivity = rig.connectivity();
-        let fleet = Arc::clone(&rig.fleet) as Arc<dyn crate::incident::fleet::Fleet>;
-        let chooser = Chooser::new(Arc::clone(&fleet), None);
-        let archives = Archives::local(Arc::clone(&rig.data), Arc::clone(&rig.store));
-        let verbs = Verbs::new(
-            rig.incidents.clone(),
-            archives,
-            fleet,
-            Arc::clone(&audit),
-            clock(Arc::default()),
-            connectivity,
-            chooser,
-        );
-        let routes = people(Arc::new(verbs));
+        let routes = people(Arc::new(verbs(&rig, &audit)));
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move {
             listener::serve(listener, routes, secured, Limits::default(), Arc::default(), async {

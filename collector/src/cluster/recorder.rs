@@ -226,9 +226,8 @@ impl Recorder {
     pub fn nodes_gone(&self, names: &[NodeName]) -> BTreeMap<NodeName, WallTime> {
         let gone = self.with_log(|log, _| {
             let tracked = log.tracked(Kind::named("nodes")?);
-            let is_followed = !tracked.contact.is_new() && tracked.contact.lost_since().is_none();
             let since = |name: &NodeName| Some((name.clone(), tracked.gone_since("", name.as_str())?));
-            is_followed.then(|| names.iter().filter_map(since).collect())
+            tracked.contact.is_followed().then(|| names.iter().filter_map(since).collect())
         });
         gone.flatten().unwrap_or_default()
     }
@@ -239,7 +238,7 @@ impl Recorder {
             let kinds = KINDS.iter().map(|kind| {
                 let tracked = log.tracked(kind);
                 let contact = &tracked.contact;
-                let is_followed = !contact.is_new() && contact.lost_since().is_none();
+                let is_followed = contact.is_followed();
                 let heard = contact.followed().map(|(_, heard)| heard);
                 OfKind { kind, objects: tracked.len(), is_followed, heard }
             });

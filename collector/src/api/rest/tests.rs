@@ -20,13 +20,12 @@ use sha2::{Digest as _, Sha256};
 use tokio_stream::StreamExt as _;
 
 use super::*;
-use crate::archives::Archives;
+use crate::api::tests::verbs;
 use crate::audit::Audit;
-use crate::cluster::chooser::Chooser;
 use crate::identity::caller::{Caller, Who};
 use crate::identity::routes::Need;
 use crate::incident::test_nodes::window;
-use crate::incident::test_rig::{Rig, SOON, ask, clock};
+use crate::incident::test_rig::{Rig, SOON, ask};
 use crate::ingest::Clock;
 use crate::store::sqlite::SqliteStore;
 use page::{Asset, Reply};
@@ -86,21 +85,8 @@ impl Served {
         let identity = Identity::open(&rig.data.keys(), tokens, Arc::clone(&audit), now, life).unwrap();
         let identity = Arc::new(identity);
         let owner = casefile_identity::token::Token::load(&rig.data.keys().join("owner.token")).unwrap().reveal();
-        let connectivity = rig.connectivity();
-        let fleet = Arc::clone(&rig.fleet) as Arc<dyn crate::incident::fleet::Fleet>;
-        let chooser = Chooser::new(Arc::clone(&fleet), None);
-        let archives = Archives::local(Arc::clone(&rig.data), Arc::clone(&rig.store));
-        let verbs = Verbs::new(
-            rig.incidents.clone(),
-            archives,
-            fleet,
-            Arc::clone(&audit),
-            clock(Arc::default()),
-            connectivity,
-            chooser,
-        );
         let site = Site {
-            verbs: Arc::new(verbs),
+            verbs: Arc::new(verbs(&rig, &audit)),
             identity: Arc::clone(&identity),
             authorise: Authorise::new(Arc::clone(&identity)),
             names: Names::new(["casefile.example".to_owned()]),

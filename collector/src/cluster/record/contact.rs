@@ -62,6 +62,11 @@ impl Contact {
         self.since.is_none()
     }
 
+    /// Whether what happens is heard now.
+    pub fn is_followed(&self) -> bool {
+        !self.is_new() && self.lost_since().is_none()
+    }
+
     /// Something was heard: up to now nothing was missed.
     pub fn heard(&mut self, at: WallTime) {
         self.heard = self.heard.max(Some(at));
